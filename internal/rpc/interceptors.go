@@ -1,0 +1,96 @@
+package rpc
+
+import (
+	"context"
+	"path"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/kubernetes-csi/csi-lib-utils/protosanitizer"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+)
+
+// identify gives every call an id and a logger that carries it.
+func identify(logger *zap.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		fields := []zap.Field{zap.String("requestID", uuid.NewString()), zap.String("method", path.Base(info.FullMethod))}
+		return handler(logging.Into(ctx, logger.With(append(fields, subject(req)...)...)), req)
+	}
+}
+
+// subject tells which volume, snapshot and node a request is about.
+func subject(req any) []zap.Field {
+	var fields []zap.Field
+	if r, ok := req.(interface{ GetVolumeId() string }); ok && r.GetVolumeId() != "" {
+		fields = append(fields, zap.String("volumeID", r.GetVolumeId()))
+	}
+	if r, ok := req.(interface{ GetSourceVolumeId() string }); ok && r.GetSourceVolumeId() != "" {
+		fields = append(fields, zap.String("sourceVolumeID", r.GetSourceVolumeId()))
+	}
+	if r, ok := req.(interface{ GetSnapshotId() string }); ok && r.GetSnapshotId() != "" {
+		fields = append(fields, zap.String("snapshotID", r.GetSnapshotId()))
+	}
+	if r, ok := req.(interface{ GetNodeId() string }); ok && r.GetNodeId() != "" {
+		fields = append(fields, zap.String("nodeID", r.GetNodeId()))
+	}
+	if r, ok := req.(interface{ GetName() string }); ok && r.GetName() != "" {
+		fields = append(fields, zap.String("name", r.GetName()))
+	}
+	return fields
+}
+
+// logCalls writes one line for the outcome of every call. Calls that a kubelet
+// or a liveness probe makes all day are told at debug level while they succeed;
+// requests and answers, stripped of their secrets, are told at debug level too.
+func logCalls(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	log := logging.From(ctx)
+	if ce := log.Check(zap.DebugLevel, "call"); ce != nil {
+		ce.Write(zap.Stringer("request", protosanitizer.StripSecrets(req)))
+	}
+	start := time.Now()
+	resp, err := handler(ctx, req)
+	took := zap.Duration("took", time.Since(start))
+	switch {
+	case err != nil:
+		log.Error("call failed", took, zap.Stringer("code", status.Code(err)), zap.String("error", status.Convert(err).Message()))
+	case routine(info.FullMethod):
+		log.Debug("call done", took)
+	default:
+		log.Info("call done", took)
+	}
+	if err == nil {
+		if ce := log.Check(zap.DebugLevel, "answer"); ce != nil {
+			ce.Write(zap.Stringer("response", protosanitizer.StripSecrets(resp)))
+		}
+	}
+	return resp, err
+}
+
+func routine(fullMethod string) bool {
+	switch path.Base(fullMethod) {
+	case "Probe", "GetPluginInfo", "GetPluginCapabilities", "ControllerGetCapabilities", "NodeGetCapabilities",
+		"NodeGetVolumeStats", "ListVolumes", "ListSnapshots", "GetSnapshot", "GetCapacity":
+		return true
+	}
+	return false
+}
+
+// recoverPanics turns a panic into an error of the one call, and leaves the
+// others alone.
+func recoverPanics(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			logging.From(ctx).Error("panic", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			// Unavailable, since whatever was going on may go on in the cloud:
+			// sidecars must not take this for a final answer.
+			resp, err = nil, status.Errorf(codes.Unavailable, "%s ended unexpectedly; the plugin's log has the reason", path.Base(info.FullMethod))
+		}
+	}()
+	return handler(ctx, req)
+}

@@ -1,0 +1,105 @@
+// Package rpc is the gRPC server of the plugin: the listener, what surrounds
+// every call (recovery, request id, log, metrics) and the way to stop. It
+// knows nothing of storage.
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// DefaultGrace is how long a stopping server waits for its calls. Calls that
+// wait for the cloud are cut off then; they are safe to repeat.
+const DefaultGrace = 20 * time.Second
+
+// Options configure a Server.
+type Options struct {
+	// Logger receives a line per call; nil discards them.
+	Logger *zap.Logger
+	// Metrics is where the server's own metrics are registered; nil keeps
+	// them to itself.
+	Metrics prometheus.Registerer
+	// Grace bounds how long Serve waits for running calls when it is told to
+	// stop; 0 means DefaultGrace.
+	Grace time.Duration
+}
+
+// Server serves CSI services on one endpoint.
+type Server struct {
+	grpc  *grpc.Server
+	log   *zap.Logger
+	grace time.Duration
+}
+
+// NewServer makes a server; register hangs the services in.
+func NewServer(opts Options, register func(grpc.ServiceRegistrar)) (*Server, error) {
+	if opts.Logger == nil {
+		opts.Logger = zap.NewNop()
+	}
+	if opts.Grace == 0 {
+		opts.Grace = DefaultGrace
+	}
+	metrics, err := newMetrics(opts.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics of the gRPC server: %w", err)
+	}
+	s := &Server{log: opts.Logger, grace: opts.Grace}
+	s.grpc = grpc.NewServer(
+		grpc.ChainUnaryInterceptor(
+			identify(opts.Logger),
+			metrics.observe,
+			logCalls,
+			recoverPanics,
+		),
+		// A sidecar that vanished without closing its connection is noticed
+		// within a minute, and its calls are cancelled.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+	register(s.grpc)
+	return s, nil
+}
+
+// Serve serves on the listener until ctx ends; then it refuses new calls,
+// gives the running ones the grace period and returns. The listener, and a
+// unix socket's file, are gone afterwards.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.grpc.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.stop()
+	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	}
+	return nil
+}
+
+func (s *Server) stop() {
+	s.log.Info("stopping: waiting for running calls", zap.Duration("atMost", s.grace))
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.grpc.GracefulStop()
+	}()
+	timer := time.NewTimer(s.grace)
+	defer timer.Stop()
+	select {
+	case <-stopped:
+	case <-timer.C:
+		s.log.Warn("cutting off calls that are still running; their callers repeat them")
+		s.grpc.Stop()
+		<-stopped
+	}
+}
