@@ -1,0 +1,107 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// loopMajor is the major number of loop devices.
+const loopMajor = 7
+
+// Loop finds the disks of a development cloud, which are loop devices. They
+// have no serial, so the proof is the file behind them: its name must be
+// "volume-" and the volume's whole id. Never for production.
+type Loop struct {
+	// DevDir is the server's device directory, with the nodes and the links
+	// disk/by-id/virtio-<first 20 characters of the volume's id>.
+	DevDir string
+	// SysDir is where sysfs is mounted, /sys when empty.
+	SysDir string
+	// ProcDir is where procfs is mounted, /proc when empty.
+	ProcDir string
+}
+
+// Find implements Finder. Disk.Path is the node in DevDir.
+func (l Loop) Find(ctx context.Context, volumeID string) (Disk, error) {
+	if err := checkVolumeID(volumeID); err != nil {
+		return Disk{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Disk{}, fmt.Errorf("volume %s: look for its disk: %w", volumeID, err)
+	}
+	path, err := l.resolve(volumeID)
+	if err != nil {
+		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
+	}
+	number, err := nodeNumber(path)
+	if err != nil {
+		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
+	}
+	if unix.Major(number) != loopMajor {
+		return Disk{}, fmt.Errorf("volume %s: %w: %s is device %s, not a loop device",
+			volumeID, ErrUnsafe, path, numberString(number))
+	}
+	sys := sysfs(or(l.SysDir, "/sys"))
+	name, err := sys.nameOf(number)
+	if err != nil {
+		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
+	}
+	sequence := sys.sequence(name)
+	backing := sys.text(name, "loop", "backing_file")
+	if backing == "" {
+		return Disk{}, fmt.Errorf("volume %s: %w: %s (%s) has no backing file", volumeID, ErrNotFound, path, name)
+	}
+	if filepath.Base(backing) != "volume-"+strings.ToLower(volumeID) {
+		return Disk{}, fmt.Errorf("volume %s: %w: %s (%s) is backed by %s", volumeID, ErrUnsafe, path, name, backing)
+	}
+	d, err := prove(sys, or(l.ProcDir, "/proc"), volumeID, name, path)
+	if err != nil {
+		return Disk{}, err
+	}
+	if d.sequence != sequence {
+		return Disk{}, fmt.Errorf("volume %s: %w: %s was replaced while it was looked at", volumeID, ErrNotFound, name)
+	}
+	return d, nil
+}
+
+// resolve follows the volume's by-id link, which must not leave DevDir.
+func (l Loop) resolve(volumeID string) (string, error) {
+	link := filepath.Join(l.DevDir, "disk", "by-id", "virtio-"+strings.ToLower(volumeID)[:virtioSerialLength])
+	path, err := filepath.EvalSymlinks(link)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%w: %s is missing or leads nowhere", ErrNotFound, link)
+	}
+	if err != nil {
+		return "", fmt.Errorf("follow %s: %w", link, err)
+	}
+	root, err := filepath.EvalSymlinks(l.DevDir)
+	if err != nil {
+		return "", fmt.Errorf("device directory: %w", err)
+	}
+	inside, err := filepath.Rel(root, path)
+	if err != nil || inside == ".." || strings.HasPrefix(inside, "../") {
+		return "", fmt.Errorf("%w: %s leads to %s, outside of %s", ErrUnsafe, link, path, l.DevDir)
+	}
+	return filepath.Join(l.DevDir, inside), nil
+}
+
+// nameOf returns the name of the disk with that number.
+func (s sysfs) nameOf(number uint64) (string, error) {
+	path, err := filepath.EvalSymlinks(filepath.Join(string(s), "dev", "block", numberString(number)))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%w: device %s doesn't exist", ErrNotFound, numberString(number))
+	}
+	if err != nil {
+		return "", fmt.Errorf("name of device %s: %w", numberString(number), err)
+	}
+	return filepath.Base(path), nil
+}
+
+// watched returns the directories that change when a disk comes.
+func (l Loop) watched() []string { return deviceDirs(or(l.DevDir, "/dev")) }

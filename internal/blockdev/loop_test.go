@@ -1,0 +1,184 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
+)
+
+// server is a device directory with a real loop device in it.
+type server struct {
+	dev    string
+	device *looptest.Device
+}
+
+// attach makes a loop device of a file with the given name and shows it in dev
+// as vdb, with the link that the volume's disk has.
+func attach(t *testing.T, dev, file, volumeID string) *server {
+	t.Helper()
+	d := looptest.New(t, looptest.Options{Size: gib, File: filepath.Join(t.TempDir(), file)})
+	s := &server{dev: dev, device: d}
+	if err := unix.Mknod(filepath.Join(dev, "vdb"), unix.S_IFBLK|0o600, int(d.Number)); err != nil {
+		t.Fatal(err)
+	}
+	byID := filepath.Join(dev, "disk", "by-id")
+	if err := os.MkdirAll(byID, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../../vdb", filepath.Join(byID, "virtio-"+volumeID[:20])); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *server) finder() Loop { return Loop{DevDir: s.dev} }
+
+func TestALoopDeviceIsFoundByItsLinkAndItsFile(t *testing.T) {
+	s := attach(t, t.TempDir(), "volume-"+volumeA, volumeA)
+	d, err := s.finder().Find(t.Context(), volumeA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Path != filepath.Join(s.dev, "vdb") || d.Name != s.device.Name || d.Number != s.device.Number || d.Size != gib {
+		t.Errorf("%+v", d)
+	}
+	s.device.Grow(t, 2*gib)
+	fresh, err := Refresh(t.Context(), d)
+	if err != nil || fresh.Size != 2*gib || fresh.Path != d.Path {
+		t.Errorf("grown: %+v, %v", fresh, err)
+	}
+	if users, err := Holders(d); err != nil || len(users) != 0 {
+		t.Errorf("held by %v, %v", users, err)
+	}
+}
+
+func TestALoopDeviceOfAnotherFileIsRefused(t *testing.T) {
+	for _, file := range []string{"volume-" + volumeB, "disk", "volume-" + volumeA + "x", "xvolume-" + volumeA} {
+		s := attach(t, t.TempDir(), file, volumeA)
+		_, err := s.finder().Find(t.Context(), volumeA)
+		if !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+func TestALoopDeviceIsNotFoundUntilAllOfItIsThere(t *testing.T) {
+	dev := t.TempDir()
+	l := Loop{DevDir: dev}
+	notFound := func(when string) {
+		t.Helper()
+		if _, err := l.Find(t.Context(), volumeA); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	notFound("nothing there")
+	s := attach(t, dev, "volume-"+volumeA, volumeA)
+	node := filepath.Join(dev, "vdb")
+	if err := os.Rename(node, node+"x"); err != nil {
+		t.Fatal(err)
+	}
+	notFound("a link that leads nowhere")
+	if err := os.Rename(node+"x", node); err != nil {
+		t.Fatal(err)
+	}
+	d, err := l.Find(t.Context(), volumeA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.device.Close()
+	notFound("detached")
+	if err := d.Verify(); err == nil {
+		t.Error("Verify doesn't notice that it has been detached")
+	}
+}
+
+func TestALinkToSomethingElseIsRefused(t *testing.T) {
+	dev := t.TempDir()
+	byID := filepath.Join(dev, "disk", "by-id")
+	if err := os.MkdirAll(byID, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dev, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mknod(filepath.Join(dev, "vdq"), unix.S_IFBLK|0o600, int(unix.Mkdev(252, 0))); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(byID, "virtio-"+volumeA[:20])
+	for target, reason := range map[string]string{
+		"../../file": "not a block device", "../../vdq": "not a loop device",
+		"/dev/loop0": "outside", "/dev/null": "outside", "../by-id": "not a block device",
+	} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Loop{DevDir: dev}.Find(t.Context(), volumeA)
+		if !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%s: %v", target, err)
+		}
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Base(link), link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (Loop{DevDir: dev}).Find(t.Context(), volumeA); err == nil {
+		t.Error("a link to itself was followed")
+	}
+}
+
+func TestRefreshTellsOnlyASCSIDiskToAskAgain(t *testing.T) {
+	tr := newTree(t)
+	device := looptest.New(t, looptest.Options{Size: gib})
+	tr.disk("sda", numberString(device.Number), map[string]string{
+		"device/vpd_pg80": page(0x80, volumeA), "device/rescan": "",
+	})
+	tr.disk("sdb", "8:16", map[string]string{"device/vpd_pg80": page(0x80, volumeC), "device/rescan": ""})
+	d, err := tr.system().Find(t.Context(), volumeA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device.Grow(t, 2*gib)
+	d, err = Refresh(t.Context(), d)
+	if err != nil || d.Size != 2*gib {
+		t.Errorf("%+v, %v", d, err)
+	}
+	for disk, want := range map[string]string{"sda": "1", "sdb": ""} {
+		if got, err := os.ReadFile(tr.path("sys/block/" + disk + "/device/rescan")); err != nil || string(got) != want {
+			t.Errorf("rescan of %s: %q, %v", disk, got, err)
+		}
+	}
+}
+
+func TestRefreshOfABusThatHangsEndsWithItsCall(t *testing.T) {
+	tr := newTree(t)
+	tr.disk("sda", "8:0", map[string]string{"device/vpd_pg80": page(0x80, volumeA)})
+	rescan := tr.path("sys/block/sda/device/rescan")
+	if err := unix.Mkfifo(rescan, 0o600); err != nil { // opening it for writing blocks
+		t.Fatal(err)
+	}
+	d, err := tr.system().Find(t.Context(), volumeA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Refresh(ctx, d); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	reader, err := os.Open(rescan) // lets it go
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,129 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+)
+
+const (
+	// slowPoll is how often Wait looks without having been woken: a net for
+	// events that never come, such as a serial that appears after the node.
+	slowPoll = time.Second
+	// settle is how long Wait lets a burst of events pass before it looks.
+	settle = 5 * time.Millisecond
+)
+
+// watcher is a Finder that knows which directories change when a disk comes.
+type watcher interface{ watched() []string }
+
+// deviceDirs returns the directories of a /dev in which a new disk shows.
+func deviceDirs(devDir string) []string {
+	return []string{devDir, filepath.Join(devDir, "disk"), filepath.Join(devDir, "disk", "by-id")}
+}
+
+// Wait looks for the disk of a volume until it is found or ctx ends. It is
+// woken by changes in the device directories. Only ErrNotFound makes it wait:
+// any other error is returned at once. When ctx ends, the error wraps both its
+// cause and what was last found.
+func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
+	d, err := f.Find(ctx, volumeID)
+	if !errors.Is(err, ErrNotFound) {
+		return d, err
+	}
+	var dirs []string
+	if w, ok := f.(watcher); ok {
+		dirs = w.watched()
+	}
+	bell := newBell(dirs)
+	defer bell.close()
+	poll := time.NewTicker(slowPoll)
+	defer poll.Stop()
+	for {
+		// Directories may have come since, and what came before the watch
+		// would be missed: so watch first, then look.
+		bell.watch()
+		d, err = f.Find(ctx, volumeID)
+		if !errors.Is(err, ErrNotFound) {
+			return d, err
+		}
+		select {
+		case <-ctx.Done():
+			return Disk{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-poll.C:
+		case <-bell.events():
+			bell.drain(ctx)
+		case err := <-bell.overflow():
+			logging.From(ctx).Debug("device events were lost", zap.Error(err))
+		}
+	}
+}
+
+// bell rings when a directory changes. Where the kernel gives no inotify (its
+// limits are per user), it stays silent and the slow poll does the work.
+type bell struct {
+	watcher *fsnotify.Watcher
+	dirs    []string
+}
+
+func newBell(dirs []string) *bell {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return &bell{}
+	}
+	return &bell{watcher: w, dirs: dirs}
+}
+
+// watch adds the directories that exist; those already watched don't mind.
+func (b *bell) watch() {
+	for _, dir := range b.dirs {
+		if b.watcher != nil {
+			_ = b.watcher.Add(dir) // missing now, it may come later
+		}
+	}
+}
+
+func (b *bell) events() <-chan fsnotify.Event {
+	if b.watcher == nil {
+		return nil
+	}
+	return b.watcher.Events
+}
+
+// overflow rings when events were lost.
+func (b *bell) overflow() <-chan error {
+	if b.watcher == nil {
+		return nil
+	}
+	return b.watcher.Errors
+}
+
+// drain lets the rest of a burst pass.
+func (b *bell) drain(ctx context.Context) {
+	timer := time.NewTimer(settle)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-b.events():
+		case err := <-b.overflow():
+			logging.From(ctx).Debug("device events were lost", zap.Error(err))
+		}
+	}
+}
+
+func (b *bell) close() {
+	if b.watcher != nil {
+		_ = b.watcher.Close() // it only closes descriptors
+	}
+}

@@ -1,0 +1,129 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Bind makes source, a directory or a device node, appear at target too, which
+// must exist and be of the same sort. Of options only those count that belong
+// to a single mount, such as noexec; others belong to the filesystem and were
+// given when it was mounted.
+//
+// What is at target already is left as it is when it is source, and ErrMounted
+// when it is something else; the one thing that is mended is a bind that should
+// be read-only and isn't (an earlier call ended between its two steps).
+//
+// A read-only bind of a device node doesn't make the device read-only.
+func (f *FS) Bind(ctx context.Context, source, target string, readOnly bool, options []string) error {
+	place, err := canonical(target)
+	if err != nil {
+		return fmt.Errorf("bind %s: %w", source, err)
+	}
+	what := fmt.Sprintf("bind %s %t %s", source, readOnly, strings.Join(options, ","))
+	err = f.jobs.do(ctx, "mount "+place, what, func(context.Context) error {
+		return f.bind(source, place, readOnly, options)
+	})
+	if err != nil {
+		return fmt.Errorf("bind %s at %s: %w", source, target, err)
+	}
+	return nil
+}
+
+// bind does the work of Bind.
+func (f *FS) bind(source, place string, readOnly bool, options []string) error {
+	mounted, there, err := f.Lookup(place)
+	if err != nil {
+		return err
+	}
+	if !there {
+		info, err := os.Lstat(place)
+		if err != nil {
+			return fmt.Errorf("target: %w", err)
+		}
+		if info.Mode()&os.ModeSymlink != 0 {
+			return errors.New("target is a symlink")
+		}
+		if err := f.mountTool(source, place, "", bindOptions(readOnly, options)...); err != nil {
+			return undo(place, err)
+		}
+		if err := f.verifyBind(source, place, readOnly); err != nil {
+			return undo(place, err)
+		}
+		return nil
+	}
+	if err := sameThing(source, place); err != nil {
+		return err
+	}
+	if readOnly && !mounted.ReadOnly {
+		// In one word, since mount-utils would bind once more on seeing "bind",
+		// and with the options that the mount has, which a remount drops.
+		remount := append([]string{"remount"}, bindOptions(true, slices.Concat(mounted.Options, options))...)
+		if err := f.mountTool(source, place, "", strings.Join(remount, ",")); err != nil {
+			return err
+		}
+	}
+	return f.verifyBind(source, place, readOnly)
+}
+
+// verifyBind returns nil when source is mounted at place, read-only where that
+// was asked for.
+func (f *FS) verifyBind(source, place string, readOnly bool) error {
+	mounted, there, err := f.Lookup(place)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return fmt.Errorf("%w: mount(8) said it succeeded", ErrNotMounted)
+	}
+	if err := sameThing(source, place); err != nil {
+		return err
+	}
+	if mounted.ReadOnly == readOnly {
+		return nil
+	}
+	if readOnly {
+		return fmt.Errorf("%w: writable, and it should be read-only", ErrMounted)
+	}
+	return fmt.Errorf("%w: read-only, and it should be writable", ErrMounted)
+}
+
+// sameThing returns nil when both paths lead to the same file, directory or node.
+func sameThing(source, place string) error {
+	a, err := os.Stat(source)
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	b, err := os.Stat(place)
+	if err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	if !os.SameFile(a, b) {
+		return fmt.Errorf("%w: something else than %s", ErrMounted, source)
+	}
+	return nil
+}
+
+// bindOptions returns the options of mount(8) for a bind.
+func bindOptions(readOnly bool, options []string) []string {
+	perMount := []string{
+		"nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "atime", "relatime", "norelatime",
+		"strictatime", "nostrictatime", "nodiratime", "diratime", "nosymfollow",
+	}
+	bind := []string{"bind"}
+	for _, list := range options {
+		for _, o := range strings.Split(list, ",") {
+			if slices.Contains(perMount, o) {
+				bind = append(bind, o)
+			}
+		}
+	}
+	if readOnly {
+		return append(bind, "ro")
+	}
+	return bind
+}

@@ -1,0 +1,207 @@
+package filesystem
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// edge is how much is read at the head and at the tail of a device:
+	// superblocks, labels and headers of everything from GPT to ZFS lie there.
+	edge = 1 << 20
+	// piece is how much is read at each other place.
+	piece = 4 << 10
+	// stride is the distance of the places that are read throughout a device,
+	// for the groups of a filesystem that has been grown. Volumes come in whole
+	// GiB, and an XFS is made with four groups.
+	stride = 256 << 20
+	// maxStrides bounds them: beyond, the distance is doubled.
+	maxStrides = 1024
+	// readers is how many pieces are read at once. A volume is reached over a
+	// network, where latency counts and not throughput.
+	readers = 8
+)
+
+// lostPrimary begins the description of what is left of a filesystem.
+const lostPrimary = "a filesystem without its primary superblock"
+
+// extent is a stretch of a device.
+type extent struct{ offset, length int64 }
+
+// telling returns the stretches of a device that must be zero before it may
+// pass for blank: head, tail, and wherever ext, XFS, btrfs and LUKS2 keep
+// copies of their superblocks.
+func telling(size int64) []extent {
+	places := slices.Concat(extPlaces(size), xfsPlaces(size), btrfsPlaces(), luksPlaces())
+	step := int64(stride)
+	for size/step > maxStrides {
+		step *= 2
+	}
+	for at := step; at < size; at += step {
+		places = append(places, at)
+	}
+	tail := max(0, size-edge)
+	extents := []extent{{0, min(edge, size)}}
+	slices.Sort(places)
+	last := int64(-1)
+	for _, at := range places {
+		at -= at % piece
+		if at < edge || at >= tail || at == last {
+			continue
+		}
+		extents = append(extents, extent{at, min(piece, tail-at)})
+		last = at
+	}
+	if tail < edge {
+		tail = min(edge, size)
+	}
+	if tail < size {
+		extents = append(extents, extent{tail, size - tail})
+	}
+	return extents
+}
+
+// extPlaces returns where ext keeps backups of its superblock: in groups 1 and
+// the powers of 3, 5 and 7, for every size of a block.
+func extPlaces(size int64) []int64 {
+	var places []int64
+	for block := int64(1 << 10); block <= 64<<10; block *= 2 {
+		first := int64(0)
+		if block == 1<<10 {
+			first = 1 // the block before the first group holds the boot sector
+		}
+		group := 8 * block // blocks, as many as one bitmap has bits
+		add := func(n int64) bool {
+			at := (n*group + first) * block
+			places = append(places, at)
+			return at < size
+		}
+		add(1)
+		for _, base := range []int64{3, 5, 7} {
+			for n := base; add(n); n *= base {
+			}
+		}
+	}
+	return places
+}
+
+// xfsPlaces returns where the allocation groups of an XFS begin that was made
+// with so many of them as mkfs.xfs likes.
+func xfsPlaces(size int64) []int64 {
+	const block = 4 << 10
+	var places []int64
+	for _, groups := range []int64{2, 4, 8, 16, 32} {
+		blocks := size / block
+		group := (blocks + groups - 1) / groups
+		for n := int64(1); n < groups; n++ {
+			places = append(places, n*group*block)
+		}
+	}
+	const largest = 1 << 40 // bytes of a group, of more than 4 TiB
+	for at := int64(largest); at < size; at += largest {
+		places = append(places, at)
+	}
+	return places
+}
+
+// btrfsPlaces returns where btrfs keeps mirrors of its superblock.
+func btrfsPlaces() []int64 {
+	return []int64{64 << 20, 256 << 30, 1 << 50}
+}
+
+// luksPlaces returns where the second header of LUKS2 may be beyond the head.
+func luksPlaces() []int64 {
+	return []int64{1 << 20, 2 << 20, 4 << 20}
+}
+
+// firstData reads the telling parts of a device. It returns what it found that
+// isn't zero, or "" when there is nothing. A part that can't be read is an error.
+func firstData(ctx context.Context, d *device) (string, error) {
+	// Reading ahead would multiply what the scattered pieces cost; that the
+	// advice isn't taken is no reason to stop.
+	_ = unix.Fadvise(int(d.Fd()), 0, 0, unix.FADV_RANDOM)
+	extents := telling(d.size)
+	found := make([]string, len(extents))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	for i, e := range extents {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			var err error
+			found[i], err = dataIn(d, e)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return "", err
+	}
+	// What names a filesystem says more than what comes first.
+	for _, f := range found {
+		if strings.HasPrefix(f, lostPrimary) {
+			return f, nil
+		}
+	}
+	return cmp.Or(found...), nil
+}
+
+// dataIn returns in words what isn't zero in a stretch of a device.
+func dataIn(r io.ReaderAt, e extent) (string, error) {
+	buf := make([]byte, e.length)
+	if _, err := r.ReadAt(buf, e.offset); err != nil {
+		return "", fmt.Errorf("read %d bytes at byte %d: %w", e.length, e.offset, err)
+	}
+	at := firstNonZero(buf)
+	if at < 0 {
+		return "", nil
+	}
+	return describe(buf, e.offset, at), nil
+}
+
+// firstNonZero returns the index of the first byte that isn't zero, or -1.
+func firstNonZero(buf []byte) int {
+	const chunk = 4 << 10
+	zeros := make([]byte, chunk)
+	for start := 0; start < len(buf); start += chunk {
+		part := buf[start:min(start+chunk, len(buf))]
+		if bytes.Equal(part, zeros[:len(part)]) {
+			continue
+		}
+		for i, b := range part {
+			if b != 0 {
+				return start + i
+			}
+		}
+	}
+	return -1
+}
+
+// describe names the data at index at of buf, which was read at base. At these
+// places even a copy of a superblock whose primary is lost can be told.
+func describe(buf []byte, base int64, at int) string {
+	start := at - at%superLength
+	part := buf[start:]
+	where := base + int64(start)
+	var kind string
+	switch {
+	case len(part) >= superLength && binary.LittleEndian.Uint16(part[0x38:]) == 0xEF53:
+		kind = "ext"
+	case bytes.HasPrefix(part, []byte("XFSB")):
+		kind = xfs
+	case len(part) >= superLength && bytes.Equal(part[0x40:0x48], []byte("_BHRfS_M")):
+		kind = btrfs
+	default:
+		return fmt.Sprintf("data without a known signature at byte %d", base+int64(at))
+	}
+	return fmt.Sprintf("%s: %s, a copy of it is at byte %d", lostPrimary, kind, where)
+}

@@ -1,0 +1,173 @@
+package filesystem
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
+)
+
+func TestACleanFilesystemIsNotTouchedByCheck(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range kinds() {
+		d := formattedDisk(t, f, fsType)
+		before := d.Hash(t)
+		if err := f.Check(soon(t), d.Path, fsType); err != nil {
+			t.Errorf("%s: %v", fsType, err)
+		}
+		if d.Hash(t) != before {
+			t.Errorf("%s: the content has changed", fsType)
+		}
+	}
+}
+
+// crashed returns a copy of a device as it is when its node loses power with a
+// file just written and synced.
+func crashed(t *testing.T, f *FS, fsType string, readOnly bool) *looptest.Device {
+	t.Helper()
+	d := formattedDisk(t, f, fsType)
+	target := mountDir(t)
+	if err := f.Mount(soon(t), d.Path, target, fsType, nil); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Create(filepath.Join(target, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(file, bytes.NewReader(make([]byte, mib))); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "copy")
+	run(t, "cp", "--sparse=always", d.Backing, copied)
+	return looptest.New(t, looptest.Options{File: copied, ReadOnly: readOnly})
+}
+
+func TestAFilesystemAfterACrashIsRecovered(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range kinds() {
+		t.Run(fsType, func(t *testing.T) {
+			d := crashed(t, f, fsType, false)
+			if err := f.Check(soon(t), d.Path, fsType); err != nil {
+				t.Fatal(err)
+			}
+			if fsType == btrfs {
+				t.Log("a second btrfs with the same UUID isn't mounted beside the first")
+				return
+			}
+			target := mountDir(t)
+			if err := f.Mount(soon(t), d.Path, target, fsType, nil); err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(filepath.Join(target, "file"))
+			if err != nil || info.Size() != mib {
+				t.Errorf("the file: %v, %v", info, err)
+			}
+		})
+	}
+}
+
+func TestAReadOnlyDeviceIsMountedWithoutReplay(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range []string{ext4, ext3, xfs} {
+		t.Run(fsType, func(t *testing.T) {
+			d := crashed(t, f, fsType, true)
+			before := d.Hash(t)
+			if err := f.Check(soon(t), d.Path, fsType); err != nil {
+				t.Fatal(err)
+			}
+			target := mountDir(t)
+			if err := f.Mount(soon(t), d.Path, target, fsType, nil); !errors.Is(err, ErrReadOnly) {
+				t.Errorf("asked to be writable: %v", err)
+			}
+			if err := f.Mount(soon(t), d.Path, target, fsType, []string{"ro"}); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Unmount(soon(t), target); err != nil {
+				t.Fatal(err)
+			}
+			if d.Hash(t) != before {
+				t.Error("the content has changed")
+			}
+		})
+	}
+}
+
+func TestAWritableDeviceMountedReadOnlyIsNotWrittenTo(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range []string{ext4, ext3, xfs} {
+		t.Run(fsType, func(t *testing.T) {
+			d := crashed(t, f, fsType, false)
+			before := d.Hash(t)
+			target := mountDir(t)
+			if err := f.Mount(soon(t), d.Path, target, fsType, []string{"ro"}); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Unmount(soon(t), target); err != nil {
+				t.Fatal(err)
+			}
+			if d.Hash(t) != before {
+				t.Error("the content has changed")
+			}
+		})
+	}
+}
+
+func TestAnUnrepairableFilesystemIsRefusedWithTheWordsOfFsck(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range []string{ext3, ext4} {
+		d := formattedDisk(t, f, fsType)
+		run(t, "debugfs", "-w", "-R", "clri <2>", d.Path)
+		run(t, "debugfs", "-w", "-R", "set_super_value state 0", d.Path)
+		err := f.Check(soon(t), d.Path, fsType)
+		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "UNEXPECTED INCONSISTENCY") {
+			t.Errorf("%s: %v", fsType, err)
+		}
+	}
+}
+
+func TestAnUncleanFilesystemIsRepaired(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range []string{ext2, ext3, ext4} {
+		d := formattedDisk(t, f, fsType)
+		run(t, "debugfs", "-w", "-R", "set_super_value state 2", d.Path)
+		run(t, "debugfs", "-w", "-R", "set_super_value free_blocks_count 5", d.Path)
+		if err := f.Check(soon(t), d.Path, fsType); err != nil {
+			t.Errorf("%s: %v", fsType, err)
+		}
+		if unclean, err := needsCheck(d.Path); unclean || err != nil {
+			t.Errorf("%s: still unclean, or %v", fsType, err)
+		}
+	}
+}
+
+func TestAFilesystemInUseIsNotChecked(t *testing.T) {
+	f := New(Options{})
+	d := formattedDisk(t, f, ext4)
+	target := mountDir(t)
+	if err := f.Mount(soon(t), d.Path, target, ext4, nil); err != nil {
+		t.Fatal(err)
+	}
+	// Mounted, its journal is in use, which makes it unclean.
+	if err := f.Check(soon(t), d.Path, ext4); !errors.Is(err, ErrBusy) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCheckRefusesWhatItWasNotToldOf(t *testing.T) {
+	f := New(Options{})
+	d := formattedDisk(t, f, xfs)
+	if err := f.Check(soon(t), d.Path, ext4); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("an xfs said to be ext4: %v", err)
+	}
+	if err := f.Check(soon(t), d.Path, "ntfs"); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("ntfs: %v", err)
+	}
+}

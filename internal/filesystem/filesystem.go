@@ -1,0 +1,113 @@
+// Package filesystem says what a device holds, puts a filesystem on one that is
+// proven blank, checks, mounts and grows filesystems, and takes mounts away.
+//
+// It never overwrites anything: a device is formatted only when no tool knows a
+// signature on it and every place where a filesystem keeps a copy of its
+// superblock reads as zeros, and the tools are never told to use force. What
+// has begun to write to a device runs to its end, whatever becomes of the call.
+package filesystem
+
+import (
+	"context"
+	"errors"
+
+	mount "k8s.io/mount-utils"
+	utilexec "k8s.io/utils/exec"
+)
+
+var (
+	// ErrNotBlank means that the device holds something, so it isn't formatted.
+	ErrNotBlank = errors.New("device is not blank")
+	// ErrBusy means that the device or the mount is in use by something else, or
+	// that an earlier call still works on it.
+	ErrBusy = errors.New("in use")
+	// ErrUnsupported means that this package doesn't handle that kind of
+	// filesystem.
+	ErrUnsupported = errors.New("unsupported filesystem")
+	// ErrOptions means that an option isn't one that may be given to mkfs.
+	ErrOptions = errors.New("option refused")
+	// ErrTooSmall means that the device has no room for that kind of filesystem.
+	ErrTooSmall = errors.New("device too small")
+	// ErrReadOnly means that the device or the mount can't be written to.
+	ErrReadOnly = errors.New("read-only")
+	// ErrCorrupt means that the filesystem is damaged and wasn't repaired.
+	ErrCorrupt = errors.New("filesystem is damaged")
+	// ErrMounted means that something else is mounted at the target, or
+	// otherwise than asked for.
+	ErrMounted = errors.New("target is mounted otherwise")
+	// ErrNotMounted means that nothing is mounted at the path, or another
+	// device than the one that was named.
+	ErrNotMounted = errors.New("not mounted")
+	// ErrOnlineGrowth means that the kernel doesn't let this process grow the
+	// filesystem while it is mounted (ext needs CAP_SYS_RESOURCE). Unmounted it
+	// grows.
+	ErrOnlineGrowth = errors.New("can't grow while mounted")
+	// ErrNeedsMount means that this kind of filesystem grows only while it is
+	// mounted.
+	ErrNeedsMount = errors.New("grows only while mounted")
+)
+
+// defaultFormats is how many mkfs run at once on a node. More gain nothing:
+// they wait for the same network and the same cores.
+const defaultFormats = 2
+
+// Options of an FS. The zero value is right for production.
+type Options struct {
+	// Exec runs the tools; nil means the operating system does.
+	Exec utilexec.Interface
+	// Mounter runs mount(8); nil means mount-utils', without systemd.
+	Mounter mount.Interface
+	// Formats is how many mkfs run at once; 2 when it is 0 or negative.
+	Formats int
+}
+
+// FS works on filesystems. It is safe for concurrent use.
+type FS struct {
+	exec    utilexec.Interface
+	mounter mount.Interface
+	slots   chan struct{} // one for each mkfs that may run
+	jobs    jobs
+	flights flights
+}
+
+// New returns an FS.
+func New(opts Options) *FS {
+	if opts.Exec == nil {
+		opts.Exec = utilexec.New()
+	}
+	if opts.Mounter == nil {
+		// Disk filesystems have no daemons to be kept alive in a scope of
+		// their own, so systemd has no part in mounting them.
+		opts.Mounter = mount.NewWithoutSystemd("")
+	}
+	if opts.Formats <= 0 {
+		opts.Formats = defaultFormats
+	}
+	return &FS{exec: opts.Exec, mounter: opts.Mounter, slots: make(chan struct{}, opts.Formats)}
+}
+
+// The filesystems that this package handles, by the names that blkid, mount and
+// mkfs share.
+const (
+	ext2  = "ext2"
+	ext3  = "ext3"
+	ext4  = "ext4"
+	xfs   = "xfs"
+	btrfs = "btrfs"
+)
+
+// Supported tells whether fsType can be formatted, mounted and grown: ext2,
+// ext3, ext4, xfs and btrfs.
+func Supported(fsType string) bool {
+	return isExt(fsType) || fsType == xfs || fsType == btrfs
+}
+
+func isExt(fsType string) bool {
+	return fsType == ext2 || fsType == ext3 || fsType == ext4
+}
+
+// Drain waits until nothing that was begun runs in the background any more, or
+// ctx ends. A process that is about to end calls it, so that no mkfs dies with it.
+func (f *FS) Drain(ctx context.Context) error {
+	return f.jobs.drain(ctx)
+}

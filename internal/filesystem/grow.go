@@ -1,0 +1,124 @@
+package filesystem
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+)
+
+// Grow makes the filesystem as large as its device when it is smaller, reads
+// its size again and returns it in bytes. With a mountpoint, the device must be
+// mounted exactly there. With "" it must not be in use: ext is then checked in
+// full (e2fsck -f) and grown, XFS and btrfs fail with ErrNeedsMount if they are
+// smaller than the device.
+//
+// It fails with ErrOnlineGrowth for a mounted ext filesystem when the kernel
+// doesn't allow it, see CanGrowOnline, and with ErrReadOnly for what is mounted
+// read-only. Growth that has begun runs to its end when ctx ends before; a later
+// call for the same device waits for it.
+func (f *FS) Grow(ctx context.Context, path, mountpoint string) (int64, error) {
+	d, err := openDevice(path)
+	if err != nil {
+		return 0, fmt.Errorf("grow: %w", err)
+	}
+	err = f.jobs.onDevice(ctx, d, "grow "+mountpoint, func(ctx context.Context) error {
+		return f.grow(ctx, path, mountpoint)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("grow the filesystem on %s: %w", path, err)
+	}
+	return f.Size(ctx, path, mountpoint)
+}
+
+// grow does the work of Grow.
+func (f *FS) grow(ctx context.Context, path, mountpoint string) error {
+	deviceSize, before, err := f.measure(path, mountpoint)
+	if err != nil || before.full(deviceSize) {
+		return err
+	}
+	if mountpoint == "" {
+		err = f.growUnmounted(ctx, path, before)
+	} else {
+		err = f.growMounted(path, mountpoint, before)
+	}
+	if err != nil {
+		return err
+	}
+	_, after, err := f.measure(path, mountpoint)
+	if err != nil {
+		return fmt.Errorf("read its size again: %w", err)
+	}
+	if after.size <= before.size || !after.full(deviceSize) {
+		return fmt.Errorf("the tools said they succeeded, but it has %d bytes on a device of %d", after.size, deviceSize)
+	}
+	logging.From(ctx).Info("filesystem grown", zap.String("device", path),
+		zap.Int64("from", before.size), zap.Int64("to", after.size))
+	return nil
+}
+
+// growUnmounted grows an ext filesystem that nothing uses.
+func (f *FS) growUnmounted(ctx context.Context, path string, s superblock) error {
+	if s.fsType != ext4 {
+		return fmt.Errorf("%s with %d bytes %w", s.fsType, s.size, ErrNeedsMount)
+	}
+	d, err := claim(path)
+	if err != nil {
+		return err
+	}
+	readOnly := d.readOnly
+	d.close()
+	if readOnly {
+		return fmt.Errorf("device is %w", ErrReadOnly)
+	}
+	// resize2fs insists on a check of all, however clean the filesystem is.
+	if err := f.runE2fsck(ctx, path, "-f", "-p"); err != nil {
+		return err
+	}
+	return f.resize("resize2fs", path)
+}
+
+// growMounted grows a filesystem through its mount.
+func (f *FS) growMounted(path, mountpoint string, s superblock) error {
+	m, there, err := f.Lookup(mountpoint)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return fmt.Errorf("%s: %w", mountpoint, ErrNotMounted)
+	}
+	if m.ReadOnly {
+		return fmt.Errorf("mounted %w at %s", ErrReadOnly, mountpoint)
+	}
+	switch s.fsType {
+	case xfs:
+		return f.resize("xfs_growfs", "-d", m.Target)
+	case btrfs:
+		return f.resize("btrfs", "filesystem", "resize", strconv.FormatUint(s.deviceID, 10)+":max", m.Target)
+	}
+	if !CanGrowOnline(s.fsType) {
+		return fmt.Errorf("ext needs CAP_SYS_RESOURCE to grow: %w", ErrOnlineGrowth)
+	}
+	return f.resize("resize2fs", path)
+}
+
+// resize runs a tool that grows a filesystem.
+func (f *FS) resize(name string, args ...string) error {
+	output, status, err := f.writer(name, args...)
+	if err != nil {
+		return err
+	}
+	if status == 0 {
+		return nil
+	}
+	err = fmt.Errorf("%s: exit status %d: %s", name, status, words(output))
+	if strings.Contains(output, "Permission denied to resize filesystem") {
+		// The capability is there, but something else forbids it.
+		return fmt.Errorf("%w: %w", ErrOnlineGrowth, err)
+	}
+	return err
+}

@@ -1,0 +1,301 @@
+package filesystem
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
+)
+
+func TestSizeIsTheFilesystemsOwn(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range append(kinds(), ext2) {
+		t.Run(fsType, func(t *testing.T) {
+			d := formattedDisk(t, f, fsType)
+			d.Grow(t, gib)
+			if size, err := f.Size(soon(t), d.Path, ""); err != nil || size != 512*mib {
+				t.Errorf("unmounted: %d, %v", size, err)
+			}
+			target := mountDir(t)
+			if err := f.Mount(soon(t), d.Path, target, fsType, nil); err != nil {
+				t.Fatal(err)
+			}
+			if size, err := f.Size(soon(t), d.Path, target); err != nil || size != 512*mib {
+				t.Errorf("mounted: %d, %v", size, err)
+			}
+		})
+	}
+}
+
+func TestSizeOfWhatIsNotMountedThereIsAnError(t *testing.T) {
+	f := New(Options{})
+	d, target := mounted(t, f, ext4)
+	other, elsewhere := mounted(t, f, ext4)
+	inside := filepath.Join(target, "inside")
+	if err := os.Mkdir(inside, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	for path, mountpoint := range map[string]string{d.Path: elsewhere, other.Path: inside} {
+		if _, err := f.Size(soon(t), path, mountpoint); !errors.Is(err, ErrNotMounted) {
+			t.Errorf("Size: %v", err)
+		}
+		if _, err := f.Grow(soon(t), path, mountpoint); !errors.Is(err, ErrNotMounted) {
+			t.Errorf("Grow: %v", err)
+		}
+	}
+	if _, err := f.Size(soon(t), blankDisk(t).Path, ""); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("blank: %v", err)
+	}
+}
+
+// withFile mounts a device, writes a file and returns its content.
+func withFile(t *testing.T, target string) []byte {
+	t.Helper()
+	data := make([]byte, 5*mib)
+	if _, err := rand.Read(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(target, "file"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func checkFile(t *testing.T, target string, data []byte) {
+	t.Helper()
+	read, err := os.ReadFile(filepath.Join(target, "file"))
+	if err != nil || !bytes.Equal(read, data) {
+		t.Errorf("the file has changed, or %v", err)
+	}
+}
+
+func TestAMountedFilesystemGrowsWithItsDevice(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range []string{ext4, ext3, xfs, btrfs} {
+		t.Run(fsType, func(t *testing.T) {
+			if !CanGrowOnline(fsType) {
+				t.Log("not with the capabilities of this process")
+				growsOnlyUnmounted(t, f, fsType)
+				return
+			}
+			d, target := mounted(t, f, fsType)
+			data := withFile(t, target)
+			for _, size := range []int64{512 * mib, gib, 3 * gib, 3*gib + 4096} {
+				d.Grow(t, size)
+				got, err := f.Grow(soon(t), d.Path, target)
+				if err != nil || got > size || size-got > 2*mib {
+					t.Errorf("on %d bytes: %d, %v", size, got, err)
+				}
+			}
+			checkFile(t, target, data)
+			var st unix.Statfs_t
+			if err := unix.Statfs(target, &st); err != nil || int64(st.Blocks)*st.Bsize < 2*gib {
+				t.Errorf("statfs: %+v, %v", st, err)
+			}
+		})
+	}
+}
+
+// growsOnlyUnmounted checks that growth is refused, says so, and changes nothing.
+func growsOnlyUnmounted(t *testing.T, f *FS, fsType string) {
+	t.Helper()
+	d, target := mounted(t, f, fsType)
+	data := withFile(t, target)
+	if size, err := f.Grow(soon(t), d.Path, target); err != nil || size != 512*mib {
+		t.Errorf("nothing to do: %d, %v", size, err)
+	}
+	d.Grow(t, gib)
+	if _, err := f.Grow(soon(t), d.Path, target); !errors.Is(err, ErrOnlineGrowth) {
+		t.Errorf("%v", err)
+	}
+	if size, err := f.Size(soon(t), d.Path, target); err != nil || size != 512*mib {
+		t.Errorf("after it was refused: %d, %v", size, err)
+	}
+	checkFile(t, target, data)
+}
+
+func TestAnUnmountedExtGrowsWithItsDevice(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range []string{ext2, ext3, ext4} {
+		t.Run(fsType, func(t *testing.T) {
+			d, target := mounted(t, f, fsType)
+			data := withFile(t, target)
+			d.Grow(t, gib)
+			if _, err := f.Grow(soon(t), d.Path, ""); !errors.Is(err, ErrBusy) {
+				t.Errorf("still mounted: %v", err)
+			}
+			if err := f.Unmount(soon(t), target); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if size, err := f.Grow(soon(t), d.Path, ""); err != nil || size != gib {
+					t.Errorf("%d, %v", size, err)
+				}
+			}
+			if err := f.Mount(soon(t), d.Path, target, fsType, nil); err != nil {
+				t.Fatal(err)
+			}
+			checkFile(t, target, data)
+		})
+	}
+}
+
+func TestExtGrowsToWhateverSizeItsDeviceHas(t *testing.T) {
+	f := New(Options{})
+	d := formattedDisk(t, f, ext4)
+	// A last group too small for its own tables is left out; that is not a failure.
+	for _, size := range []int64{512*mib + 512, 512*mib + 4096, 513 * mib, 640*mib + 8192, 700 * mib} {
+		d.Grow(t, size)
+		before := d.Hash(t)
+		got, err := f.Grow(soon(t), d.Path, "")
+		if err != nil || got > size || size-got > 4*mib {
+			t.Errorf("on %d bytes: %d, %v", size, got, err)
+		}
+		if got == 512*mib && d.Hash(t) != before {
+			t.Errorf("on %d bytes: changed for nothing", size)
+		}
+	}
+}
+
+func TestXFSAndBtrfsAskToBeMountedBeforeTheyGrow(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range []string{xfs, btrfs} {
+		d := formattedDisk(t, f, fsType)
+		if size, err := f.Grow(soon(t), d.Path, ""); err != nil || size != 512*mib {
+			t.Errorf("%s, nothing to do: %d, %v", fsType, size, err)
+		}
+		d.Grow(t, gib)
+		before := d.Hash(t)
+		if _, err := f.Grow(soon(t), d.Path, ""); !errors.Is(err, ErrNeedsMount) {
+			t.Errorf("%s: %v", fsType, err)
+		}
+		if d.Hash(t) != before {
+			t.Errorf("%s: the content has changed", fsType)
+		}
+	}
+}
+
+func TestWhatIsReadOnlyDoesNotGrow(t *testing.T) {
+	f := New(Options{})
+	d, target := mounted(t, f, xfs, "ro")
+	d.Grow(t, gib)
+	if _, err := f.Grow(soon(t), d.Path, target); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("mounted: %v", err)
+	}
+	origin := formattedDisk(t, f, ext4)
+	copied := filepath.Join(t.TempDir(), "copy")
+	run(t, "cp", "--sparse=always", origin.Backing, copied)
+	readOnly := looptest.New(t, looptest.Options{File: copied, Size: gib, ReadOnly: true})
+	if _, err := f.Grow(soon(t), readOnly.Path, ""); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("device: %v", err)
+	}
+}
+
+func TestADamagedFilesystemDoesNotGrow(t *testing.T) {
+	f := New(Options{})
+	d := formattedDisk(t, f, ext4)
+	run(t, "debugfs", "-w", "-R", "clri <2>", d.Path)
+	d.Grow(t, gib)
+	if _, err := f.Grow(soon(t), d.Path, ""); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestConcurrentGrowthRunsOnceAndToItsEnd(t *testing.T) {
+	g := newGate("xfs_growfs")
+	f := New(Options{Exec: g})
+	d, target := mounted(t, f, xfs)
+	d.Grow(t, gib)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancelled := make(chan error, 1)
+	go func() {
+		_, err := f.Grow(ctx, d.Path, target)
+		cancelled <- err
+	}()
+	<-g.arrived
+	cancel()
+	if err := <-cancelled; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if size, err := f.Grow(soon(t), d.Path, target); err != nil || size != gib {
+				t.Errorf("%d, %v", size, err)
+			}
+		})
+	}
+	close(g.open)
+	wg.Wait()
+	if g.started != 1 {
+		t.Errorf("xfs_growfs ran %d times", g.started)
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	tests := []struct {
+		status string
+		want   bool
+	}{
+		{"Name:\tx\nCapEff:\t000001ffffffffff\n", true},
+		{"CapEff:\t000001fffeffffff\n", false},
+		{"CapPrm:\t000001ffffffffff\nCapEff:\t0\n", false},
+		{"CapEff:\tnonsense\n", false},
+		{"", false},
+	}
+	for _, test := range tests {
+		if got := hasCapability(test.status, unix.CAP_SYS_RESOURCE); got != test.want {
+			t.Errorf("%q: %t", test.status, got)
+		}
+	}
+	if !CanGrowOnline(xfs) || !CanGrowOnline(btrfs) || CanGrowOnline(ext4) != CanGrowOnline(ext3) {
+		t.Error("xfs and btrfs grow online everywhere, ext by capability")
+	}
+}
+
+func TestStatsCountBytesAndInodes(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range kinds() {
+		_, target := mounted(t, f, fsType)
+		withFile(t, target)
+		unix.Sync()
+		s, err := f.Stats(soon(t), target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.TotalBytes < 300*mib || s.TotalBytes > 512*mib || s.UsedBytes < 5*mib ||
+			s.AvailableBytes+s.UsedBytes > s.TotalBytes || s.TotalInodes != s.UsedInodes+s.FreeInodes ||
+			(s.TotalInodes == 0) != (fsType == btrfs) {
+			t.Errorf("%s: %+v", fsType, s)
+		}
+	}
+	if _, err := f.Stats(soon(t), "/does/not/exist"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+}
+
+func TestStatsOfAFilesystemThatHangsEndWithTheCall(t *testing.T) {
+	f := New(Options{})
+	hung := &flight{done: make(chan struct{})}
+	f.flights.current = map[string]*flight{"/hung": hung}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 3 {
+		_, err := f.Stats(ctx, "/hung")
+		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "/hung") {
+			t.Errorf("%v", err)
+		}
+	}
+	if len(f.flights.current) != 1 {
+		t.Error("it was asked more than once")
+	}
+}

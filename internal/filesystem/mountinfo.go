@@ -1,0 +1,190 @@
+package filesystem
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// MountPoint is one mount of this process's mount namespace.
+type MountPoint struct {
+	// Target is the absolute path of the mount, symlinks resolved.
+	Target string
+	// Number is the device number (dev_t) of the disk that the filesystem is
+	// on. For btrfs too, whose own number in mountinfo is made up.
+	Number uint64
+	// Root is the path within the filesystem that is mounted; "/" but for binds.
+	Root string
+	// FSType is the filesystem's name.
+	FSType string
+	// Source is the device as it was named when it was mounted. It may have
+	// another name now.
+	Source string
+	// Options are those of this mount alone, SuperOptions those that all mounts
+	// of the filesystem share.
+	Options, SuperOptions []string
+	// ReadOnly is true when the mount or the filesystem is.
+	ReadOnly bool
+}
+
+// Lookup returns the topmost mount that is exactly at target; false when there
+// is none, which is also the answer for a missing target and for a symlink.
+// It doesn't touch the mounted filesystem, so a dead one doesn't hang it; only
+// btrfs is asked on which disk it is, which needs no disk.
+func (f *FS) Lookup(target string) (MountPoint, bool, error) {
+	place, err := canonical(target)
+	if err != nil {
+		return MountPoint{}, false, fmt.Errorf("look up mount: %w", err)
+	}
+	infos, err := readMounts()
+	if err != nil {
+		return MountPoint{}, false, fmt.Errorf("look up mount at %s: %w", target, err)
+	}
+	info := topmost(infos, place)
+	if info == nil {
+		return MountPoint{}, false, nil
+	}
+	return mountPoint(info), true, nil
+}
+
+// MountsOf returns every mount of the disk with that device number in this
+// mount namespace, binds included.
+func (f *FS) MountsOf(number uint64) ([]MountPoint, error) {
+	infos, err := readMounts()
+	if err != nil {
+		return nil, fmt.Errorf("mounts of device %s: %w", numberString(number), err)
+	}
+	var mounts []MountPoint
+	for _, info := range infos {
+		own := unix.Mkdev(uint32(info.Major), uint32(info.Minor)) // #nosec G115 -- the kernel's own numbers
+		if own != number && info.FSType != btrfs {
+			continue
+		}
+		if m := mountPoint(info); m.Number == number {
+			mounts = append(mounts, m)
+		}
+	}
+	return mounts, nil
+}
+
+// canonical resolves symlinks in the directory that holds target, but not
+// target itself: a mount is never at a symlink.
+func canonical(target string) (string, error) {
+	if !filepath.IsAbs(target) {
+		return "", fmt.Errorf("%q is not an absolute path", target)
+	}
+	target = filepath.Clean(target)
+	dir, err := filepath.EvalSymlinks(filepath.Dir(target))
+	if err != nil {
+		// Missing, or on a dead filesystem: the name has to do.
+		return target, nil //nolint:nilerr // explained above
+	}
+	return filepath.Join(dir, filepath.Base(target)), nil
+}
+
+// readMounts parses /proc/self/mountinfo. The kernel hands it out in pieces
+// between which mounts may come and go, so that one may be missed: it is read
+// until two readings agree, or a few times on a busy node.
+func readMounts() ([]*mountinfo.Info, error) {
+	const (
+		path  = "/proc/self/mountinfo"
+		tries = 4
+	)
+	var last []byte
+	for range tries {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Equal(data, last) {
+			break
+		}
+		last = data
+	}
+	infos, err := mountinfo.GetMountsFromReader(bytes.NewReader(last), nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return infos, nil
+}
+
+// topmost returns the mount at place that no other mount there lies upon.
+func topmost(infos []*mountinfo.Info, place string) *mountinfo.Info {
+	var here []*mountinfo.Info
+	for _, info := range infos {
+		if info.Mountpoint == place {
+			here = append(here, info)
+		}
+	}
+	for _, info := range slices.Backward(here) {
+		covered := slices.ContainsFunc(here, func(o *mountinfo.Info) bool { return o.Parent == info.ID && o != info })
+		if !covered {
+			return info
+		}
+	}
+	return nil
+}
+
+// mountPoint translates a line of mountinfo.
+func mountPoint(info *mountinfo.Info) MountPoint {
+	m := MountPoint{
+		Target: info.Mountpoint, Root: info.Root, FSType: info.FSType, Source: info.Source,
+		Number:       unix.Mkdev(uint32(info.Major), uint32(info.Minor)), // #nosec G115 -- the kernel's own numbers
+		Options:      strings.Split(info.Options, ","),
+		SuperOptions: strings.Split(info.VFSOptions, ","),
+	}
+	m.ReadOnly = slices.Contains(m.Options, "ro") || slices.Contains(m.SuperOptions, "ro")
+	if m.FSType == btrfs {
+		if number, err := btrfsDisk(m); err == nil {
+			m.Number = number
+		}
+	}
+	return m
+}
+
+// btrfsDisk returns the number of the one disk that a btrfs is on. The
+// filesystem itself is asked where it can be reached through the mount; else
+// the name it was mounted by has to do.
+func btrfsDisk(m MountPoint) (uint64, error) {
+	number, err := btrfsDiskBySysfs(m)
+	if err == nil {
+		return number, nil
+	}
+	var st unix.Stat_t
+	if statErr := unix.Stat(m.Source, &st); statErr != nil {
+		return 0, errors.Join(err, statErr)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return 0, errors.Join(err, fmt.Errorf("%s is not a block device", m.Source))
+	}
+	return st.Rdev, nil
+}
+
+// btrfsDiskBySysfs asks the mounted filesystem for its id, and sysfs for the
+// disk of the filesystem with that id.
+func btrfsDiskBySysfs(m MountPoint) (uint64, error) {
+	info, err := btrfsInfoOf(m.Target, m.Number)
+	if err != nil {
+		return 0, err
+	}
+	entries, err := filepath.Glob("/sys/fs/btrfs/" + info.id() + "/devices/*/dev")
+	if err != nil || len(entries) != 1 {
+		return 0, fmt.Errorf("btrfs %s is on %d disks", info.id(), len(entries))
+	}
+	data, err := os.ReadFile(entries[0])
+	if err != nil {
+		return 0, err
+	}
+	var major, minor uint32
+	if _, err := fmt.Sscanf(string(data), "%d:%d", &major, &minor); err != nil {
+		return 0, fmt.Errorf("%s: %w", entries[0], err)
+	}
+	return unix.Mkdev(major, minor), nil
+}

@@ -1,0 +1,160 @@
+package filesystem
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/quick"
+)
+
+func TestTellingPartsCoverTheDevicesEdgesAndStayWithinIt(t *testing.T) {
+	check := func(n uint64) bool {
+		size := int64(n%(1<<53)) + 1
+		extents := telling(size)
+		end := int64(0)
+		for _, e := range extents {
+			if e.offset < end || e.length <= 0 || e.length > edge {
+				t.Errorf("size %d: %+v overlaps or is odd", size, e)
+				return false
+			}
+			end = e.offset + e.length
+		}
+		return extents[0].offset == 0 && end == size && extents[0].length == min(edge, size)
+	}
+	if err := quick.Check(check, &quick.Config{MaxCount: 200}); err != nil {
+		t.Error(err)
+	}
+	for _, n := range []uint64{0, 511, edge - 1, edge, edge + 511, 2*edge - 1, 2 * edge, 1<<53 - 1, 10<<30 - 1} {
+		if !check(n) {
+			t.Errorf("size %d", n+1)
+		}
+	}
+}
+
+func TestBlkidOutputIsUnderstood(t *testing.T) {
+	tests := []struct {
+		out  string
+		want signature
+	}{
+		{"", signature{}},
+		{"DEVNAME=/dev/vdb\nUUID=a-b\nTYPE=ext4\nUSAGE=filesystem\n", signature{fsType: ext4, usage: "filesystem", uuid: "a-b"}},
+		{"PTTYPE=gpt\nPTUUID=x\n", signature{table: "gpt"}},
+		{"LABEL=a\\ TYPE\\=b\nTYPE=crypto_LUKS\nUSAGE=crypto\n", signature{fsType: "crypto_LUKS", usage: "crypto"}},
+	}
+	for _, test := range tests {
+		if got := parseBlkid(test.out); got != test.want {
+			t.Errorf("%q: %+v", test.out, got)
+		}
+	}
+}
+
+func TestVersionsAreRead(t *testing.T) {
+	tests := []struct {
+		text string
+		want version
+		ok   bool
+	}{
+		{"6.18.44-fc-v657", version{6, 18}, true},
+		{"5.15-rc1", version{5, 15}, true},
+		{"mkfs.xfs version 6.1.0", version{6, 1}, true},
+		{" 1.47.0 (5-Feb-2023)\n\tUsing EXT2FS Library version 1.47.0", version{1, 47}, true},
+		{"btrfs-progs v6.2", version{6, 2}, true},
+		{"6", version{}, false},
+		{"none", version{}, false},
+		{"", version{}, false},
+		{"6.x", version{}, false},
+	}
+	for _, test := range tests {
+		if got, ok := parseVersion(test.text); got != test.want || ok != test.ok {
+			t.Errorf("%q: %v, %t", test.text, got, ok)
+		}
+	}
+}
+
+func TestPresetsGiveWayToWhatIsAsked(t *testing.T) {
+	asked := []option{{"-E", "discard,stride=4"}}
+	for _, value := range []string{"nodiscard", "lazy_itable_init=1"} {
+		asked = preset(asked, "-E", value)
+	}
+	asked = preset(asked, "-m", "0")
+	want := []option{{"-m", "0"}, {"-E", "lazy_itable_init=1,discard,stride=4"}}
+	if !slices.Equal(asked, want) {
+		t.Errorf("%v", asked)
+	}
+}
+
+func FuzzSuperblock(f *testing.F) {
+	ext := make([]byte, superLength)
+	ext[0x38], ext[0x39], ext[0x04], ext[0x18] = 0x53, 0xEF, 200, 2
+	xfsBlock := append([]byte("XFSB\x00\x00\x10\x00\x00\x00\x00\x00\x00\x02\x00\x00"), make([]byte, superLength)...)
+	btrfsBlock := make([]byte, superLength)
+	copy(btrfsBlock[0x40:], "_BHRfS_M")
+	btrfsBlock[0x91], btrfsBlock[0xC9+9] = 0x10, 0x10
+	for _, seed := range [][]byte{nil, ext, xfsBlock[:superLength], btrfsBlock, bytes.Repeat([]byte{0xFF}, superLength)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, parse := range []func([]byte) (superblock, bool){parseExt, parseXFS, parseBtrfs} {
+			s, ok := parse(data)
+			if ok && (s.size <= 0 || s.block < 512 || s.block > 64<<10 || s.slack < 0) {
+				t.Errorf("%+v", s)
+			}
+		}
+		_, _ = readSuperblock(bytes.NewReader(data)) // must not panic
+		if at := firstNonZero(data); at >= 0 {
+			if data[at] == 0 || bytes.Trim(data[:at], "\x00") != nil {
+				t.Errorf("byte %d isn't the first that isn't zero", at)
+			}
+			if describe(data, 0, at) == "" {
+				t.Error("nothing to say")
+			}
+		} else if len(bytes.Trim(data, "\x00")) > 0 {
+			t.Error("data was missed")
+		}
+	})
+}
+
+func FuzzSignatures(f *testing.F) {
+	f.Add("DEVNAME=/dev/vdb\nTYPE=ext4\nUSAGE=filesystem\n")
+	f.Add(`{"signatures": [{"device": "loop0", "offset": "0x438", "type": "ext4", "uuid": null, "label": null}]}`)
+	f.Add(`{"signatures": []}`)
+	f.Add("")
+	f.Fuzz(func(t *testing.T, out string) {
+		is := parseBlkid(out)
+		traces, err := parseWipefs(out)
+		if err != nil && len(traces) > 0 {
+			t.Error("traces beside an error")
+		}
+		if (is.found() || len(traces) > 0) && foreign(is, traces).Kind != Foreign {
+			t.Error("something found that isn't foreign")
+		}
+		_, _ = parseVersion(out)
+	})
+}
+
+func FuzzOptions(f *testing.F) {
+	f.Add(ext4, "-b 4096 -E stride=4,discard")
+	f.Add(xfs, "-i size=512 -m reflink=0")
+	f.Add(btrfs, "--nodesize 16384")
+	f.Add(ext4, "-F")
+	f.Fuzz(func(t *testing.T, fsType, line string) {
+		parsed, err := parseOptions(fsType, strings.Split(line, " "))
+		if err != nil {
+			if !errors.Is(err, ErrOptions) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		for _, o := range parsed {
+			if o.value == "" || strings.HasPrefix(o.value, "-") || strings.ContainsAny(o.value, "/ ;$`\n") {
+				t.Errorf("%+v", o)
+			}
+			if o.name == "-F" || o.name == "-f" || o.name == "--force" {
+				t.Errorf("%+v", o)
+			}
+			preset(slices.Clone(parsed), o.name, "nodiscard")
+		}
+	})
+}

@@ -1,0 +1,63 @@
+package filesystem
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	utilexec "k8s.io/utils/exec"
+)
+
+// tool runs a program, without a terminal and without a shell. It returns what
+// the program wrote to its standard output and its exit status; err is for a
+// program that couldn't be run or was killed.
+func (f *FS) tool(name string, args ...string) (stdout string, status int, err error) {
+	cmd := f.exec.Command(name, args...)
+	cmd.SetEnv(toolEnv())
+	out, err := cmd.Output()
+	status, err = exitStatus(name, err)
+	return string(out), status, err
+}
+
+// writer runs a program that writes to a device. It gets a session of its own,
+// so that an interrupt from a terminal, meant for this process, doesn't kill it
+// half way. It returns all that the program wrote.
+func (f *FS) writer(name string, args ...string) (output string, status int, err error) {
+	session := name
+	if path, err := f.exec.LookPath("setsid"); err == nil {
+		session, args = path, append([]string{name}, args...)
+	}
+	cmd := f.exec.Command(session, args...)
+	cmd.SetEnv(toolEnv())
+	out, err := cmd.CombinedOutput()
+	status, err = exitStatus(name, err)
+	return strings.TrimSpace(string(out)), status, err
+}
+
+// toolEnv makes the tools speak English, which is part of what errors quote.
+func toolEnv() []string {
+	return append(os.Environ(), "LC_ALL=C")
+}
+
+// exitStatus tells an exit status apart from a failure to run.
+func exitStatus(name string, err error) (int, error) {
+	if err == nil {
+		return 0, nil
+	}
+	var exit utilexec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return exit.ExitStatus(), nil
+	}
+	return -1, fmt.Errorf("run %s: %w", name, err)
+}
+
+// words shortens what a program said to what fits into an error: its last lines.
+func words(output string) string {
+	const limit = 600
+	output = strings.Join(strings.Fields(output), " ")
+	if len(output) > limit {
+		output = "… " + strings.ToValidUTF8(output[len(output)-limit:], "")
+	}
+	return output
+}
