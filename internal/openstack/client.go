@@ -1,0 +1,243 @@
+// Package openstack talks to an OpenStack cloud: it reads cloud.conf and
+// clouds.yaml, authenticates, negotiates microversions, and offers Cinder and
+// Nova as the interfaces of package cloud. Each method is as few requests as
+// the cloud allows, nothing here waits for a state, and every error says
+// whether the cloud may have acted all the same.
+package openstack
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+)
+
+// Options are what Connect takes beside the configuration of the cloud. The
+// zero value is fit for use.
+type Options struct {
+	// Version is the driver's, for the user agent.
+	Version string
+	// UserAgent is put before the driver's own name.
+	UserAgent []string
+	// IgnoreVolumeMicroversion is BlockStorage's key of that name.
+	IgnoreVolumeMicroversion bool
+	// Registerer takes the metrics; several clients may share one. Nil leaves
+	// them out.
+	Registerer prometheus.Registerer
+	// Limits hold requests back before they are sent.
+	Limits Limits
+	// ReadTimeout bounds one GET, 30 s where it is 0.
+	ReadTimeout time.Duration
+	// WriteTimeout bounds one other request, 90 s where it is 0: Nova itself
+	// gives up on an attachment after 60 s.
+	WriteTimeout time.Duration
+}
+
+// Limits bound the requests per second to one endpoint of the cloud; 0 is no
+// limit. Burst requests may come at once.
+type Limits struct {
+	Reads, Writes float64
+	Burst         int
+}
+
+// Client is a connection to one cloud. It is safe for concurrent use.
+type Client struct {
+	cfg     CloudConfig
+	opts    Options
+	agent   gophercloud.UserAgent
+	base    *http.Transport
+	metrics *metrics
+	session *session
+	close   context.CancelFunc
+
+	cinder, nova *endpoint
+}
+
+var _ cloud.Cloud = (*Client)(nil)
+
+// Connect authenticates, finds Cinder and Nova and learns their microversions.
+// It takes 10 s at the most. Its error is one line that names the file and
+// section and the key or the address that is at fault; it wraps
+// cloud.ErrUnauthorized where the credentials are refused.
+func Connect(ctx context.Context, cfg CloudConfig, opts Options) (*Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, authTimeout)
+	defer cancel()
+	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, 30*time.Second)
+	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 90*time.Second)
+	c, err := newClient(cfg, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.connect(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func newClient(cfg CloudConfig, opts Options) (*Client, error) {
+	var (
+		tlsConfig *tls.Config
+		err       error
+	)
+	if cfg.UseClouds {
+		cfg, tlsConfig, err = cfg.withClouds()
+	} else {
+		tlsConfig, err = cfg.tlsConfig()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, opts: opts, base: newTransport(tlsConfig, opts), metrics: m}
+	c.agent.Prepend("cinder-csi/" + cmp.Or(opts.Version, "unknown"))
+	c.agent.Prepend(opts.UserAgent...)
+	closing, done := context.WithCancel(context.Background())
+	c.close = done
+	c.session = &session{
+		cfg: cfg, agent: c.agent, metric: m, closed: closing.Done(),
+		client: c.httpClient(c.chain("identity", true)),
+		fixed:  cfg.Token != "",
+	}
+	return c, nil
+}
+
+func (c *Client) connect(ctx context.Context) error {
+	g, err := c.session.authenticate(ctx)
+	if err != nil {
+		return err
+	}
+	if c.cinder, err = c.locate(ctx, g, blockStorageType, "block storage"); err != nil {
+		return err
+	}
+	if c.nova, err = c.locate(ctx, g, computeType, "compute"); err != nil {
+		return err
+	}
+	if !c.opts.IgnoreVolumeMicroversion {
+		c.cinder.prefer(cinderPreferred)
+	}
+	c.nova.prefer(novaPreferred)
+	return nil
+}
+
+// Close ends an authentication that may be under way and gives up connections
+// that are idle.
+func (c *Client) Close() {
+	c.close()
+	c.base.CloseIdleConnections()
+}
+
+// call is one request to Cinder or Nova.
+type call struct {
+	// operation and resource are for the error; see cloud.Error.
+	operation, resource string
+	// metric is the value of the metrics' label.
+	metric   string
+	endpoint *endpoint
+	// version is the microversion; the endpoint's plain one where unset.
+	version microversion
+	method  string
+	path    []string
+	query   url.Values
+	// body is sent, and answer filled, as JSON; nil for none.
+	body, answer any
+	// accept are the statuses of success.
+	accept []int
+	// emptyWith is a status of success that may come without an answer.
+	emptyWith int
+}
+
+// do sends a request, observes it and turns what goes wrong into a cloud.Error.
+func (c *Client) do(ctx context.Context, r call) (err error) {
+	defer c.metrics.observe(r.metric, time.Now(), &err)
+	if r.version == 0 {
+		r.version = r.endpoint.plain
+	}
+	client := r.endpoint.at(r.version)
+	segments := make([]string, len(r.path))
+	for i, segment := range r.path {
+		segments[i] = url.PathEscape(segment)
+	}
+	address := client.ServiceURL(segments...)
+	if len(r.query) > 0 {
+		address += "?" + r.query.Encode()
+	}
+	a, err := fetch(ctx, client, r.method, address, &gophercloud.RequestOpts{JSONBody: r.body, OkCodes: r.accept})
+	if err != nil {
+		return r.failure(err)
+	}
+	if r.answer == nil || len(a.body) == 0 && a.broken == nil && a.status == r.emptyWith {
+		return nil
+	}
+	if a.broken == nil {
+		a.broken = json.Unmarshal(a.body, r.answer)
+	}
+	if a.broken != nil {
+		return r.failure(&answerError{
+			err: fmt.Errorf("the answer can't be read: %w", a.broken), status: a.status, requestID: a.requestID,
+		})
+	}
+	return nil
+}
+
+// received is an answer of success.
+type received struct {
+	status    int
+	requestID string
+	body      []byte
+	// broken is why the body is not whole.
+	broken error
+}
+
+// fetch sends a request and reads the answer. Its error is about the request.
+func fetch(ctx context.Context, client *gophercloud.ServiceClient, method, address string, opts *gophercloud.RequestOpts) (received, error) {
+	opts.KeepResponseBody = true
+	resp, err := client.Request(ctx, method, address, opts)
+	if err != nil {
+		return received{}, err
+	}
+	a := received{status: resp.StatusCode, requestID: requestID(resp.Header)}
+	a.body, a.broken = io.ReadAll(resp.Body)
+	return a, resp.Body.Close()
+}
+
+// unexpected is the error of an answer that is well formed and yet can't be
+// the answer to r.
+func (r call) unexpected(format string, args ...any) error {
+	return r.failure(&answerError{err: fmt.Errorf(format, args...)})
+}
+
+// known returns ErrNotFound for an id that no cloud can know, without asking
+// one. All ids that Cinder and Nova give are UUIDs in their usual form.
+func (r call) known(ids ...string) error {
+	for _, id := range ids {
+		if len(id) != 36 || uuid.Validate(id) != nil {
+			return &cloud.Error{
+				Kind: cloud.ErrNotFound, Operation: r.operation, Resource: r.resource,
+				Message: fmt.Sprintf("%q is not an id", id),
+			}
+		}
+	}
+	return nil
+}
+
+// sameID compares ids as the cloud does, which takes capitals as well.
+func sameID(a, b string) bool { return strings.EqualFold(a, b) }

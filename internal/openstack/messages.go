@@ -1,0 +1,54 @@
+package openstack
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// VolumeFault is one GET, or none where the cloud has no user messages.
+func (c *Client) VolumeFault(ctx context.Context, id string) (string, error) {
+	return c.fault(ctx, "VOLUME", id)
+}
+
+// SnapshotFault is one GET, or none where the cloud has no user messages.
+func (c *Client) SnapshotFault(ctx context.Context, id string) (string, error) {
+	return c.fault(ctx, "VOLUME_SNAPSHOT", id)
+}
+
+// fault returns the newest message about a resource. Filters need 3.5; the
+// messages are compared again here, and all are read below it.
+func (c *Client) fault(ctx context.Context, resourceType, id string) (string, error) {
+	var answer struct {
+		Messages []struct {
+			ResourceType string    `json:"resource_type"`
+			ResourceID   string    `json:"resource_uuid"`
+			Text         string    `json:"user_message"`
+			CreatedAt    timestamp `json:"created_at"`
+		} `json:"messages"`
+	}
+	r := call{
+		operation: "list messages about", resource: id, metric: "message_list", endpoint: c.cinder,
+		method: http.MethodGet, path: []string{"messages"}, answer: &answer, accept: []int{http.StatusOK},
+	}
+	if err := r.known(id); err != nil {
+		return "", err
+	}
+	switch {
+	case r.use(cinderMessageFilters):
+		r.query = url.Values{"resource_uuid": {id}, "sort": {"created_at:desc"}}
+	case !r.use(cinderMessages):
+		return "", nil
+	}
+	if err := c.do(ctx, r); err != nil {
+		return "", err
+	}
+	newest, text := time.Time{}, ""
+	for _, m := range answer.Messages {
+		if m.ResourceType == resourceType && sameID(m.ResourceID, id) && (text == "" || m.CreatedAt.After(newest)) {
+			newest, text = m.CreatedAt.Time, m.Text
+		}
+	}
+	return oneLine(text), nil
+}

@@ -1,0 +1,111 @@
+package openstack
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+)
+
+// link is how Cinder names the next page.
+type link struct {
+	Rel  string `json:"rel"`
+	Href string `json:"href"`
+}
+
+// filters collects the parameters of a list; empty values select everything.
+func filters(page cloud.Page, pairs ...string) url.Values {
+	query := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			query.Set(pairs[i], pairs[i+1])
+		}
+	}
+	if page.Limit > 0 {
+		query.Set("limit", strconv.Itoa(page.Limit))
+	}
+	if page.Marker != "" {
+		query.Set("marker", page.Marker)
+	}
+	return query
+}
+
+// metadataFilter writes a filter as Cinder reads it: a literal of Python, which
+// an object of strings in JSON is as well.
+func metadataFilter(metadata map[string]string) (string, error) {
+	if len(metadata) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(metadata)
+	if err != nil {
+		return "", fmt.Errorf("metadata filter: %w", err)
+	}
+	return string(text), nil
+}
+
+// includes reports whether all of want is in have.
+func includes(have, want map[string]string) bool {
+	for key, value := range want {
+		if got, ok := have[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
+}
+
+// list sends r and returns the entries under key with the marker of the next
+// page. An answer without the key is an error and not an empty list: what is
+// not listed would be taken for gone.
+func list[T any](ctx context.Context, c *Client, r call, key string, page cloud.Page) ([]T, string, error) {
+	var answer map[string]json.RawMessage
+	r.answer, r.accept = &answer, []int{http.StatusOK}
+	if err := c.do(ctx, r); err != nil {
+		return nil, "", err
+	}
+	var entries []T
+	if err := json.Unmarshal(answer[key], &entries); err != nil || entries == nil {
+		return nil, "", r.unexpected("the answer holds no list of %s", key)
+	}
+	var links []link
+	if text, ok := answer[key+"_links"]; ok {
+		if err := json.Unmarshal(text, &links); err != nil {
+			return nil, "", r.unexpected("the answer holds no link to the next page: %w", err)
+		}
+	}
+	next, err := r.nextMarker(links, page)
+	return entries, next, err
+}
+
+// nextMarker finds the marker in the link to the next page. A link that leads
+// back to the page it is on is an error, or the list would never end.
+func (r call) nextMarker(links []link, page cloud.Page) (string, error) {
+	for _, l := range links {
+		if l.Rel != "next" {
+			continue
+		}
+		u, err := url.Parse(l.Href)
+		if err != nil {
+			return "", r.unexpected("the link to the next page is not a URL")
+		}
+		marker := u.Query().Get("marker")
+		if marker == "" || marker == page.Marker {
+			return "", r.unexpected("the link to the next page leads to marker %q, from %q", marker, page.Marker)
+		}
+		return marker, nil
+	}
+	return "", nil
+}
+
+// matches reports whether every wanted value that is not empty is met.
+func matches(pairs ...string) bool {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" && pairs[i] != pairs[i+1] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,220 @@
+package openstack
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+	gopherstack "github.com/gophercloud/gophercloud/v2/openstack"
+	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// authTimeout bounds one authentication.
+	authTimeout = 10 * time.Second
+	// renewalPause is left between two tries to renew a token that is still
+	// good.
+	renewalPause = 30 * time.Second
+	// maxRenewalLead is how long before its end a token is renewed at the
+	// most; Nova still uses a caller's token with Cinder for minutes.
+	maxRenewalLead = 5 * time.Minute
+)
+
+// session holds the token of a cloud and renews it, once for everybody who
+// needs it.
+type session struct {
+	cfg    CloudConfig
+	agent  gophercloud.UserAgent
+	client http.Client
+	metric *metrics
+	// closed is closed with the client.
+	closed <-chan struct{}
+	flight singleflight.Group
+	// fixed marks a token from the configuration, which can't be renewed.
+	fixed bool
+
+	mu      sync.Mutex
+	token   string
+	renewAt time.Time
+	expires time.Time
+}
+
+// grant is what Keystone answers with a token.
+type grant struct {
+	token    string
+	lifetime time.Duration
+	project  string
+	catalog  *tokens.ServiceCatalog
+}
+
+// current returns a token that is believed to be good. One near its end is
+// returned while it is renewed beside.
+func (s *session) current(ctx context.Context) (string, error) {
+	s.mu.Lock()
+	token, now := s.token, time.Now()
+	good := token != "" && (s.fixed || now.Before(s.expires))
+	renew := good && !s.fixed && now.After(s.renewAt)
+	if renew {
+		s.renewAt = now.Add(renewalPause)
+	}
+	s.mu.Unlock()
+	if good && !renew {
+		return token, nil
+	}
+	done := s.flight.DoChan("", func() (any, error) {
+		if newer := s.replaced(token); newer != "" {
+			return newer, nil
+		}
+		ctx, cancel := s.lasting(ctx)
+		defer cancel()
+		g, err := s.authenticate(ctx)
+		return g.token, err
+	})
+	if good {
+		return token, nil
+	}
+	select {
+	case result := <-done:
+		if result.Err != nil {
+			return "", result.Err
+		}
+		return result.Val.(string), nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// lasting returns a context for an authentication, which serves more than the
+// caller who happened to start it: it ends with the client instead.
+func (s *session) lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		select {
+		case <-s.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// replaced returns the token that has taken the place of an old one, if any.
+func (s *session) replaced(old string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.token == old || !time.Now().Before(s.expires) {
+		return ""
+	}
+	return s.token
+}
+
+// refuse forgets a token that a service has refused, unless it has been
+// replaced meanwhile. It reports whether there can be another one.
+func (s *session) refuse(token string) bool {
+	if s.fixed {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.token == token {
+		s.token = ""
+	}
+	return true
+}
+
+// authenticate fetches a token and keeps it.
+func (s *session) authenticate(ctx context.Context) (g grant, err error) {
+	defer s.metric.observe("token_create", time.Now(), &err)
+	ctx, cancel := context.WithTimeout(ctx, authTimeout)
+	defer cancel()
+	provider, err := gopherstack.NewClient(s.cfg.AuthURL)
+	if err != nil {
+		return g, s.cfg.errorf("auth-url: %w", err)
+	}
+	provider.HTTPClient, provider.UserAgent = s.client, s.agent
+	opts := s.cfg.authOptions()
+	if err := gopherstack.AuthenticateV3(ctx, provider, &opts, gophercloud.EndpointOpts{}); err != nil {
+		return g, s.cfg.authError(err)
+	}
+	if g, err = newGrant(provider); err != nil {
+		return g, s.cfg.authError(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.token = g.token
+	s.expires = now.Add(g.lifetime)
+	s.renewAt = s.expires.Add(-min(maxRenewalLead, g.lifetime/5))
+	return g, nil
+}
+
+// errNoKeystone is an answer that no Keystone gives.
+var errNoKeystone = errors.New("the answer holds no token")
+
+// newGrant reads the answer that provider was authenticated with. The lifetime
+// is Keystone's own difference, so that a wrong clock here does no harm.
+func newGrant(provider *gophercloud.ProviderClient) (grant, error) {
+	result, ok := provider.GetAuthResult().(interface {
+		ExtractInto(any) error
+		ExtractServiceCatalog() (*tokens.ServiceCatalog, error)
+	})
+	if !ok || provider.Token() == "" {
+		return grant{}, errNoKeystone
+	}
+	var times struct {
+		IssuedAt  time.Time      `json:"issued_at"`
+		ExpiresAt time.Time      `json:"expires_at"`
+		Project   tokens.Project `json:"project"`
+	}
+	if err := result.ExtractInto(&times); err != nil {
+		return grant{}, errors.Join(errNoKeystone, err)
+	}
+	catalog, err := result.ExtractServiceCatalog()
+	if err != nil {
+		return grant{}, errors.Join(errNoKeystone, err)
+	}
+	g := grant{token: provider.Token(), catalog: catalog, project: times.Project.ID}
+	if times.IssuedAt.IsZero() {
+		times.IssuedAt = time.Now()
+	}
+	g.lifetime = max(0, times.ExpiresAt.Sub(times.IssuedAt))
+	return g, nil
+}
+
+// authorized puts the session's token on every request, and repeats a request
+// once with a new one when the service has refused it. A request that is
+// refused for its token was not acted upon.
+type authorized struct {
+	next    http.RoundTripper
+	session *session
+}
+
+// RoundTrip returns an answer of 401 only if a new token did not help, or if
+// there is none to be had.
+func (a *authorized) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, token, err := a.send(req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !a.session.refuse(token) {
+		return resp, err
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return nil, &sendError{err: err}
+	}
+	resp, _, err = a.send(req)
+	return resp, err
+}
+
+func (a *authorized) send(req *http.Request) (*http.Response, string, error) {
+	token, err := a.session.current(req.Context())
+	if err != nil {
+		return nil, "", &sendError{err: err}
+	}
+	attempt := req.Clone(req.Context())
+	attempt.Header.Set("X-Auth-Token", token)
+	resp, err := a.next.RoundTrip(attempt)
+	return resp, token, err
+}

@@ -1,0 +1,65 @@
+package openstack
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+)
+
+// tlsConfig builds the TLS settings of ca-file, cert-file, key-file and
+// tls-insecure.
+func (c CloudConfig) tlsConfig() (*tls.Config, error) {
+	conf := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: c.TLSInsecure == "true", // #nosec G402 -- the operator's own choice
+	}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, c.errorf("ca-file %s: %w", c.CAFile, reason(err))
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, c.errorf("ca-file %s holds no PEM certificate", c.CAFile)
+		}
+	}
+	if c.CertFile == "" && c.KeyFile == "" {
+		return conf, nil
+	}
+	if c.CertFile == "" || c.KeyFile == "" {
+		return nil, c.errorf("cert-file and key-file are to be given together")
+	}
+	pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, c.errorf("cert-file %s, key-file %s: %w", c.CertFile, c.KeyFile, err)
+	}
+	conf.Certificates = []tls.Certificate{pair}
+	return conf, nil
+}
+
+// tlsFailure reports whether err is about certificates or the protocol itself,
+// which no repetition mends.
+func tlsFailure(err error) bool {
+	var (
+		verification *tls.CertificateVerificationError
+		authority    x509.UnknownAuthorityError
+		hostname     x509.HostnameError
+		invalid      x509.CertificateInvalidError
+		record       tls.RecordHeaderError
+		alert        tls.AlertError
+		op           *net.OpError
+	)
+	switch {
+	case errors.As(err, &verification), errors.As(err, &authority), errors.As(err, &hostname),
+		errors.As(err, &invalid), errors.As(err, &record), errors.As(err, &alert):
+		return true
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return true
+	case errors.As(err, &op):
+		return op.Op == "remote error" || op.Op == "local error"
+	}
+	return false
+}

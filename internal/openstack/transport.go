@@ -1,0 +1,166 @@
+package openstack
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+)
+
+const (
+	// maxAnswer bounds the body of an answer: a page of 1000 volumes takes
+	// 2 to 3 MiB.
+	maxAnswer = 64 << 20
+	// maxIdle connections are kept for each endpoint, so that 100 calls at a
+	// time reuse theirs.
+	maxIdle = 100
+)
+
+// newTransport returns the connections to a cloud, shared by all its endpoints.
+func newTransport(tlsConfig *tls.Config, opts Options) *http.Transport {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        tlsConfig,
+		TLSHandshakeTimeout:    5 * time.Second,
+		ResponseHeaderTimeout:  max(opts.ReadTimeout, opts.WriteTimeout),
+		ExpectContinueTimeout:  time.Second,
+		MaxIdleConns:           4 * maxIdle,
+		MaxIdleConnsPerHost:    maxIdle,
+		IdleConnTimeout:        time.Minute,
+		MaxResponseHeaderBytes: 1 << 20,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+	}
+}
+
+// exchange sends one request once and reads the whole answer into memory, so
+// that a broken one is known before anybody acts on it.
+type exchange struct {
+	base    http.RoundTripper
+	service string
+	opts    Options
+}
+
+// sendError is a request without a usable answer.
+type sendError struct {
+	err error
+	// sent tells that the request may have reached the cloud.
+	sent bool
+}
+
+func (e *sendError) Error() string { return e.err.Error() }
+func (e *sendError) Unwrap() error { return e.err }
+
+// RoundTrip fails with a sendError.
+func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
+	limit := x.opts.WriteTimeout
+	if reads(req.Method) {
+		limit = x.opts.ReadTimeout
+	}
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(req.Context(), limit)
+	defer cancel()
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaders: func() { sent.Store(true) },
+	})
+	resp, err := x.base.RoundTrip(req.WithContext(ctx))
+	if err == nil {
+		err = absorb(resp, reads(req.Method))
+	}
+	if err != nil && req.Context().Err() == nil {
+		err = ownTimeout(ctx, err, limit)
+	}
+	x.log(req, resp, err, time.Since(start))
+	if err != nil {
+		return nil, &sendError{err: err, sent: sent.Load()}
+	}
+	return resp, nil
+}
+
+// ownTimeout makes a timeout of this package, of the dialer or of net/http look
+// unlike the caller's own, which alone is a context.DeadlineExceeded.
+func ownTimeout(ctx context.Context, err error, limit time.Duration) error {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("no answer within %s", limit)
+	case errors.Is(err, context.DeadlineExceeded):
+		return errors.New(err.Error())
+	}
+	return err
+}
+
+// absorb replaces the body by a copy in memory. The answer to a read has to be
+// whole. One to a write keeps its status when the body is broken, and the body
+// ends in the error.
+func absorb(resp *http.Response, read bool) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if closeErr := resp.Body.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil && len(body) > maxAnswer {
+		err = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+	}
+	success := resp.StatusCode >= 200 && resp.StatusCode < 300
+	if err == nil && read && success && !json.Valid(body) {
+		err = errNotJSON
+	}
+	if err != nil && read && success {
+		return fmt.Errorf("HTTP %d: %w", resp.StatusCode, err)
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	if err != nil {
+		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), &brokenBody{err}))
+	}
+	return nil
+}
+
+var errNotJSON = errors.New("the answer is not JSON, or only a part of it")
+
+type brokenBody struct{ err error }
+
+func (b *brokenBody) Read([]byte) (int, error) { return 0, b.err }
+
+func (x *exchange) log(req *http.Request, resp *http.Response, err error, took time.Duration) {
+	entry := logging.From(req.Context()).Check(zap.DebugLevel, "openstack request")
+	if entry == nil {
+		return
+	}
+	fields := []zap.Field{
+		zap.String("service", x.service),
+		zap.String("method", req.Method),
+		zap.String("path", req.URL.Path),
+		zap.Duration("duration", took),
+	}
+	if resp != nil {
+		fields = append(fields, zap.Int("status", resp.StatusCode), zap.String("openstackRequestID", requestID(resp.Header)))
+	}
+	if err != nil {
+		fields = append(fields, zap.String("error", err.Error()))
+	}
+	entry.Write(fields...)
+}
+
+func reads(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead
+}
+
+// requestID is the id under which the cloud logs a request.
+func requestID(header http.Header) string {
+	return cmp.Or(header.Get("X-Openstack-Request-Id"), header.Get("X-Compute-Request-Id"))
+}
