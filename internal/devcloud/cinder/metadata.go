@@ -1,0 +1,93 @@
+package cinder
+
+import (
+	"net/http"
+
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
+)
+
+// metadataOf returns the metadata of the thing that a request names, after
+// change where that is not nil.
+type metadataOf func(r *request, change func(map[string]string) map[string]string) (map[string]string, error)
+
+// metadataRoutes adds the requests about the metadata of one kind of thing.
+func (s *Service) metadataRoutes(add adder, path, kind string, of metadataOf) {
+	add("GET", path, kind+".metadata.get", func(r *request) (*rest.Response, error) {
+		m, err := of(r, nil)
+		return metadataReply(m, err)
+	})
+	add("POST", path, kind+".metadata.update", func(r *request) (*rest.Response, error) {
+		return changeMetadata(r, of, false)
+	})
+	add("PUT", path, kind+".metadata.update", func(r *request) (*rest.Response, error) {
+		return changeMetadata(r, of, true)
+	})
+	add("GET", path+"/{key}", kind+".metadata.get", func(r *request) (*rest.Response, error) {
+		m, err := of(r, nil)
+		return metaReply(r, m, err)
+	})
+	add("PUT", path+"/{key}", kind+".metadata.update", func(r *request) (*rest.Response, error) {
+		b := bodyReader{raw: r.Body}
+		meta := b.metadata("meta")
+		if b.err != nil {
+			return nil, b.err
+		}
+		key := r.PathValue("key")
+		value, found := meta[key]
+		if !found || len(meta) != 1 {
+			return nil, rest.BadRequest("Request body and URI mismatch")
+		}
+		m, err := of(r, func(m map[string]string) map[string]string { m[key] = value; return m })
+		return metaReply(r, m, err)
+	})
+	add("DELETE", path+"/{key}", kind+".metadata.delete", func(r *request) (*rest.Response, error) {
+		key, found := r.PathValue("key"), false
+		_, err := of(r, func(m map[string]string) map[string]string {
+			_, found = m[key]
+			delete(m, key)
+			return m
+		})
+		if err == nil && !found {
+			err = rest.NotFound("Metadata item was not found")
+		}
+		return &rest.Response{Status: http.StatusOK}, err
+	})
+}
+
+func metadataReply(m map[string]string, err error) (*rest.Response, error) {
+	if err != nil {
+		return nil, err
+	}
+	return ok(rest.Object{"metadata": notNil(m)})
+}
+
+func metaReply(r *request, m map[string]string, err error) (*rest.Response, error) {
+	if err != nil {
+		return nil, err
+	}
+	value, found := m[r.PathValue("key")]
+	if !found {
+		return nil, rest.NotFound("Metadata item was not found")
+	}
+	return ok(rest.Object{"meta": map[string]string{r.PathValue("key"): value}})
+}
+
+func changeMetadata(r *request, of metadataOf, replace bool) (*rest.Response, error) {
+	b := bodyReader{raw: r.Body}
+	changes := b.metadata("metadata")
+	if b.err == nil && changes == nil {
+		b.err = rest.Malformed()
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
+	return metadataReply(of(r, func(m map[string]string) map[string]string {
+		if replace {
+			return changes
+		}
+		for k, v := range changes {
+			m[k] = v
+		}
+		return m
+	}))
+}

@@ -1,0 +1,138 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/latency"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
+)
+
+// Behaviour is what real clouds differ in.
+type Behaviour struct {
+	// ClonesHoldSnapshots: as with Ceph RBD, the deletion of a snapshot that a
+	// volume was made from is accepted and then given up.
+	ClonesHoldSnapshots bool `json:"clones_hold_snapshots"`
+	// HangBusyDetach: the detachment of a device that is still open stays in
+	// `detaching` until the device is let go of. Otherwise it is given up
+	// after the latency's step "attachment.busy", and the volume is in use again.
+	HangBusyDetach bool `json:"hang_busy_detach"`
+	// RefuseDeleteWhileCreating: a volume that is being created is never
+	// deleted. Otherwise one that no backend was chosen for yet is gone at
+	// once, and its file is an orphan on the backend later.
+	RefuseDeleteWhileCreating bool `json:"refuse_delete_while_creating"`
+	// SeparateZones: a volume cannot be attached to a server in another zone
+	// (Nova's cross_az_attach=False).
+	SeparateZones bool `json:"separate_zones"`
+	// MaxDisks is the number of disks that a server may have, its root disk
+	// counted; 0 is no limit.
+	MaxDisks int `json:"max_disks"`
+	// OnlineExtendFails: the extension of an attached volume is accepted and
+	// ends in error_extending, as with Cinder's NFS driver.
+	OnlineExtendFails bool `json:"online_extend_fails"`
+	// TokenLifetime is how long a token is good for. In JSON: a string.
+	TokenLifetime Span `json:"token_lifetime"`
+	// ComputeVersion is Nova's highest microversion, up to 2.101.
+	ComputeVersion string `json:"compute_version"`
+	// VolumeVersion is Cinder's highest microversion, up to 3.70.
+	VolumeVersion string `json:"volume_version"`
+}
+
+// DefaultBehaviour is that of the cloud that was measured.
+func DefaultBehaviour() Behaviour {
+	return Behaviour{TokenLifetime: Span(time.Hour), ComputeVersion: "2.93", VolumeVersion: "3.70"}
+}
+
+// Span is a duration that is a string in JSON.
+type Span time.Duration
+
+// MarshalText writes "1h0m0s".
+func (s Span) MarshalText() ([]byte, error) { return []byte(time.Duration(s).String()), nil }
+
+// UnmarshalText reads "1h".
+func (s *Span) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	*s = Span(d)
+	return err
+}
+
+// check completes a behaviour with defaults and refuses what makes no sense.
+func (b Behaviour) check() (Behaviour, error) {
+	standard := DefaultBehaviour()
+	if b.TokenLifetime <= 0 {
+		b.TokenLifetime = standard.TokenLifetime
+	}
+	for _, v := range []struct {
+		name, limit string
+		value       *string
+		standard    string
+	}{
+		{"compute_version", "2.101", &b.ComputeVersion, standard.ComputeVersion},
+		{"volume_version", "3.70", &b.VolumeVersion, standard.VolumeVersion},
+	} {
+		if *v.value == "" {
+			*v.value = v.standard
+		}
+		limit, err := rest.ParseMicroversion(v.limit)
+		if err != nil {
+			return b, err
+		}
+		got, err := rest.ParseMicroversion(*v.value)
+		if err != nil || got.Major != limit.Major || got.Minor > limit.Minor {
+			return b, fmt.Errorf("%s %q: use a version up to %s", v.name, *v.value, v.limit)
+		}
+	}
+	if b.MaxDisks < 0 {
+		return b, errors.New("max_disks must not be negative")
+	}
+	return b, nil
+}
+
+// Behaviour returns how the cloud behaves.
+func (c *Cloud) Behaviour() Behaviour {
+	c.timing.RLock()
+	defer c.timing.RUnlock()
+	return c.behave
+}
+
+// SetBehaviour changes how the cloud behaves, now and after a restart.
+func (c *Cloud) SetBehaviour(b Behaviour) error {
+	b, err := b.check()
+	if err != nil {
+		return err
+	}
+	err = c.update(func() error {
+		s, _ := c.settings.Get(settingsKey)
+		s.Behaviour = &b
+		c.settings.Put(settingsKey, s)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	c.timing.Lock()
+	defer c.timing.Unlock()
+	c.behave = b
+	return nil
+}
+
+// Latency returns how long everything takes.
+func (c *Cloud) Latency() latency.Model {
+	c.timing.RLock()
+	defer c.timing.RUnlock()
+	return c.model
+}
+
+// SetLatency changes how long everything takes from now on, until a restart.
+func (c *Cloud) SetLatency(m latency.Model) {
+	c.timing.Lock()
+	defer c.timing.Unlock()
+	c.model = m.WithDefaults()
+}
+
+// pause waits for as long as a step takes.
+func (c *Cloud) pause(ctx context.Context, step string) error {
+	return latency.Sleep(ctx, c.Latency().Step(step))
+}
