@@ -233,7 +233,7 @@ func (c CloudConfig) wayError(whom, expected string, err error) error {
 		return c.errorf("%w: %s is not %s: %s", cloud.ErrUnavailable, whom, expected, oneLine(inner.Error()))
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return c.errorf("%w: %s speaks http, not https", cloud.ErrUnavailable, whom)
-	case tlsFailure(inner):
+	case tlsFailure(inner), brokenOff(inner):
 		return c.errorf("%w: %s: TLS fails, see ca-file, cert-file and tls-insecure: %w", cloud.ErrUnavailable, whom, inner)
 	case errors.Is(err, context.DeadlineExceeded):
 		return c.errorf("%w: %s does not answer in time: %w", cloud.ErrUnavailable, whom, context.DeadlineExceeded)

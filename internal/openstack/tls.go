@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 )
 
 // tlsConfig builds the TLS settings of ca-file, cert-file, key-file and
@@ -62,4 +63,12 @@ func tlsFailure(err error) bool {
 		return op.Op == "remote error" || op.Op == "local error"
 	}
 	return false
+}
+
+// brokenOff reports whether the server ended a new connection before HTTP/2 had
+// begun on it. With TLS 1.3 a server that misses a client certificate says so
+// only after the handshake, and the HTTP/2 client, which may be quicker to see
+// the end than the reason, has no error value for it.
+func brokenOff(err error) bool {
+	return strings.Contains(err.Error(), "http2: client conn could not be established")
 }

@@ -1,0 +1,106 @@
+package controller
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
+)
+
+// resizeRequired is the key of the volume context that tells the node that the
+// filesystem came with the content, and may be smaller than the volume.
+const resizeRequired = "cinder.csi.openstack.org/resizeRequired"
+
+// maxName is the length of the longest name that Cinder takes.
+const maxName = 255
+
+// CreateVolume returns a volume that is usable.
+func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	service, err := s.cloud(req.GetSecrets())
+	if err != nil {
+		return nil, err
+	}
+	create, err := s.createRequest(req)
+	if err != nil {
+		return nil, err
+	}
+	volume, err := service.Create(ctx, create)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return &csi.CreateVolumeResponse{Volume: s.created(volume, req)}, nil
+}
+
+// createRequest translates and checks a request.
+func (s *Server) createRequest(req *csi.CreateVolumeRequest) (volumes.CreateRequest, error) {
+	var create volumes.CreateRequest
+	if err := checkName(req.GetName()); err != nil {
+		return create, err
+	}
+	needed, err := checkCapabilities(req.GetVolumeCapabilities())
+	if err != nil {
+		return create, err
+	}
+	size, limit, err := sizes(req.GetCapacityRange())
+	if err != nil {
+		return create, err
+	}
+	params, err := parseParameters(req.GetParameters(), paramType, paramAvailability)
+	if err != nil {
+		return create, err
+	}
+	if len(req.GetMutableParameters()) > 0 {
+		return create, status.Error(codes.InvalidArgument, "mutable parameters are not supported")
+	}
+	where := s.place(params[paramAvailability], req.GetAccessibilityRequirements())
+	create = volumes.CreateRequest{
+		Name: req.GetName(), SizeGiB: size, LimitGiB: limit, Type: params[paramType],
+		Zone: where.zone, AcceptZones: where.accept, AnyZone: where.wish,
+		Multiattach: needed.multiattach,
+		Metadata:    metadataOf(req.GetParameters(), volumeMetadataKeys()),
+	}
+	return create, addSource(&create, req.GetVolumeContentSource())
+}
+
+// addSource adds what the volume is made from.
+func addSource(create *volumes.CreateRequest, source *csi.VolumeContentSource) error {
+	if source == nil {
+		return nil
+	}
+	create.SnapshotID = source.GetSnapshot().GetSnapshotId()
+	create.SourceVolumeID = source.GetVolume().GetVolumeId()
+	if create.SnapshotID == "" && create.SourceVolumeID == "" {
+		return missing("id of the volume content source")
+	}
+	return nil
+}
+
+// created describes a volume that a request made, or found: the same every time
+// the request is repeated.
+func (s *Server) created(v *cloud.Volume, req *csi.CreateVolumeRequest) *csi.Volume {
+	described := &csi.Volume{
+		VolumeId:           v.ID,
+		CapacityBytes:      v.SizeGiB * gib,
+		ContentSource:      req.GetVolumeContentSource(),
+		AccessibleTopology: s.accessibleFrom(v.Zone, req.GetAccessibilityRequirements()),
+	}
+	if described.ContentSource != nil {
+		described.VolumeContext = map[string]string{resizeRequired: "true"}
+	}
+	return described
+}
+
+// checkName refuses names that Cinder could not store as they are.
+func checkName(name string) error {
+	if name == "" {
+		return missing("name")
+	}
+	if n := len([]rune(name)); n > maxName {
+		return status.Errorf(codes.InvalidArgument, "name has %d characters, at most %d are possible", n, maxName)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package controller
+
+import (
+	"context"
+	"errors"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+)
+
+// ControllerGetVolume returns a volume and where it is published. The request
+// names no cloud, so that all are asked until one has it.
+func (s *Server) ControllerGetVolume(ctx context.Context, req *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
+	if req.GetVolumeId() == "" {
+		return nil, missing("volume_id")
+	}
+	var failed error
+	for _, name := range s.cloudNames() {
+		volume, err := s.cfg.Clouds[name].Get(ctx, req.GetVolumeId())
+		switch {
+		case err == nil:
+			return &csi.ControllerGetVolumeResponse{
+				Volume: s.existing(volume),
+				Status: &csi.ControllerGetVolumeResponse_VolumeStatus{PublishedNodeIds: publishedNodes(volume)},
+			}, nil
+		case !errors.Is(err, cloud.ErrNotFound):
+			failed = err
+		}
+	}
+	if failed != nil {
+		return nil, statusOf(failed)
+	}
+	return nil, status.Errorf(codes.NotFound, "volume %s does not exist", req.GetVolumeId())
+}
+
+// ValidateVolumeCapabilities confirms what CreateVolume would have accepted for
+// the volume.
+func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
+	switch {
+	case req.GetVolumeId() == "":
+		return nil, missing("volume_id")
+	case len(req.GetVolumeCapabilities()) == 0:
+		return nil, missing("volume_capabilities")
+	}
+	service, err := s.cloud(req.GetSecrets())
+	if err != nil {
+		return nil, err
+	}
+	volume, err := service.Get(ctx, req.GetVolumeId())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	needed, err := checkCapabilities(req.GetVolumeCapabilities())
+	if err != nil {
+		return &csi.ValidateVolumeCapabilitiesResponse{Message: status.Convert(err).Message()}, nil
+	}
+	if needed.multiattach && !volume.Multiattach {
+		return &csi.ValidateVolumeCapabilitiesResponse{Message: "volume type " + volume.Type + " does not allow several nodes (multiattach)"}, nil
+	}
+	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
+		VolumeContext:      req.GetVolumeContext(),
+		VolumeCapabilities: req.GetVolumeCapabilities(),
+		Parameters:         req.GetParameters(),
+	}}, nil
+}
+
+// existing describes a volume that was not made by the present request.
+func (s *Server) existing(v *cloud.Volume) *csi.Volume {
+	described := &csi.Volume{VolumeId: v.ID, CapacityBytes: v.SizeGiB * gib}
+	if !s.cfg.IgnoreVolumeAZ {
+		described.AccessibleTopology = s.accessibleFrom(v.Zone, nil)
+	}
+	switch {
+	case v.SourceVolumeID != "":
+		described.ContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{
+			Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: v.SourceVolumeID},
+		}}
+	case v.SnapshotID+v.BackupID != "":
+		described.ContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{
+			Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: v.SnapshotID + v.BackupID},
+		}}
+	}
+	if described.ContentSource != nil {
+		described.VolumeContext = map[string]string{resizeRequired: "true"}
+	}
+	return described
+}
+
+// publishedNodes returns the servers that a volume is attached to.
+func publishedNodes(v *cloud.Volume) []string {
+	nodes := make([]string, 0, len(v.Attachments))
+	for _, a := range v.Attachments {
+		nodes = append(nodes, a.ServerID)
+	}
+	return nodes
+}

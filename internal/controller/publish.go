@@ -1,0 +1,54 @@
+package controller
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+)
+
+// devicePath is the key of the publish context with the device that Cinder
+// reports. Nobody relies on it: a guest numbers its disks as it likes.
+const devicePath = "DevicePath"
+
+// ControllerPublishVolume returns when the volume is attached to the node.
+func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.ControllerPublishVolumeRequest) (*csi.ControllerPublishVolumeResponse, error) {
+	switch {
+	case req.GetVolumeId() == "":
+		return nil, missing("volume_id")
+	case req.GetNodeId() == "":
+		return nil, missing("node_id")
+	case req.GetVolumeCapability() == nil:
+		return nil, missing("volume_capability")
+	}
+	service, err := s.cloud(req.GetSecrets())
+	if err != nil {
+		return nil, err
+	}
+	volume, err := service.Attach(ctx, req.GetVolumeId(), req.GetNodeId())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	published := map[string]string{devicePath: ""}
+	for _, a := range volume.Attachments {
+		if a.ServerID == req.GetNodeId() {
+			published[devicePath] = a.Device
+		}
+	}
+	return &csi.ControllerPublishVolumeResponse{PublishContext: published}, nil
+}
+
+// ControllerUnpublishVolume returns when the volume is detached from the node,
+// or from all nodes where none is named.
+func (s *Server) ControllerUnpublishVolume(ctx context.Context, req *csi.ControllerUnpublishVolumeRequest) (*csi.ControllerUnpublishVolumeResponse, error) {
+	if req.GetVolumeId() == "" {
+		return nil, missing("volume_id")
+	}
+	service, err := s.cloud(req.GetSecrets())
+	if err != nil {
+		return nil, err
+	}
+	if err := service.Detach(ctx, req.GetVolumeId(), req.GetNodeId()); err != nil {
+		return nil, statusOf(err)
+	}
+	return &csi.ControllerUnpublishVolumeResponse{}, nil
+}

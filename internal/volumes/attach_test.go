@@ -1,0 +1,321 @@
+package volumes_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
+	"github.com/cinder-csi/cinder-csi/internal/volumes/cloudtest"
+)
+
+func TestAttachAndDetachCostOneRequestEachBesidesThePolls(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		w.cloud.Requests()
+		got, err := w.service.Attach(w.Context(), v.ID, w.server)
+		if err != nil || !got.AttachedTo(w.server) || got.Status != cloud.VolumeInUse {
+			t.Fatalf("got %+v, %v", got, err)
+		}
+		if spent := w.spent("volume.get", "attachment.list"); spent != "attachment.create:1" {
+			t.Fatalf("requests: %s", spent)
+		}
+		w.attach(v.ID, w.server)
+		if spent := w.spent(); spent != "attachment.create:1 volume.get:1" {
+			t.Fatalf("requests when it was attached already: %s", spent)
+		}
+		if err := w.service.Detach(w.Context(), v.ID, w.server); err != nil {
+			t.Fatal(err)
+		}
+		if spent := w.spent("volume.get", "attachment.list"); spent != "attachment.delete:1" {
+			t.Fatalf("requests: %s", spent)
+		}
+		if listed, _ := w.cloud.ListAttachments(w.Context(), w.server); len(listed) > 0 {
+			t.Fatal("Nova still lists the volume")
+		}
+		if err := w.service.Detach(w.Context(), v.ID, w.server); err != nil {
+			t.Fatalf("detaching again: %v", err)
+		}
+	})
+}
+
+func TestAttachWaitsForABusyVolume(t *testing.T) {
+	cases := map[string]func(w *world) string{
+		"that is being created": func(w *world) string {
+			v, err := w.cloud.CreateVolume(w.Context(), cloud.VolumeRequest{Name: "pvc-1", SizeGiB: 1})
+			if err != nil {
+				w.Fatal(err)
+			}
+			return v.ID
+		},
+		"that is being detached from another server": func(w *world) string {
+			v, other := w.create(volumes.CreateRequest{Name: "pvc-1"}), w.cloud.AddServer("other")
+			w.attach(v.ID, other)
+			if err := w.cloud.DetachVolume(w.Context(), other, v.ID); err != nil {
+				w.Fatal(err)
+			}
+			return v.ID
+		},
+		"that is being extended": func(w *world) string {
+			v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+			if err := w.cloud.ExtendVolume(w.Context(), v.ID, 2, false); err != nil {
+				w.Fatal(err)
+			}
+			return v.ID
+		},
+		"whose earlier attachment is under way": func(w *world) string {
+			v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+			if _, err := w.cloud.AttachVolume(w.Context(), w.server, v.ID); err != nil {
+				w.Fatal(err)
+			}
+			return v.ID
+		},
+	}
+	for name, prepare := range cases {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(w *world) {
+				id := prepare(w)
+				w.attach(id, w.server)
+				if v := w.get(id); !v.AttachedTo(w.server) || v.Status != cloud.VolumeInUse {
+					t.Fatalf("got %+v", v)
+				}
+			})
+		})
+	}
+}
+
+func TestAttachOfWhatIsElsewhereNamesTheServer(t *testing.T) {
+	in(t, func(w *world) {
+		v, other := w.create(volumes.CreateRequest{Name: "pvc-1"}), w.cloud.AddServer("other")
+		w.attach(v.ID, other)
+		_, err := w.service.Attach(w.Context(), v.ID, w.server)
+		w.wantError(err, volumes.ErrAttachedElsewhere, other)
+	})
+}
+
+func TestAttachOfAMultiattachVolumeToSeveralServers(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1", Type: "multiattach"})
+		other := w.cloud.AddServer("other")
+		w.attach(v.ID, w.server)
+		w.attach(v.ID, other)
+		if got := w.get(v.ID); len(got.Attachments) != 2 {
+			t.Fatalf("attachments: %v", got.Attachments)
+		}
+		if err := w.service.Detach(w.Context(), v.ID, w.server); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.get(v.ID); !got.AttachedTo(other) || got.AttachedTo(w.server) {
+			t.Fatalf("attachments: %v", got.Attachments)
+		}
+		w.attach(v.ID, w.server)
+		if err := w.service.Detach(w.Context(), v.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.get(v.ID); len(got.Attachments) != 0 {
+			t.Fatalf("attachments: %v", got.Attachments)
+		}
+	})
+}
+
+func TestAttachOfWhatDoesNotExist(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		cases := map[string][2]string{
+			"no such volume":    {uuid.NewString(), w.server},
+			"no such server":    {v.ID, uuid.NewString()},
+			"neither":           {uuid.NewString(), uuid.NewString()},
+			"an odd volume id":  {"odd", w.server},
+			"an odd server id":  {v.ID, "../servers"},
+			"an even older one": {v.ID, "node-1"},
+		}
+		for name, ids := range cases {
+			_, err := w.service.Attach(w.Context(), ids[0], ids[1])
+			t.Log(name)
+			w.wantError(err, cloud.ErrNotFound)
+			if err := w.service.Detach(w.Context(), ids[0], ids[1]); err != nil {
+				t.Fatalf("detaching, %s: %v", name, err)
+			}
+		}
+	})
+}
+
+func TestAttachThatTheCloudGivesUpAsksToBeRepeated(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		w.cloud.SetFault(cloudtest.Fault{Op: "attachment.create", Times: 1, Outcome: "fails"})
+		start := time.Now()
+		_, err := w.service.Attach(w.Context(), v.ID, w.server)
+		w.wantError(err, volumes.ErrUnfinished, "went back to status available")
+		if took := time.Since(start); took > 3*time.Second {
+			t.Fatalf("noticed after %v", took)
+		}
+		w.attach(v.ID, w.server)
+	})
+}
+
+func TestAttachWithoutAnAnswer(t *testing.T) {
+	for name, acted := range map[string]bool{"when Nova has acted": true, "when Nova has not acted": false} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(w *world) {
+				v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+				w.cloud.SetFault(cloudtest.Fault{Op: "attachment.create", Times: 1, After: acted, Err: unavailable})
+				_, err := w.service.Attach(w.within(time.Minute), v.ID, w.server)
+				if !acted {
+					w.wantError(err, volumes.ErrUnfinished)
+					_, err = w.service.Attach(w.within(time.Minute), v.ID, w.server)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := w.get(v.ID); len(got.Attachments) != 1 {
+					t.Fatalf("attachments: %v", got.Attachments)
+				}
+			})
+		})
+	}
+}
+
+func TestAttachPastTheLimitOfTheServer(t *testing.T) {
+	in(t, func(w *world) {
+		w.cloud.AttachLimit = 1
+		first, second := w.create(volumes.CreateRequest{Name: "pvc-1"}), w.create(volumes.CreateRequest{Name: "pvc-2"})
+		w.attach(first.ID, w.server)
+		_, err := w.service.Attach(w.Context(), second.ID, w.server)
+		w.wantError(err, cloud.ErrAttachLimit)
+	})
+}
+
+func TestAttachToABusyServerWaitsUntilTheDeadline(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		w.cloud.SetServer(w.server, func(s *cloud.Server) { s.Status = "REBOOT" })
+		_, err := w.service.Attach(w.within(5*time.Second), v.ID, w.server)
+		w.wantError(err, context.DeadlineExceeded)
+		time.AfterFunc(5*time.Second, func() {
+			w.cloud.SetServer(w.server, func(s *cloud.Server) { s.Status = "ACTIVE" })
+		})
+		w.attach(v.ID, w.server)
+	})
+}
+
+func TestAttachIsNotDoneBeforeBothNovaAndCinderSaySo(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		w.attach(v.ID, w.server)
+		// Nova has forgotten it, Cinder has not.
+		w.cloud.Forget(v.ID, w.server, false)
+		_, err := w.service.Attach(w.within(time.Minute), v.ID, w.server)
+		w.wantError(err, volumes.ErrUnfinished, "Nova does not list it")
+		// Cinder has forgotten it, Nova has not.
+		second := w.create(volumes.CreateRequest{Name: "pvc-2"})
+		w.attach(second.ID, w.server)
+		w.cloud.Forget(second.ID, w.server, true)
+		_, err = w.service.Attach(w.within(time.Minute), second.ID, w.server)
+		w.wantError(err, volumes.ErrState, "Nova lists it")
+	})
+}
+
+func TestAttachOfABrokenVolumeSaysSo(t *testing.T) {
+	in(t, func(w *world) {
+		id := w.cloud.Add(cloud.Volume{Name: "broken", SizeGiB: 1, Status: cloud.VolumeError})
+		_, err := w.service.Attach(w.Context(), id, w.server)
+		w.wantError(err, volumes.ErrState, "status error")
+	})
+}
+
+func TestDetachWhenTheServerIsGone(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		w.attach(v.ID, w.server)
+		w.cloud.DeleteServer(w.server, false)
+		if err := w.service.Detach(w.Context(), v.ID, w.server); err != nil {
+			t.Fatal(err)
+		}
+		stale, other := w.create(volumes.CreateRequest{Name: "pvc-2"}), w.cloud.AddServer("other")
+		w.attach(stale.ID, other)
+		w.cloud.DeleteServer(other, true)
+		err := w.service.Detach(w.within(time.Minute), stale.ID, other)
+		w.wantError(err, volumes.ErrUnfinished, "Cinder keeps an attachment")
+		time.AfterFunc(2*time.Second, func() { w.cloud.Forget(stale.ID, other, true) })
+		if err := w.service.Detach(w.within(time.Minute), stale.ID, other); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestDetachThatTheServerRefusesAsksToBeRepeated(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		w.attach(v.ID, w.server)
+		w.cloud.SetFault(cloudtest.Fault{Op: "attachment.delete", Times: 1, Outcome: "fails"})
+		err := w.service.Detach(w.within(time.Minute), v.ID, w.server)
+		w.wantError(err, volumes.ErrUnfinished, "did not let go")
+		if err := w.service.Detach(w.within(time.Minute), v.ID, w.server); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestDetachWithoutAnAnswer(t *testing.T) {
+	for name, acted := range map[string]bool{"when Nova has acted": true, "when Nova has not acted": false} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(w *world) {
+				v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+				w.attach(v.ID, w.server)
+				w.cloud.SetFault(cloudtest.Fault{Op: "attachment.delete", Times: 1, After: acted, Err: unavailable})
+				err := w.service.Detach(w.within(time.Minute), v.ID, w.server)
+				if !acted {
+					w.wantError(err, volumes.ErrUnfinished)
+					err = w.service.Detach(w.within(time.Minute), v.ID, w.server)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := w.get(v.ID); len(got.Attachments) != 0 || got.Status != cloud.VolumeAvailable {
+					t.Fatalf("got %+v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestDetachWhileTheVolumeIsBeingAttachedWaits(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		if _, err := w.cloud.AttachVolume(w.Context(), w.server, v.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.service.Detach(w.within(time.Minute), v.ID, w.server); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.get(v.ID); len(got.Attachments) != 0 || got.Status != cloud.VolumeAvailable {
+			t.Fatalf("got %+v", got)
+		}
+	})
+}
+
+func TestOperationsOnOneVolumeDoNotOverlap(t *testing.T) {
+	in(t, func(w *world) {
+		w.cloud.Latency.Attach = 5 * time.Second
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		done := make(chan error)
+		go func() {
+			_, err := w.service.Attach(w.Context(), v.ID, w.server)
+			done <- err
+		}()
+		time.Sleep(time.Second)
+		start := time.Now()
+		err := w.service.Delete(w.Context(), v.ID)
+		w.wantError(err, volumes.ErrBusy)
+		if waited := time.Since(start); waited != 2*time.Second {
+			t.Fatalf("waited %v", waited)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,226 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+)
+
+// temporaryKey marks a snapshot that exists only until a backup was made of it.
+// Its value is the name of the backup.
+const temporaryKey = "cinder.csi.openstack.org/temporary-for-backup"
+
+// createBackup takes one step towards a backup: a temporary snapshot, which
+// keeps the volume usable meanwhile and its content from one moment; the backup
+// of that; and, when it is complete, the end of the snapshot. Each step finds
+// what the steps before have made, so that it is called until all are done.
+func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (*Snapshot, error) {
+	backup, err := s.earlierBackup(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if backup != nil {
+		return s.backupState(ctx, backup)
+	}
+	metadata := s.tagged(req.Metadata)
+	metadata[temporaryKey] = req.Name
+	snapshot, err := s.snapshotOf(ctx, req, metadata, s.opts.SnapshotWait)
+	if err != nil {
+		return nil, err
+	}
+	if snapshot.Status != cloud.SnapshotAvailable {
+		return nil, fmt.Errorf("snapshot %s for backup %s has status %s: %w", snapshot.ID, req.Name, snapshot.Status, ErrUnfinished)
+	}
+	backup, err = s.postBackup(ctx, req, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	return fromBackup(backup, snapshot.SizeGiB), nil
+}
+
+// earlierBackup finds what an earlier attempt has made.
+func (s *Service) earlierBackup(ctx context.Context, req SnapshotRequest) (*cloud.Backup, error) {
+	page := cloud.Page{}
+	for {
+		backups, next, err := s.cloud.ListBackups(ctx, cloud.BackupFilter{Name: req.Name}, page)
+		if err != nil {
+			return nil, fmt.Errorf("looking for an earlier backup %s: %w", req.Name, err)
+		}
+		for i := range backups {
+			one := &backups[i]
+			if one.Name != req.Name || !s.owned(one.Metadata) {
+				continue
+			}
+			if one.VolumeID != req.VolumeID {
+				return nil, fmt.Errorf("backup %s (%s): %w: it is of volume %s, wanted %s", one.ID, req.Name, ErrExists, one.VolumeID, req.VolumeID)
+			}
+			return one, nil
+		}
+		if next == "" {
+			return nil, nil
+		}
+		page.Marker = next
+	}
+}
+
+// postBackup asks for a backup of the temporary snapshot.
+func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot *cloud.Snapshot) (*cloud.Backup, error) {
+	metadata := s.tagged(req.Metadata)
+	metadata["type"] = "backup"
+	backup, err := s.cloud.CreateBackup(ctx, cloud.BackupRequest{
+		VolumeID:    req.VolumeID,
+		SnapshotID:  snapshot.ID,
+		Name:        req.Name,
+		Description: Description,
+		Zone:        req.Zone,
+		Metadata:    metadata,
+		Force:       true,
+	})
+	switch {
+	case err == nil:
+		logging.From(ctx).Info("backup accepted", zap.String("backup", backup.ID), zap.String("volume", req.VolumeID))
+		return backup, nil
+	case cloud.Uncertain(err):
+		found, again := s.earlierBackup(ctx, req)
+		if again != nil || found == nil {
+			return nil, unfinished(errors.Join(err, again))
+		}
+		return found, nil
+	}
+	err = fmt.Errorf("backup %s of volume %s: %w", req.Name, req.VolumeID, err)
+	if errors.Is(err, cloud.ErrUnavailable) || errors.Is(err, cloud.ErrConflict) || ctx.Err() != nil {
+		// The snapshot stays: it is found and used when the call is repeated.
+		return nil, unfinished(err)
+	}
+	if _, dropErr := s.deleteSnapshot(ctx, snapshot.ID); dropErr != nil {
+		return nil, unfinished(errors.Join(err, dropErr))
+	}
+	return nil, err
+}
+
+// backupState answers for a backup that exists.
+func (s *Service) backupState(ctx context.Context, backup *cloud.Backup) (*Snapshot, error) {
+	switch backup.Status {
+	case cloud.BackupAvailable, cloud.BackupRestoring:
+		if err := s.dropTemporary(ctx, backup); err != nil {
+			return nil, err
+		}
+	case cloud.BackupError:
+		if err := s.deleteBackup(ctx, backup.ID); err != nil {
+			return nil, unfinished(fmt.Errorf("removing failed backup %s: %w", backup.ID, err))
+		}
+		return nil, fmt.Errorf("backup %s (%s) of volume %s failed: %s: %w", backup.ID, backup.Name, backup.VolumeID, orUnknown(backup.FailReason), ErrUnfinished)
+	case cloud.BackupDeleting, cloud.BackupErrorDeleting:
+		return nil, fmt.Errorf("backup %s (%s) is being deleted, status %s: %w", backup.ID, backup.Name, backup.Status, ErrUnfinished)
+	}
+	return fromBackup(backup, backup.SizeGiB), nil
+}
+
+// dropTemporary deletes the snapshot that a backup was made of.
+func (s *Service) dropTemporary(ctx context.Context, backup *cloud.Backup) error {
+	if backup.SnapshotID == "" || !s.owned(backup.Metadata) {
+		return nil
+	}
+	snapshot, err := s.cloud.GetSnapshot(ctx, backup.SnapshotID)
+	if errors.Is(err, cloud.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return unfinished(err)
+	}
+	if snapshot.Metadata[temporaryKey] != backup.Name || !s.owned(snapshot.Metadata) {
+		return nil
+	}
+	if _, err := s.deleteSnapshot(ctx, snapshot.ID); err != nil {
+		return unfinished(fmt.Errorf("removing the temporary snapshot of backup %s: %w", backup.ID, err))
+	}
+	return nil
+}
+
+// deleteBackup deletes a backup until it is gone, after what is left of its
+// temporary snapshot. What does not exist is gone.
+func (s *Service) deleteBackup(ctx context.Context, id string) error {
+	backup, err := s.cloud.GetBackup(ctx, id)
+	if errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for attempts := (backoff{}); ; {
+		err := s.cloud.DeleteBackup(ctx, id)
+		if err == nil || errors.Is(err, cloud.ErrNotFound) {
+			if err := s.waitBackupGone(ctx, id); err != nil {
+				return err
+			}
+			return s.dropTemporary(ctx, backup)
+		}
+		if !undecided(err) {
+			return err
+		}
+		again, why := s.backupNotDeleted(ctx, id, err)
+		if !again {
+			return why
+		}
+		if err := attempts.wait(ctx); err != nil {
+			return fmt.Errorf("%w: %w", err, why)
+		}
+	}
+}
+
+// backupNotDeleted reads a backup whose deletion was refused, or whose answer
+// was lost. again tells to try again, also to hear that it is gone.
+func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error) (again bool, why error) {
+	backup, err := s.cloud.GetBackup(ctx, id)
+	switch {
+	case errors.Is(err, cloud.ErrNotFound), err == nil && backup.Status == cloud.BackupDeleting:
+		return true, unfinished(refusal)
+	case err != nil:
+		return false, unfinished(errors.Join(refusal, err))
+	case backup.Status == cloud.BackupErrorDeleting:
+		return false, fmt.Errorf("backup %s has status error_deleting: %w: %s", id, ErrState, orUnknown(backup.FailReason))
+	case cloud.Uncertain(refusal), errors.Is(refusal, cloud.ErrUnavailable):
+		return false, unfinished(refusal)
+	case backup.Status == cloud.BackupCreating, backup.Status == cloud.BackupRestoring:
+		return false, fmt.Errorf("backup %s has status %s: %w", id, backup.Status, unfinished(refusal))
+	case errors.Is(refusal, cloud.ErrConflict):
+		return true, unfinished(refusal)
+	}
+	return false, fmt.Errorf("backup %s, status %s: %w: %w", id, backup.Status, ErrState, refusal)
+}
+
+// waitBackupGone waits until a backup that is being deleted does not exist any
+// more.
+func (s *Service) waitBackupGone(ctx context.Context, id string) error {
+	kept := 0
+	state, err := s.backups.Wait(ctx, id, "delete backup", func(state backupState) (bool, error) {
+		switch {
+		case state.backup == nil, state.backup.Status == cloud.BackupErrorDeleting:
+			return true, nil
+		case state.backup.Status == cloud.BackupDeleting:
+			return false, nil
+		}
+		kept++
+		return kept > 2, nil
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("waiting for backup %s to be gone: %w", id, unfinished(err))
+	case state.backup == nil:
+		return nil
+	}
+	return fmt.Errorf("backup %s has status %s after it was deleted: %w: %s", id, state.backup.Status, ErrState, orUnknown(state.backup.FailReason))
+}
+
+// fromBackup translates a backup. Its own size is unknown while it is made.
+func fromBackup(b *cloud.Backup, sizeGiB int64) *Snapshot {
+	return &Snapshot{
+		ID: b.ID, Name: b.Name, VolumeID: b.VolumeID, SizeGiB: max(b.SizeGiB, sizeGiB), CreatedAt: b.CreatedAt,
+		Ready: b.Status == cloud.BackupAvailable || b.Status == cloud.BackupRestoring, Backup: true,
+	}
+}

@@ -1,0 +1,235 @@
+package cloudtest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+)
+
+const notDeletable = "Invalid volume: Volume status must be available or error or error_restoring or error_extending or error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after volume transfer."
+
+// CreateVolume implements cloud.Volumes.
+func (c *Cloud) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*cloud.Volume, error) {
+	var made cloud.Volume
+	err := c.request(ctx, "volume.create", req.Name, func() error {
+		if err := c.checkVolume(req); err != nil {
+			return err
+		}
+		v := &volume{Volume: cloud.Volume{
+			ID: uuid.NewString(), Name: req.Name, Description: req.Description, SizeGiB: req.SizeGiB,
+			Status: cloud.VolumeCreating, Type: cmp.Or(req.Type, "default"), Zone: cmp.Or(req.Zone, c.ZoneNames[0]),
+			SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID, BackupID: req.BackupID,
+			Metadata: maps.Clone(req.Metadata), Multiattach: req.Type == "multiattach", CreatedAt: c.now(),
+		}}
+		c.volumes[v.ID] = v
+		c.then(v, "volume.create", c.Latency.Create, cloud.VolumeAvailable)
+		made = v.Volume
+		return nil
+	})
+	return &made, err
+}
+
+func (c *Cloud) checkVolume(req cloud.VolumeRequest) error {
+	const op = "create volume"
+	if req.Zone != "" && !slices.Contains(c.ZoneNames, req.Zone) {
+		return refuse(cloud.ErrInvalid, op, req.Name, fmt.Sprintf("Availability zone '%s' is invalid.", req.Zone))
+	}
+	if strings.HasPrefix(req.Type, "no-such") {
+		return refuse(cloud.ErrNotFound, op, req.Name, "Volume type with name "+req.Type+" could not be found.")
+	}
+	total := req.SizeGiB
+	for _, v := range c.volumes {
+		total += v.SizeGiB
+	}
+	if c.QuotaGiB > 0 && total > c.QuotaGiB {
+		return refuse(cloud.ErrQuota, op, req.Name, "VolumeSizeExceedsAvailableQuota")
+	}
+	return c.checkSource(req)
+}
+
+func (c *Cloud) checkSource(req cloud.VolumeRequest) error {
+	const op = "create volume"
+	size, ready := int64(0), true
+	switch {
+	case req.SnapshotID != "":
+		s := c.snapshots[req.SnapshotID]
+		if s == nil {
+			return refuse(cloud.ErrNotFound, op, req.Name, "Snapshot "+req.SnapshotID+" could not be found.")
+		}
+		size, ready = s.SizeGiB, s.Status == cloud.SnapshotAvailable
+	case req.SourceVolumeID != "":
+		v := c.volumes[req.SourceVolumeID]
+		if v == nil {
+			return refuse(cloud.ErrNotFound, op, req.Name, "Volume "+req.SourceVolumeID+" could not be found.")
+		}
+		size = v.SizeGiB
+	case req.BackupID != "":
+		b := c.backups[req.BackupID]
+		if b == nil {
+			return refuse(cloud.ErrNotFound, op, req.Name, "Backup "+req.BackupID+" could not be found.")
+		}
+		size, ready = b.SizeGiB, b.Status == cloud.BackupAvailable
+	}
+	if !ready {
+		return refuse(cloud.ErrInvalid, op, req.Name, "Invalid snapshot: Originating snapshot status must be one of 'available'.")
+	}
+	if req.SizeGiB < size {
+		return refuse(cloud.ErrInvalid, op, req.Name, fmt.Sprintf("Volume size '%d'GB cannot be smaller than the source size %dGB.", req.SizeGiB, size))
+	}
+	return nil
+}
+
+// then lets a volume reach a status after d, unless a fault wants it otherwise.
+func (c *Cloud) then(v *volume, op string, d time.Duration, status cloud.VolumeStatus) {
+	fault := c.outcome(op)
+	if fault != nil && fault.Outcome == "stuck" {
+		return
+	}
+	v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(d)), func() {
+		v.Status = status
+		if fault != nil {
+			v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), fault.Cause
+		}
+	}})
+}
+
+// GetVolume implements cloud.Volumes.
+func (c *Cloud) GetVolume(ctx context.Context, id string) (*cloud.Volume, error) {
+	var found cloud.Volume
+	err := c.request(ctx, "volume.get", id, func() error {
+		v := c.volumes[id]
+		if v == nil {
+			return refuse(cloud.ErrNotFound, "get volume", id, "Volume "+id+" could not be found.")
+		}
+		found = v.Volume
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &found, nil
+}
+
+// ListVolumes implements cloud.Volumes.
+func (c *Cloud) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, page cloud.Page) ([]cloud.Volume, string, error) {
+	var all []cloud.Volume
+	var next string
+	err := c.request(ctx, "volume.list", "", func() error {
+		for _, v := range c.volumes {
+			if filter.Name == "" || filter.Name == v.Name {
+				all = append(all, v.Volume)
+			}
+		}
+		slices.SortFunc(all, func(a, b cloud.Volume) int { return b.CreatedAt.Compare(a.CreatedAt) })
+		var err error
+		all, next, err = paginate(all, page, func(v cloud.Volume) string { return v.ID })
+		return err
+	})
+	return all, next, err
+}
+
+// ExtendVolume implements cloud.Volumes.
+func (c *Cloud) ExtendVolume(ctx context.Context, id string, sizeGiB int64, _ bool) error {
+	return c.request(ctx, "volume.extend", id, func() error {
+		v := c.volumes[id]
+		switch {
+		case v == nil:
+			return refuse(cloud.ErrNotFound, "extend volume", id, "")
+		case v.Status != cloud.VolumeAvailable && v.Status != cloud.VolumeInUse:
+			return refuse(cloud.ErrInvalid, "extend volume", id, "status must be available to extend, currently "+string(v.Status))
+		case sizeGiB <= v.SizeGiB:
+			return refuse(cloud.ErrInvalid, "extend volume", id, "New size for extend must be greater than current size.")
+		case c.QuotaGiB > 0 && sizeGiB > c.QuotaGiB:
+			return refuse(cloud.ErrQuota, "extend volume", id, "VolumeSizeExceedsAvailableQuota")
+		}
+		before := v.Status
+		v.Status = cloud.VolumeExtending
+		fault := c.outcome("volume.extend")
+		if fault != nil && fault.Outcome == "stuck" {
+			return nil
+		}
+		v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(c.Latency.Extend)), func() {
+			if fault != nil {
+				v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), fault.Cause
+				return
+			}
+			v.Status, v.SizeGiB = before, sizeGiB
+		}})
+		return nil
+	})
+}
+
+// DeleteVolume implements cloud.Volumes.
+func (c *Cloud) DeleteVolume(ctx context.Context, id string) error {
+	return c.request(ctx, "volume.delete", id, func() error {
+		v := c.volumes[id]
+		if v == nil {
+			return refuse(cloud.ErrNotFound, "delete volume", id, "")
+		}
+		deletable := v.Status == cloud.VolumeAvailable || v.Status == cloud.VolumeError || v.Status == cloud.VolumeErrorExtending
+		for _, s := range c.snapshots {
+			deletable = deletable && s.VolumeID != id
+		}
+		if !deletable {
+			return refuse(cloud.ErrInvalid, "delete volume", id, notDeletable)
+		}
+		v.Status = cloud.VolumeDeleting
+		fault := c.outcome("volume.delete")
+		if fault != nil && fault.Outcome == "stuck" {
+			return nil
+		}
+		v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(c.Latency.Delete)), func() {
+			if fault != nil {
+				v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), fault.Cause
+				return
+			}
+			v.gone = true
+		}})
+		return nil
+	})
+}
+
+// VolumeFault implements cloud.Volumes.
+func (c *Cloud) VolumeFault(ctx context.Context, id string) (string, error) {
+	var cause string
+	err := c.request(ctx, "message.list", id, func() error {
+		if v := c.volumes[id]; v != nil {
+			cause = v.fault
+		}
+		return nil
+	})
+	return cause, err
+}
+
+// paginate cuts a page out of a list.
+func paginate[T any](all []T, page cloud.Page, id func(T) string) ([]T, string, error) {
+	if page.Marker != "" {
+		i := slices.IndexFunc(all, func(one T) bool { return id(one) == page.Marker })
+		if i < 0 {
+			return nil, "", refuse(cloud.ErrNotFound, "list", page.Marker, "marker could not be found")
+		}
+		all = all[i+1:]
+	}
+	limit := page.Limit
+	if limit == 0 {
+		limit = 1000
+	}
+	if len(all) <= limit {
+		return all, "", nil
+	}
+	return all[:limit], id(all[limit-1]), nil
+}
+
+// ListZones returns the names of the zones.
+func (c *Cloud) ListZones(ctx context.Context) ([]string, error) {
+	err := c.request(ctx, "zone.list", "", func() error { return nil })
+	return c.ZoneNames, err
+}

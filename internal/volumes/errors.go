@@ -1,0 +1,81 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+)
+
+// What can go wrong beyond the errors of package cloud. An error wraps at most
+// one of these.
+var (
+	// ErrBusy: another call is working on the same thing.
+	ErrBusy = errors.New("another operation on it is in progress")
+	// ErrUnfinished: the cloud has accepted something, or may have, and it is
+	// not over. The same call, repeated, finds it and carries on.
+	ErrUnfinished = errors.New("not finished, ask again")
+	// ErrExists: the name is taken by something that differs from what was
+	// asked for.
+	ErrExists = errors.New("exists already and differs")
+	// ErrAttached: the volume is attached, and is not to be deleted.
+	ErrAttached = errors.New("still attached")
+	// ErrAttachedElsewhere: the volume is attached to another server, and its
+	// type does not allow two.
+	ErrAttachedElsewhere = errors.New("attached to another server")
+	// ErrHasSnapshots: the volume has snapshots, and Cinder keeps it for them.
+	ErrHasSnapshots = errors.New("has snapshots")
+	// ErrSnapshotInUse: volumes depend on the snapshot.
+	ErrSnapshotInUse = errors.New("in use by volumes made from it")
+	// ErrState: the thing is in a state that only an operator can mend.
+	ErrState = errors.New("in a state that needs an operator")
+	// ErrNoCapacity: no back end of the wanted type and zone has room.
+	ErrNoCapacity = errors.New("no back end can take it")
+	// ErrTooLarge: what has to be created is larger than the caller's limit.
+	ErrTooLarge = errors.New("larger than the limit")
+	// ErrNotMultiattach: the volume type does not allow several servers.
+	ErrNotMultiattach = errors.New("volume type does not allow several servers (multiattach)")
+)
+
+// unfinished turns an error that came after the cloud had accepted a request
+// into one that makes the caller ask again. How ctx ended is told unchanged.
+func unfinished(err error) error {
+	if errors.Is(err, ErrUnfinished) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnfinished, err)
+}
+
+// final reports errors that asking again does not cure.
+func final(err error) bool {
+	return errors.Is(err, cloud.ErrUnauthorized) || errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrUnsupported)
+}
+
+// ended reports whether err only says that the caller's context is over.
+func ended(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && err != nil
+}
+
+// undecided reports whether the state of things has to be read before one can
+// say what err means: the cloud may have acted, or refuses without a reason
+// that stands by itself.
+func undecided(err error) bool {
+	return cloud.Uncertain(err) || errors.Is(err, cloud.ErrInvalid) || errors.Is(err, cloud.ErrConflict) ||
+		errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnavailable)
+}
+
+// creationFailed reports whether one of Cinder's user messages says that
+// something could not be created: it never was usable then.
+func creationFailed(fault string) bool {
+	fault = strings.ToLower(fault)
+	return strings.HasPrefix(fault, "schedule allocate volume") || strings.HasPrefix(fault, "create ")
+}
+
+// noCapacity reports whether a user message says that another zone or type
+// might have had room.
+func noCapacity(fault string) bool {
+	fault = strings.ToLower(fault)
+	return strings.Contains(fault, "weighted backend") || strings.Contains(fault, "no valid") || strings.Contains(fault, "quota")
+}

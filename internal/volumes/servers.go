@@ -1,0 +1,169 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/watch"
+)
+
+// How often the cloud is asked while many wait: in all, one question a second
+// and one more for every server with waiters. Nova, which is asked per server
+// and only to confirm, rarely needs its share. What it leaves goes to Cinder,
+// which says when something is done, as far as it shortens the waiting.
+const (
+	baseRate   = 1.0
+	serverRate = 0.9
+	maxRate    = 4.0
+)
+
+// gather is for how long a question to Nova waits for others about the same
+// server: those who learn at the same moment that Cinder is done.
+const gather = 30 * time.Millisecond
+
+// servers is what Nova lists as attached, per server, while somebody wants to
+// know. Many volumes of one server are answered for by one request.
+type servers struct {
+	opts Options
+	list func(ctx context.Context, serverID string) ([]cloud.ServerAttachment, error)
+
+	mu    sync.Mutex
+	byID  map[string]*server
+	asked frequency
+}
+
+// server is Nova's view of one server. It lives as long as a call works on the
+// server, so that what one call learned is known to the others.
+type server struct {
+	id      string
+	watcher *watch.Watcher[string, bool]
+	users   int
+
+	mu sync.Mutex
+	// at is when the request was sent that returned attached.
+	at       time.Time
+	attached map[string]bool
+}
+
+// use returns the view of a server; release has to be called when it is no
+// longer needed.
+func (s *servers) use(id string) (view *server, release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	view = s.byID[id]
+	if view == nil {
+		if s.byID == nil {
+			s.byID = make(map[string]*server)
+		}
+		view = &server{id: id}
+		view.watcher = watch.New(watch.Options[string, bool]{
+			Ask: func(ctx context.Context, ids []string) (map[string]bool, error) {
+				s.note()
+				return view.ask(ctx, s.list, ids)
+			},
+			Final:  final,
+			Rate:   func() float64 { return serverRate },
+			Burst:  s.opts.AskBurst,
+			Gather: gather,
+		})
+		s.byID[id] = view
+	}
+	view.users++
+	return view, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if view.users--; view.users == 0 {
+			delete(s.byID, id)
+		}
+	}
+}
+
+// rate returns how often Cinder may be asked.
+func (s *servers) rate() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	share := float64(len(s.byID)) - s.asked.perSecond(time.Now())
+	return min(baseRate+max(share, 0), maxRate)
+}
+
+// note counts a question to Nova.
+func (s *servers) note() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked.add(time.Now())
+}
+
+// frequency is how often something happened lately.
+type frequency struct {
+	// level is the number of times, of which those long ago count less.
+	level float64
+	last  time.Time
+}
+
+// memory is how long ago is long ago.
+const memory = 3 * time.Second
+
+func (f *frequency) perSecond(now time.Time) float64 {
+	return f.level * math.Exp(-float64(now.Sub(f.last))/float64(memory)) / memory.Seconds()
+}
+
+func (f *frequency) add(now time.Time) {
+	f.level = f.perSecond(now)*memory.Seconds() + 1
+	f.last = now
+}
+
+// ask reads the attachments of the server. A server that does not exist has none.
+func (v *server) ask(ctx context.Context, list func(context.Context, string) ([]cloud.ServerAttachment, error), volumeIDs []string) (map[string]bool, error) {
+	start := time.Now()
+	attachments, err := list(ctx, v.id)
+	if err != nil && !errors.Is(err, cloud.ErrNotFound) {
+		return nil, err
+	}
+	attached := make(map[string]bool, len(attachments))
+	for _, a := range attachments {
+		attached[a.VolumeID] = true
+	}
+	v.mu.Lock()
+	v.at, v.attached = start, attached
+	v.mu.Unlock()
+	answers := make(map[string]bool, len(volumeIDs))
+	for _, id := range volumeIDs {
+		answers[id] = attached[id]
+	}
+	return answers, nil
+}
+
+// attachedNow asks whether Nova lists the volume, sharing the request with
+// others who ask at the same time.
+func (v *server) attachedNow(ctx context.Context, volumeID string) (bool, error) {
+	return v.watcher.Wait(ctx, volumeID, "", func(bool) (bool, error) { return true, nil })
+}
+
+// agree waits until Nova lists the volume, or does not, as wanted. What any
+// call has learned by a request that was sent after since counts.
+func (v *server) agree(ctx context.Context, volumeID string, wanted bool, since time.Time) error {
+	v.mu.Lock()
+	known := v.at.After(since) && v.attached[volumeID] == wanted
+	v.mu.Unlock()
+	if known {
+		return nil
+	}
+	_, err := v.watcher.Wait(ctx, volumeID, "", func(attached bool) (bool, error) { return attached == wanted, nil })
+	return err
+}
+
+// inTurn makes a request that changes the attachments of a server when it is
+// the caller's turn. Nova works on one such request per server at a time and
+// refuses, or lets wait for minutes, what comes meanwhile.
+func (s *Service) inTurn(ctx context.Context, serverID string, request func() error) error {
+	leave, err := s.queues.Lock(ctx, serverID, 0)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return request()
+}

@@ -1,0 +1,162 @@
+// Package volumes is the controller's domain: volumes are created until they
+// are usable, attached until they are attached, grown, copied, and deleted
+// until they are gone. Operations on one volume never overlap, every one of
+// them can be repeated after any lost answer, and all that wait share their
+// questions to the cloud.
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/keylock"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+	"github.com/cinder-csi/cinder-csi/internal/watch"
+)
+
+const (
+	// Description is what volumes, snapshots and backups are described as.
+	Description = "Created by OpenStack Cinder CSI driver"
+	// ClusterKey is the metadata key that names the cluster something was made
+	// for. What lacks it, or names another cluster, is never adopted.
+	ClusterKey = "cinder.csi.openstack.org/cluster"
+)
+
+// Options tunes a Service; the zero value is good for production.
+type Options struct {
+	// Cluster is the value of ClusterKey.
+	Cluster string
+	// Logger gets what happens outside of any request. Nil: nothing is logged.
+	Logger *zap.Logger
+	// LockWait is how long a call waits for another one on the same volume
+	// before it returns ErrBusy. Default: 2 s, which is longer than most
+	// operations on a volume that is repeated at once, and short enough not to
+	// occupy the caller.
+	LockWait time.Duration
+	// SnapshotWait is how long CreateSnapshot waits before it answers that the
+	// snapshot is not ready yet. Default: 30 s.
+	SnapshotWait time.Duration
+	// StaleWait is how long Detach waits for Cinder to notice that a server or
+	// an attachment is gone before it says so. Default: 10 s.
+	StaleWait time.Duration
+	// AskBurst is how many questions about many volumes may follow each other
+	// closely after a quiet time. Default: 3.
+	AskBurst int
+}
+
+// Service is the volumes of one cloud.
+type Service struct {
+	cloud   cloud.Cloud
+	opts    Options
+	locks   keylock.Locks[string]
+	queues  keylock.Locks[string]
+	volumes *watch.Watcher[string, volumeState]
+	snaps   *watch.Watcher[string, snapshotState]
+	backups *watch.Watcher[string, backupState]
+	servers servers
+}
+
+// New returns a service that asks c. It starts nothing: goroutines exist only
+// while a call waits.
+func New(c cloud.Cloud, opts Options) *Service {
+	if opts.Logger == nil {
+		opts.Logger = zap.NewNop()
+	}
+	if opts.LockWait <= 0 {
+		opts.LockWait = 2 * time.Second
+	}
+	if opts.SnapshotWait <= 0 {
+		opts.SnapshotWait = 30 * time.Second
+	}
+	if opts.StaleWait <= 0 {
+		opts.StaleWait = 10 * time.Second
+	}
+	if opts.AskBurst <= 0 {
+		opts.AskBurst = 3
+	}
+	s := &Service{cloud: c, opts: opts}
+	s.servers = servers{opts: opts, list: c.ListAttachments}
+	s.volumes = watch.New(askOptions(opts, s.servers.rate, s.askVolumes))
+	s.snaps = watch.New(askOptions(opts, nil, s.askSnapshots))
+	s.backups = watch.New(askOptions(opts, nil, s.askBackups))
+	return s
+}
+
+// Get returns a volume; cloud.ErrNotFound for an unknown or odd id.
+func (s *Service) Get(ctx context.Context, id string) (*cloud.Volume, error) {
+	if err := exists("volume", id); err != nil {
+		return nil, err
+	}
+	return s.cloud.GetVolume(ctx, id)
+}
+
+// List returns one page of the project's volumes and the marker of the next.
+func (s *Service) List(ctx context.Context, page cloud.Page) ([]cloud.Volume, string, error) {
+	return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{}, page)
+}
+
+// exists returns cloud.ErrNotFound for an id that Cinder and Nova never give:
+// asking for one could name something else than what is meant.
+func exists(what, id string) error {
+	if isID(id) {
+		return nil
+	}
+	return &cloud.Error{Kind: cloud.ErrNotFound, Operation: "find " + what, Resource: strconv.Quote(id), Message: "it is not a UUID"}
+}
+
+// isID reports whether id can be one of Cinder's or Nova's.
+func isID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }
+
+// lock serialises the operations on one thing.
+func (s *Service) lock(ctx context.Context, what, key string) (func(), error) {
+	unlock, err := s.locks.Lock(ctx, what+" "+key, s.opts.LockWait)
+	if errors.Is(err, keylock.ErrBusy) {
+		return nil, fmt.Errorf("%s %s: %w", what, key, ErrBusy)
+	}
+	return unlock, err
+}
+
+// owned reports whether metadata says that something was made for this cluster.
+func (s *Service) owned(metadata map[string]string) bool {
+	cluster, ok := metadata[ClusterKey]
+	return ok && cluster == s.opts.Cluster
+}
+
+// tagged returns metadata with the cluster's tag.
+func (s *Service) tagged(metadata map[string]string) map[string]string {
+	all := make(map[string]string, len(metadata)+1)
+	for key, value := range metadata {
+		all[key] = value
+	}
+	all[ClusterKey] = s.opts.Cluster
+	return all
+}
+
+// backoff spaces attempts at what the cloud refuses for what it is doing at the
+// moment: half a second at first, later four.
+type backoff struct{ last time.Duration }
+
+// wait waits before the next attempt, or until ctx ends.
+func (b *backoff) wait(ctx context.Context) error {
+	b.last = min(max(2*b.last, 500*time.Millisecond), 4*time.Second)
+	timer := time.NewTimer(b.last)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// log returns the logger of a request that works on volume id.
+func log(ctx context.Context, id string) *zap.Logger {
+	return logging.From(ctx).With(zap.String("volume", id))
+}

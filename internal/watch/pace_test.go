@@ -1,0 +1,136 @@
+package watch_test
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/watch"
+)
+
+// taking returns how long operations take.
+type taking func(n int) time.Duration
+
+func always(d time.Duration) taking { return func(int) time.Duration { return d } }
+
+func between(lo, hi time.Duration) taking {
+	return func(int) time.Duration { return lo + rand.N(hi-lo) }
+}
+
+func TestALoneWaiterIsAnsweredSoonWithFewQuestions(t *testing.T) {
+	cases := map[string]struct {
+		takes     taking
+		median    time.Duration
+		questions float64
+	}{
+		"operations that always take 50 ms":             {always(50 * time.Millisecond), 120 * time.Millisecond, 2},
+		"operations that always take 1 s":               {always(time.Second), 150 * time.Millisecond, 2},
+		"operations that always take 20 s":              {always(20 * time.Second), 250 * time.Millisecond, 8},
+		"operations that take between 50 ms and 2 s":    {between(50*time.Millisecond, 2*time.Second), 250 * time.Millisecond, 5},
+		"operations that take between 1.5 s and 2.5 s":  {between(1500*time.Millisecond, 2500*time.Millisecond), 250 * time.Millisecond, 5},
+		"operations that have become ten times shorter": {func(n int) time.Duration { return time.Second / time.Duration(1+9*min(n/50, 1)) }, 250 * time.Millisecond, 3},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSource()
+				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2})
+				const rounds, skip = 200, 20
+				for n := range rounds {
+					s.start(n, c.takes(n))
+					if err := s.wait(t.Context(), w, n, "create"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				mean := float64(s.questions()) / rounds
+				t.Logf("lag: median %v, p99 %v; %.1f questions each", s.lag(0.5, skip), s.lag(0.99, skip), mean)
+				if got := s.lag(0.5, skip); got > c.median {
+					t.Errorf("median lag %v, want at most %v", got, c.median)
+				}
+				if got := s.lag(0.99, skip); got > time.Second {
+					t.Errorf("p99 lag %v", got)
+				}
+				if mean > c.questions {
+					t.Errorf("%.1f questions each, want at most %.1f", mean, c.questions)
+				}
+			})
+		})
+	}
+}
+
+func TestManyWaitersShareOneQuestionASecond(t *testing.T) {
+	cases := map[string]struct {
+		takes  taking
+		median time.Duration
+	}{
+		"operations that always take 1 s":              {always(time.Second), 250 * time.Millisecond},
+		"operations that take between 50 ms and 2 s":   {between(50*time.Millisecond, 2*time.Second), 700 * time.Millisecond},
+		"operations that take between 0.5 s and 0.8 s": {between(500*time.Millisecond, 800*time.Millisecond), 600 * time.Millisecond},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSource()
+				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3})
+				const callers, rounds = 200, 30
+				start := time.Now()
+				var group sync.WaitGroup
+				for caller := range callers {
+					group.Go(func() {
+						for round := range rounds {
+							key := caller*rounds + round
+							s.start(key, c.takes(round))
+							if err := s.wait(t.Context(), w, key, "create"); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				group.Wait()
+				took := time.Since(start)
+				perSecond := float64(s.questions()) / took.Seconds()
+				const skip = callers * 3
+				t.Logf("lag: median %v, p99 %v; %.2f questions a second", s.lag(0.5, skip), s.lag(0.99, skip), perSecond)
+				if limit := took.Seconds() + 3; float64(s.questions()) > limit+5 {
+					t.Errorf("%d questions in %v", s.questions(), took)
+				}
+				if got := s.lag(0.99, skip); got > 1100*time.Millisecond {
+					t.Errorf("p99 lag %v", got)
+				}
+				if got := s.lag(0.5, skip); got > c.median {
+					t.Errorf("median lag %v, want at most %v", got, c.median)
+				}
+			})
+		})
+	}
+}
+
+func TestABurstAfterAQuietTimeIsAnsweredQuickly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3})
+		for round := range 20 {
+			var group sync.WaitGroup
+			for caller := range 20 {
+				group.Go(func() {
+					key := round*20 + caller
+					s.start(key, 300*time.Millisecond+rand.N(300*time.Millisecond))
+					if err := s.wait(t.Context(), w, key, "create"); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			group.Wait()
+			time.Sleep(10 * time.Second)
+		}
+		t.Logf("lag: median %v, p99 %v; %d questions for 20 bursts", s.lag(0.5, 20), s.lag(0.99, 20), s.questions())
+		if got := s.lag(0.5, 20); got > 250*time.Millisecond {
+			t.Errorf("median lag %v", got)
+		}
+		if n := s.questions(); n > 80 {
+			t.Errorf("%d questions for 20 bursts", n)
+		}
+	})
+}
