@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Bind makes source, a directory or a device node, appear at target too, which
@@ -16,7 +17,8 @@ import (
 //
 // What is at target already is left as it is when it is source, and ErrMounted
 // when it is something else; the one thing that is mended is a bind that should
-// be read-only and isn't (an earlier call ended between its two steps).
+// be read-only and isn't (on a kernel where that takes two steps, an earlier
+// call ended between them).
 //
 // A read-only bind of a device node doesn't make the device read-only.
 func (f *FS) Bind(ctx context.Context, source, target string, readOnly bool, options []string) error {
@@ -48,7 +50,11 @@ func (f *FS) bind(source, place string, readOnly bool, options []string) error {
 		if info.Mode()&os.ModeSymlink != 0 {
 			return errors.New("target is a symlink")
 		}
-		if err := f.mountTool(source, place, "", bindOptions(readOnly, options)...); err != nil {
+		a := bindAttributes(readOnly, options)
+		if err = bindAtOnce(source, place, a); tooOld(err) {
+			err = bindInSteps(source, place, a)
+		}
+		if err != nil {
 			return undo(place, err)
 		}
 		if err := f.verifyBind(source, place, readOnly); err != nil {
@@ -60,11 +66,13 @@ func (f *FS) bind(source, place string, readOnly bool, options []string) error {
 		return err
 	}
 	if readOnly && !mounted.ReadOnly {
-		// In one word, since mount-utils would bind once more on seeing "bind",
-		// and with the options that the mount has, which a remount drops.
-		remount := append([]string{"remount"}, bindOptions(true, slices.Concat(mounted.Options, options))...)
-		if err := f.mountTool(source, place, "", strings.Join(remount, ",")); err != nil {
-			return err
+		a := attributes{set: unix.MOUNT_ATTR_RDONLY}
+		err := unix.MountSetattr(unix.AT_FDCWD, place, unix.AT_SYMLINK_NOFOLLOW, &unix.MountAttr{Attr_set: a.set})
+		if tooOld(err) {
+			err = remount(place, a)
+		}
+		if err != nil {
+			return fmt.Errorf("make it read-only: %w", err)
 		}
 	}
 	return f.verifyBind(source, place, readOnly)
@@ -106,24 +114,4 @@ func sameThing(source, place string) error {
 		return fmt.Errorf("%w: something else than %s", ErrMounted, source)
 	}
 	return nil
-}
-
-// bindOptions returns the options of mount(8) for a bind.
-func bindOptions(readOnly bool, options []string) []string {
-	perMount := []string{
-		"nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "atime", "relatime", "norelatime",
-		"strictatime", "nostrictatime", "nodiratime", "diratime", "nosymfollow",
-	}
-	bind := []string{"bind"}
-	for _, list := range options {
-		for _, o := range strings.Split(list, ",") {
-			if slices.Contains(perMount, o) {
-				bind = append(bind, o)
-			}
-		}
-	}
-	if readOnly {
-		return append(bind, "ro")
-	}
-	return bind
 }

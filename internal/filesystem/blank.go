@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -17,6 +18,7 @@ import (
 const (
 	// edge is how much is read at the head and at the tail of a device:
 	// superblocks, labels and headers of everything from GPT to ZFS lie there.
+	// The few signatures beyond are in farPlaces.
 	edge = 1 << 20
 	// piece is how much is read at each other place.
 	piece = 4 << 10
@@ -26,6 +28,8 @@ const (
 	stride = 256 << 20
 	// maxStrides bounds them: beyond, the distance is doubled.
 	maxStrides = 1024
+	// chunk is how much is looked at at a time.
+	chunk = 128 << 10
 	// readers is how many pieces are read at once. A volume is reached over a
 	// network, where latency counts and not throughput.
 	readers = 8
@@ -41,7 +45,7 @@ type extent struct{ offset, length int64 }
 // pass for blank: head, tail, and wherever ext, XFS, btrfs and LUKS2 keep
 // copies of their superblocks.
 func telling(size int64) []extent {
-	places := slices.Concat(extPlaces(size), xfsPlaces(size), btrfsPlaces(), luksPlaces())
+	places := slices.Concat(extPlaces(size), xfsPlaces(size), btrfsPlaces(), luksPlaces(), farPlaces(size))
 	step := int64(stride)
 	for size/step > maxStrides {
 		step *= 2
@@ -123,24 +127,39 @@ func luksPlaces() []int64 {
 	return []int64{1 << 20, 2 << 20, 4 << 20}
 }
 
+// farPlaces returns where the signatures lie that are known to libblkid and far
+// from both ends: VMFS, and the outermost of Promise's RAID.
+func farPlaces(size int64) []int64 {
+	return []int64{1 << 20, 2 << 20, size - 3087*512}
+}
+
 // firstData reads the telling parts of a device. It returns what it found that
 // isn't zero, or "" when there is nothing. A part that can't be read is an error.
 func firstData(ctx context.Context, d *device) (string, error) {
-	// Reading ahead would multiply what the scattered pieces cost; that the
-	// advice isn't taken is no reason to stop.
-	_ = unix.Fadvise(int(d.Fd()), 0, 0, unix.FADV_RANDOM)
 	extents := telling(d.size)
+	// All that will be read is asked for at once, so that the latency of a
+	// network counts but once; reading ahead beyond it would multiply what the
+	// scattered pieces cost. That advice isn't taken is no reason to stop.
+	_ = unix.Fadvise(int(d.Fd()), 0, 0, unix.FADV_RANDOM)
+	for _, e := range extents {
+		_ = unix.Fadvise(int(d.Fd()), e.offset, e.length, unix.FADV_WILLNEED)
+	}
 	found := make([]string, len(extents))
+	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(readers)
-	for i, e := range extents {
+	for range readers {
 		group.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
+			buf := make([]byte, chunk)
+			for i := next.Add(1) - 1; int(i) < len(extents); i = next.Add(1) - 1 {
+				if err := ctx.Err(); err != nil {
+					return context.Cause(ctx)
+				}
+				var err error
+				if found[i], err = dataIn(d, extents[i], buf); err != nil {
+					return err
+				}
 			}
-			var err error
-			found[i], err = dataIn(d, e)
-			return err
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -155,25 +174,26 @@ func firstData(ctx context.Context, d *device) (string, error) {
 	return cmp.Or(found...), nil
 }
 
-// dataIn returns in words what isn't zero in a stretch of a device.
-func dataIn(r io.ReaderAt, e extent) (string, error) {
-	buf := make([]byte, e.length)
-	if _, err := r.ReadAt(buf, e.offset); err != nil {
-		return "", fmt.Errorf("read %d bytes at byte %d: %w", e.length, e.offset, err)
+// dataIn returns in words what isn't zero in a stretch of a device. It reads
+// through buf, which has room for a superblock.
+func dataIn(r io.ReaderAt, e extent, buf []byte) (string, error) {
+	for end := e.offset + e.length; e.offset < end; e.offset += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), end-e.offset)]
+		if _, err := r.ReadAt(buf, e.offset); err != nil {
+			return "", fmt.Errorf("read %d bytes at byte %d: %w", len(buf), e.offset, err)
+		}
+		if at := firstNonZero(buf); at >= 0 {
+			return describe(buf, e.offset, at), nil
+		}
 	}
-	at := firstNonZero(buf)
-	if at < 0 {
-		return "", nil
-	}
-	return describe(buf, e.offset, at), nil
+	return "", nil
 }
 
 // firstNonZero returns the index of the first byte that isn't zero, or -1.
 func firstNonZero(buf []byte) int {
-	const chunk = 4 << 10
-	zeros := make([]byte, chunk)
-	for start := 0; start < len(buf); start += chunk {
-		part := buf[start:min(start+chunk, len(buf))]
+	var zeros [piece]byte
+	for start := 0; start < len(buf); start += piece {
+		part := buf[start:min(start+piece, len(buf))]
 		if bytes.Equal(part, zeros[:len(part)]) {
 			continue
 		}

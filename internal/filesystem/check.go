@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -70,6 +71,9 @@ func (f *FS) runE2fsck(ctx context.Context, path string, options ...string) erro
 		return err
 	}
 	if status&^repaired != 0 {
+		if err := failed("e2fsck", status, output); errors.Is(err, ErrBusy) {
+			return err
+		}
 		return fmt.Errorf("%w: e2fsck: exit status %d: %s", ErrCorrupt, status, words(output))
 	}
 	if status != 0 {
@@ -86,16 +90,25 @@ func (f *FS) exclusively(ctx context.Context, path, what string, work func(conte
 	if err != nil {
 		return err
 	}
-	return f.jobs.onDevice(ctx, d, what, func(ctx context.Context) error {
-		claimed, err := claim(path)
-		if err != nil {
-			return err
-		}
-		same := claimed.number == d.number
-		claimed.close()
-		if !same {
-			return fmt.Errorf("%w: %s has become another device", ErrBusy, path)
-		}
-		return work(ctx)
+	return f.jobs.onDevice(ctx, d, what, func(detached context.Context) error {
+		return f.whenFree(ctx, d.number, func() error {
+			if err := claimable(path, d.number); err != nil {
+				return err
+			}
+			return work(detached)
+		})
 	})
+}
+
+// claimable returns nil if nothing else uses the device, which has the number.
+func claimable(path string, number uint64) error {
+	d, err := claim(path)
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	if d.number != number {
+		return fmt.Errorf("%w: %s has become another device", ErrBusy, path)
+	}
+	return nil
 }

@@ -1,12 +1,16 @@
 package filesystem
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 )
 
 // device is an open block device. While it is open, its number can't be given
@@ -17,6 +21,12 @@ type device struct {
 	size     int64  // bytes, above 0
 	readOnly bool
 }
+
+// busyWait is how long something else may hold a device, or its mount, before a
+// call gives up. A child that was forked while a claim was open, or a tool that
+// has a look, is gone in milliseconds; to send the caller away for that costs the
+// seconds until it comes back.
+const busyWait = 2 * time.Second
 
 // openDevice opens a block device for reading.
 func openDevice(path string) (*device, error) {
@@ -69,6 +79,45 @@ func (d *device) inspect() error {
 	}
 	d.readOnly = readOnly != 0
 	return nil
+}
+
+// release gives a claim back, and waits until nobody has a copy of it: a child
+// that was forked meanwhile has one until it has begun its program. Who claims
+// the device next would fail.
+func (d *device) release() {
+	path := d.Name()
+	d.close()
+	for limit := time.Now().Add(busyWait); time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		// When it can't be opened, or somebody else has claimed it, whoever
+		// comes next will tell.
+		if held, err := blockdev.Claimed(path); err != nil || !held {
+			return
+		}
+	}
+}
+
+// whenFree does work that needs a device for itself, and does it again while
+// something else holds the device for a moment, until ctx ends. A mount is not
+// for a moment.
+func (f *FS) whenFree(ctx context.Context, number uint64, work func() error) error {
+	limit := time.NewTimer(busyWait)
+	defer limit.Stop()
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := work()
+		if !errors.Is(err, ErrBusy) {
+			return err
+		}
+		if mounts, merr := f.MountsOf(number); merr != nil || len(mounts) > 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-limit.C:
+			return err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // close closes the device; that can't lose anything, since it was only read.

@@ -10,9 +10,7 @@ package filesystem
 import (
 	"context"
 	"errors"
-
-	mount "k8s.io/mount-utils"
-	utilexec "k8s.io/utils/exec"
+	"os/exec"
 )
 
 var (
@@ -53,18 +51,16 @@ const defaultFormats = 2
 
 // Options of an FS. The zero value is right for production.
 type Options struct {
-	// Exec runs the tools; nil means the operating system does.
-	Exec utilexec.Interface
-	// Mounter runs mount(8); nil means mount-utils', without systemd.
-	Mounter mount.Interface
+	// Run runs a program that is ready to be started, to its end; nil means
+	// that the program does so by itself.
+	Run func(*exec.Cmd) error
 	// Formats is how many mkfs run at once; 2 when it is 0 or negative.
 	Formats int
 }
 
 // FS works on filesystems. It is safe for concurrent use.
 type FS struct {
-	exec    utilexec.Interface
-	mounter mount.Interface
+	run     func(*exec.Cmd) error
 	slots   chan struct{} // one for each mkfs that may run
 	jobs    jobs
 	flights flights
@@ -72,18 +68,13 @@ type FS struct {
 
 // New returns an FS.
 func New(opts Options) *FS {
-	if opts.Exec == nil {
-		opts.Exec = utilexec.New()
-	}
-	if opts.Mounter == nil {
-		// Disk filesystems have no daemons to be kept alive in a scope of
-		// their own, so systemd has no part in mounting them.
-		opts.Mounter = mount.NewWithoutSystemd("")
+	if opts.Run == nil {
+		opts.Run = (*exec.Cmd).Run
 	}
 	if opts.Formats <= 0 {
 		opts.Formats = defaultFormats
 	}
-	return &FS{exec: opts.Exec, mounter: opts.Mounter, slots: make(chan struct{}, opts.Formats)}
+	return &FS{run: opts.Run, slots: make(chan struct{}, opts.Formats)}
 }
 
 // The filesystems that this package handles, by the names that blkid, mount and

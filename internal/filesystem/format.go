@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -42,7 +43,7 @@ func (f *FS) Format(ctx context.Context, path, fsType string, options []string) 
 		case <-ctx.Done():
 			return fmt.Errorf("%w: too many others run: %w", errNeverBegan, context.Cause(ctx))
 		}
-		return f.format(detached, path, d, fsType, asked)
+		return f.format(ctx, detached, path, d, fsType, asked)
 	})
 	if err != nil {
 		return fmt.Errorf("format %s: %w", path, err)
@@ -50,21 +51,28 @@ func (f *FS) Format(ctx context.Context, path, fsType string, options []string) 
 	return nil
 }
 
-// format does the work of Format.
-func (f *FS) format(ctx context.Context, path string, d *device, fsType string, asked []option) error {
+// format does the work of Format. It begins nothing more when ctx has ended.
+func (f *FS) format(ctx, detached context.Context, path string, d *device, fsType string, asked []option) error {
 	args, err := f.mkfsArguments(fsType, asked)
 	if err != nil {
 		return err
 	}
-	if err := f.fitToFormat(ctx, path, d, fsType); err != nil {
+	// Each mkfs that is tried has a proof of its own right before it.
+	err = f.whenFree(ctx, d.number, func() error {
+		if err := f.fitToFormat(ctx, path, d, fsType); err != nil {
+			return err
+		}
+		output, status, err := f.writer("mkfs."+fsType, append(args, path)...)
+		if err == nil && status != 0 {
+			err = failed("mkfs."+fsType, status, output)
+		}
 		return err
+	})
+	if err != nil && ctx.Err() != nil && (errors.Is(err, ErrBusy) || errors.Is(err, context.Cause(ctx))) {
+		return fmt.Errorf("%w: %w", errNeverBegan, err)
 	}
-	output, status, err := f.writer("mkfs."+fsType, append(args, path)...)
 	if err != nil {
 		return err
-	}
-	if status != 0 {
-		return fmt.Errorf("mkfs.%s: exit status %d: %s", fsType, status, words(output))
 	}
 	made, err := readSuperblock(d)
 	if err != nil {
@@ -75,7 +83,7 @@ func (f *FS) format(ctx context.Context, path string, d *device, fsType string, 
 		return fmt.Errorf("mkfs.%s said it succeeded, but made a %s of %d bytes on a device of %d",
 			fsType, made.fsType, made.size, d.size)
 	}
-	logging.From(ctx).Info("formatted", zap.String("device", path), zap.String("fs_type", fsType),
+	logging.From(detached).Info("formatted", zap.String("device", path), zap.String("fs_type", fsType),
 		zap.Int64("size", d.size))
 	return nil
 }
@@ -87,7 +95,7 @@ func (f *FS) fitToFormat(ctx context.Context, path string, pinned *device, fsTyp
 		return err
 	}
 	// Given back right before mkfs, which claims the device for itself.
-	defer d.close()
+	defer d.release()
 	switch {
 	case d.number != pinned.number:
 		return fmt.Errorf("%w: %s has become device %s, it was %s", ErrBusy, path,

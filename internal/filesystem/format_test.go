@@ -187,7 +187,7 @@ func TestFeaturesThatTheKernelCannotMountAreTurnedOff(t *testing.T) {
 func TestConcurrentCallsFormatOnce(t *testing.T) {
 	for _, fsType := range kinds() {
 		g := newGate("mkfs." + fsType)
-		f := New(Options{Exec: g})
+		f := New(Options{Run: g.run})
 		d := blankDisk(t)
 		var wg sync.WaitGroup
 		errs := make([]error, 8)
@@ -211,7 +211,7 @@ func TestConcurrentCallsFormatOnce(t *testing.T) {
 
 func TestABoundedNumberOfMkfsRunsAtOnce(t *testing.T) {
 	g := newGate("mkfs.ext4")
-	f := New(Options{Exec: g, Formats: 2})
+	f := New(Options{Run: g.run, Formats: 2})
 	var wg sync.WaitGroup
 	for range 5 {
 		d := blankDisk(t)
@@ -234,7 +234,7 @@ func TestACancelledFormatRunsToItsEnd(t *testing.T) {
 	for _, fsType := range kinds() {
 		t.Run(fsType, func(t *testing.T) {
 			g := newGate("mkfs." + fsType)
-			f := New(Options{Exec: g})
+			f := New(Options{Run: g.run})
 			d := blankDisk(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
@@ -264,7 +264,7 @@ func TestACancelledFormatRunsToItsEnd(t *testing.T) {
 
 func TestAFormatThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 	g := newGate("mkfs.ext4")
-	f := New(Options{Exec: g, Formats: 1})
+	f := New(Options{Run: g.run, Formats: 1})
 	first, second := blankDisk(t), blankDisk(t)
 	done := make(chan error, 1)
 	go func() { done <- f.Format(soon(t), first.Path, ext4, nil) }()

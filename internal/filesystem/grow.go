@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -26,8 +27,11 @@ func (f *FS) Grow(ctx context.Context, path, mountpoint string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("grow: %w", err)
 	}
-	err = f.jobs.onDevice(ctx, d, "grow "+mountpoint, func(ctx context.Context) error {
-		return f.grow(ctx, path, mountpoint)
+	err = f.jobs.onDevice(ctx, d, "grow "+mountpoint, func(detached context.Context) error {
+		if mountpoint != "" {
+			return f.grow(detached, path, mountpoint)
+		}
+		return f.whenFree(ctx, d.number, func() error { return f.grow(detached, path, "") })
 	})
 	if err != nil {
 		return 0, fmt.Errorf("grow the filesystem on %s: %w", path, err)
@@ -44,7 +48,7 @@ func (f *FS) grow(ctx context.Context, path, mountpoint string) error {
 	if mountpoint == "" {
 		err = f.growUnmounted(ctx, path, before)
 	} else {
-		err = f.growMounted(path, mountpoint, before)
+		err = f.growMounted(path, mountpoint, before, deviceSize)
 	}
 	if err != nil {
 		return err
@@ -71,7 +75,7 @@ func (f *FS) growUnmounted(ctx context.Context, path string, s superblock) error
 		return err
 	}
 	readOnly := d.readOnly
-	d.close()
+	d.release()
 	if readOnly {
 		return fmt.Errorf("device is %w", ErrReadOnly)
 	}
@@ -83,7 +87,7 @@ func (f *FS) growUnmounted(ctx context.Context, path string, s superblock) error
 }
 
 // growMounted grows a filesystem through its mount.
-func (f *FS) growMounted(path, mountpoint string, s superblock) error {
+func (f *FS) growMounted(path, mountpoint string, s superblock, deviceSize int64) error {
 	m, there, err := f.Lookup(mountpoint)
 	if err != nil {
 		return err
@@ -96,7 +100,7 @@ func (f *FS) growMounted(path, mountpoint string, s superblock) error {
 	}
 	switch s.fsType {
 	case xfs:
-		return f.resize("xfs_growfs", "-d", m.Target)
+		return growXFSAt(m, deviceSize)
 	case btrfs:
 		return f.resize("btrfs", "filesystem", "resize", strconv.FormatUint(s.deviceID, 10)+":max", m.Target)
 	}
@@ -104,6 +108,15 @@ func (f *FS) growMounted(path, mountpoint string, s superblock) error {
 		return fmt.Errorf("ext needs CAP_SYS_RESOURCE to grow: %w", ErrOnlineGrowth)
 	}
 	return f.resize("resize2fs", path)
+}
+
+// growXFSAt asks the kernel itself, which is all that xfs_growfs does.
+func growXFSAt(m MountPoint, deviceSize int64) error {
+	root, err := openMount(m.Target, m.Number)
+	if err != nil {
+		return err
+	}
+	return errors.Join(growXFS(root, deviceSize), root.Close())
 }
 
 // resize runs a tool that grows a filesystem.
@@ -115,7 +128,7 @@ func (f *FS) resize(name string, args ...string) error {
 	if status == 0 {
 		return nil
 	}
-	err = fmt.Errorf("%s: exit status %d: %s", name, status, words(output))
+	err = failed(name, status, output)
 	if strings.Contains(output, "Permission denied to resize filesystem") {
 		// The capability is there, but something else forbids it.
 		return fmt.Errorf("%w: %w", ErrOnlineGrowth, err)

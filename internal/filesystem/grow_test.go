@@ -211,9 +211,9 @@ func TestADamagedFilesystemDoesNotGrow(t *testing.T) {
 }
 
 func TestConcurrentGrowthRunsOnceAndToItsEnd(t *testing.T) {
-	g := newGate("xfs_growfs")
-	f := New(Options{Exec: g})
-	d, target := mounted(t, f, xfs)
+	g := newGate("btrfs")
+	f := New(Options{Run: g.run})
+	d, target := mounted(t, f, btrfs)
 	d.Grow(t, gib)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := make(chan error, 1)
@@ -237,7 +237,7 @@ func TestConcurrentGrowthRunsOnceAndToItsEnd(t *testing.T) {
 	close(g.open)
 	wg.Wait()
 	if g.started != 1 {
-		t.Errorf("xfs_growfs ran %d times", g.started)
+		t.Errorf("btrfs ran %d times", g.started)
 	}
 }
 

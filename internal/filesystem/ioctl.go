@@ -17,10 +17,12 @@ const (
 	ioctlWrite = 0xc0000000 &^ ioctlRead
 
 	xfsGeometrySize = 112  // struct xfs_fsop_geom_v1
+	xfsGrowSize     = 16   // struct xfs_growfs_data
 	btrfsInfoSize   = 1024 // struct btrfs_ioctl_fs_info_args
 	btrfsDevSize    = 4096 // struct btrfs_ioctl_dev_info_args
 
 	xfsGeometry  = ioctlRead | xfsGeometrySize<<16 | 'X'<<8 | 100
+	xfsGrow      = ioctlWrite | xfsGrowSize<<16 | 'X'<<8 | 110
 	btrfsInfo    = ioctlRead | btrfsInfoSize<<16 | 0x94<<8 | 31
 	btrfsDevInfo = ioctlRead | ioctlWrite | btrfsDevSize<<16 | 0x94<<8 | 30
 )
@@ -64,6 +66,26 @@ func xfsSize(f *os.File) (int64, error) {
 		return 0, errors.New("xfs tells a geometry that makes no sense")
 	}
 	return size, nil
+}
+
+// growXFS makes a mounted XFS as large as a device of so many bytes, the share
+// of it that inodes may take unchanged.
+func growXFS(f *os.File, deviceSize int64) error {
+	geometry := make([]byte, xfsGeometrySize)
+	if err := ioctl(f, xfsGeometry, geometry); err != nil {
+		return fmt.Errorf("ask xfs for its geometry: %w", err)
+	}
+	block := int64(binary.NativeEndian.Uint32(geometry[0:]))
+	if block == 0 {
+		return errors.New("xfs tells a geometry that makes no sense")
+	}
+	wanted := make([]byte, xfsGrowSize)
+	binary.NativeEndian.PutUint64(wanted[0:], uint64(deviceSize/block)) // #nosec G115 -- above 0
+	copy(wanted[8:12], geometry[28:32])                                 // imaxpct
+	if err := ioctl(f, xfsGrow, wanted); err != nil {
+		return fmt.Errorf("grow xfs: %w", err)
+	}
+	return nil
 }
 
 // btrfsIdentity is what a mounted btrfs tells about itself.

@@ -13,7 +13,6 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
-	utilexec "k8s.io/utils/exec"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
@@ -82,10 +81,8 @@ func run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// gate is an Exec whose programs of one name wait at a gate before they run. It
-// counts them.
+// gate has programs of one name wait before they run, and counts them.
 type gate struct {
-	utilexec.Interface
 	name    string
 	arrived chan string   // receives the device of each that comes to the gate
 	open    chan struct{} // closed or fed to let them pass
@@ -95,32 +92,18 @@ type gate struct {
 }
 
 func newGate(name string) *gate {
-	return &gate{Interface: utilexec.New(), name: name, arrived: make(chan string, 100), open: make(chan struct{}, 100)}
+	return &gate{name: name, arrived: make(chan string, 100), open: make(chan struct{}, 100)}
 }
 
-func (g *gate) Command(name string, args ...string) utilexec.Cmd {
-	cmd := g.Interface.Command(name, args...)
-	all := append([]string{name}, args...)
-	for i, word := range all[:min(2, len(all))] {
-		if filepath.Base(word) == g.name && len(all) > i+2 { // not a mere -V
-			return &gatedCmd{Cmd: cmd, gate: g, device: all[len(all)-1]}
-		}
+// run is for Options.Run.
+func (g *gate) run(cmd *exec.Cmd) error {
+	if filepath.Base(cmd.Args[0]) == g.name && len(cmd.Args) > 2 { // not a mere -V
+		g.count(1)
+		defer g.count(-1)
+		g.arrived <- cmd.Args[len(cmd.Args)-1]
+		<-g.open
 	}
-	return cmd
-}
-
-type gatedCmd struct {
-	utilexec.Cmd
-	gate   *gate
-	device string
-}
-
-func (c *gatedCmd) CombinedOutput() ([]byte, error) {
-	c.gate.count(1)
-	defer c.gate.count(-1)
-	c.gate.arrived <- c.device
-	<-c.gate.open
-	return c.Cmd.CombinedOutput()
+	return cmd.Run()
 }
 
 func (g *gate) count(n int) {

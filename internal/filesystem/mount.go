@@ -70,7 +70,7 @@ func (f *FS) mount(path string, d *device, place, fsType string, options []strin
 	if there {
 		return sameMount(mounted, d.number, readOnly)
 	}
-	if err := f.mountTool(path, place, fsType, mountOptions(fsType, options)...); err != nil {
+	if err := f.mountFilesystem(path, place, fsType, mountOptions(fsType, options)); err != nil {
 		return err
 	}
 	mounted, there, err = f.Lookup(place)
@@ -86,12 +86,36 @@ func (f *FS) mount(path string, d *device, place, fsType string, options []strin
 	return nil
 }
 
-// mountTool runs mount(8). Its complaint becomes one line.
-func (f *FS) mountTool(source, place, fsType string, options ...string) error {
-	if err := f.mounter.Mount(source, place, fsType, options); err != nil {
-		return errors.New(words(err.Error()))
+// mountFilesystem asks the kernel to mount, or mount(8) where it has a part in it.
+func (f *FS) mountFilesystem(source, place, fsType string, options []string) error {
+	if mount, plain, ok := plainOptions(options); ok {
+		err := kernelMount(source, place, fsType, mount, plain)
+		if !tooOld(err) {
+			return oneLine(err)
+		}
 	}
-	return nil
+	return f.mountTool(source, place, fsType, options)
+}
+
+// oneLine returns err, should it have several lines, with all of them in one.
+func oneLine(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(words(err.Error()))
+}
+
+// mountTool runs mount(8).
+func (f *FS) mountTool(source, place, fsType string, options []string) error {
+	args := []string{"-t", fsType}
+	if len(options) > 0 {
+		args = append(args, "-o", strings.Join(options, ","))
+	}
+	output, status, err := f.writer("mount", append(args, source, place)...)
+	if err == nil && status != 0 {
+		err = fmt.Errorf("mount: exit status %d: %s", status, words(output))
+	}
+	return err
 }
 
 // sameMount returns nil when m is a mount of a whole filesystem on that disk,

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Kind says what a device holds, roughly.
@@ -46,9 +44,10 @@ type Content struct {
 }
 
 // Probe reads what a device holds. It may be mounted. It is Blank only when
-// neither libblkid knows anything on it nor any place where the supported
-// filesystems keep copies of their superblocks holds anything but zeros, head
-// and tail included. A device that can't be read there is an error, not blank.
+// every place that could tell of something reads as zeros: head, tail, and
+// wherever a filesystem, RAID or volume manager that libblkid knows keeps a
+// signature, or one of the supported filesystems a copy of its superblock. A
+// device that can't be read there is an error, not blank.
 func (f *FS) Probe(ctx context.Context, path string) (Content, error) {
 	content, err := abandonable(ctx, func() (Content, error) {
 		d, err := openDevice(path)
@@ -77,34 +76,31 @@ func (f *FS) probe(ctx context.Context, path string, d *device) (Content, error)
 			return Content{Kind: Filesystem, Type: is.fsType, UUID: is.uuid, Detail: is.fsType + " filesystem"}, nil
 		}
 	}
-	var (
-		is     signature
-		traces []trace
-		data   string
-	)
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		is, err = f.blkid(path)
-		return err
-	})
-	group.Go(func() (err error) {
-		traces, err = f.wipefs(path)
-		return err
-	})
-	group.Go(func() (err error) {
-		data, err = firstData(ctx, d)
-		return err
-	})
-	if err := group.Wait(); err != nil {
+	data, err := firstData(ctx, d)
+	if err != nil {
 		return Content{}, err
 	}
-	switch {
-	case is.found() || len(traces) > 0:
-		return foreign(is, traces), nil
-	case data != "":
-		return Content{Kind: Foreign, Detail: data}, nil
+	if data == "" {
+		// Where there are only zeros, no tool can find a signature.
+		return Content{Kind: Blank, Detail: "blank"}, nil
 	}
-	return Content{Kind: Blank, Detail: "blank"}, nil
+	return f.name(path, data)
+}
+
+// name asks the tools what it is that was found on a device, besides data.
+func (f *FS) name(path, data string) (Content, error) {
+	is, err := f.blkid(path)
+	if err != nil {
+		return Content{}, err
+	}
+	traces, err := f.wipefs(path)
+	if err != nil {
+		return Content{}, err
+	}
+	if is.found() || len(traces) > 0 {
+		return foreign(is, traces), nil
+	}
+	return Content{Kind: Foreign, Detail: data}, nil
 }
 
 // foreign describes what libblkid knows and this package doesn't handle.

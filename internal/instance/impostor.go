@@ -1,0 +1,58 @@
+package instance
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// sysDir is where the kernel shows its devices.
+const sysDir = "/sys"
+
+// checkDrive refuses a drive that is a volume, or a part of one. Everybody who
+// may write to a volume can give it the label of a config drive, and would tell
+// the node that it is another server. Volumes carry their id as serial, which
+// the hypervisor sets; config drives have none.
+func checkDrive(f *os.File, sysDir string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return nil // a plain file: no volume of this server
+	}
+	number := uint64(stat.Rdev) //nolint:unconvert // 32 bits wide on some architectures
+	link := filepath.Join(sysDir, "dev", "block", fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number)))
+	device, err := filepath.EvalSymlinks(link)
+	if err != nil {
+		return fmt.Errorf("its device: %w", err)
+	}
+	if serial, found := volumeSerial(device); found {
+		return fmt.Errorf("it is the volume with the serial %s, which somebody has given the label of a config drive", serial)
+	}
+	return nil
+}
+
+// volumeSerial returns the serial of a disk, or of the one that a partition is
+// on, if it is a volume's: a UUID, of which some buses show but 20 characters.
+func volumeSerial(device string) (serial string, found bool) {
+	if _, err := os.Stat(filepath.Join(device, "partition")); err == nil {
+		device = filepath.Dir(device)
+	}
+	uuid := regexp.MustCompile(`(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f-]*`)
+	for _, name := range []string{"serial", "device/serial", "device/vpd_pg80", "device/wwid", "wwid"} {
+		data, err := os.ReadFile(filepath.Join(device, name)) // #nosec G304 -- below sysfs
+		if err != nil {
+			continue // another bus
+		}
+		if match := uuid.Find(data); match != nil {
+			return string(match), true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,212 @@
+package instance
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+)
+
+func TestAMountedDriveIsReadAndLeftAsItWas(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("this test mounts a filesystem: run it as root")
+	}
+	// The kernel's vfat isn't everywhere; what is told apart here, mounting,
+	// reading and leaving nothing behind, is the same for ext4.
+	device, latest := ext4Drive(t)
+	doc := filepath.Join(latest, "meta_data.json")
+	rewrite := func(content string) {
+		mnt := t.TempDir()
+		run(t, "mount", device, mnt)
+		defer run(t, "umount", mnt)
+		if err := os.MkdirAll(filepath.Join(mnt, latest), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(mnt, doc), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	t.Setenv("TMPDIR", t.TempDir())
+	if _, err := readMounted(t.Context(), device, "ext4"); err == nil {
+		t.Error("a drive without the file was read")
+	}
+	rewrite(`{"uuid":"x"}`)
+	data, err := readMounted(t.Context(), device, "ext4")
+	if err != nil || string(data) != `{"uuid":"x"}` {
+		t.Errorf("got %q, %v", data, err)
+	}
+	rewrite(strings.Repeat("x", maxMetadata+1))
+	if _, err := readMounted(t.Context(), device, "ext4"); err == nil {
+		t.Error("a file without end was read")
+	}
+	if _, err := readMounted(t.Context(), device, "xfs"); err == nil {
+		t.Error("a filesystem of another type was mounted")
+	}
+
+	left, err := os.ReadDir(os.TempDir())
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil || bytes.Contains(mounts, []byte(device+" ")) {
+		t.Errorf("%s is still mounted (%v)", device, err)
+	}
+}
+
+// TestAVolumeThatPosesAsAConfigDriveIsRefused: the label is its owner's choice,
+// the serial is not.
+func TestAVolumeThatPosesAsAConfigDriveIsRefused(t *testing.T) {
+	const serial = "0b0b4d11-6e0e-4c5c-9"
+	for _, tt := range []struct {
+		name    string
+		files   map[string]string // in the disk's directory
+		part    bool              // the drive is a partition of that disk
+		refused bool
+	}{
+		{"a CD-ROM", map[string]string{"device/wwid": "t10.ATA     QEMU DVD-ROM   QM00001"}, false, false},
+		{"a disk without serial", nil, false, false},
+		{"a disk with an empty serial", map[string]string{"serial": ""}, false, false},
+		{"a volume on virtio", map[string]string{"serial": serial}, false, true},
+		{"a volume on SCSI", map[string]string{"device/vpd_pg80": "\x00\x80\x00\x24" + serial + "f4b-2d7bd8a7c001"}, false, true},
+		{"a volume on NVMe", map[string]string{"device/serial": serial + "\n"}, false, true},
+		{"a partition of a volume", map[string]string{"serial": serial}, true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sys := t.TempDir()
+			drive := filepath.Join(sys, "devices", "disk")
+			write(t, filepath.Join(drive, "size"), "1")
+			for name, content := range tt.files {
+				write(t, filepath.Join(drive, name), content)
+			}
+			if tt.part {
+				drive = filepath.Join(drive, "part1")
+				write(t, filepath.Join(drive, "partition"), "1")
+			}
+			f, number := blockNode(t)
+			if err := os.MkdirAll(filepath.Join(sys, "dev", "block"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(drive, filepath.Join(sys, "dev", "block", number)); err != nil {
+				t.Fatal(err)
+			}
+			if err := checkDrive(f, sys); (err != nil) != tt.refused {
+				t.Errorf("got %v, want refused: %t", err, tt.refused)
+			}
+		})
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// blockNode opens a block device, any, without looking into it.
+func blockNode(t *testing.T) (f *os.File, number string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "node")
+	if err := unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 0))); err != nil {
+		t.Fatalf("mknod, which needs root: %v", err)
+	}
+	f, err := os.OpenFile(path, unix.O_PATH, 0) // the device itself stays closed
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f, "7:0"
+}
+
+// ext4Drive returns a loop device with an empty ext4 on it.
+func ext4Drive(t *testing.T) (device, latest string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "drive")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mkfs.ext4", "-q", file)
+	device = strings.TrimSpace(run(t, "losetup", "--find", "--show", file))
+	t.Cleanup(func() { run(t, "losetup", "--detach", device) })
+	return device, filepath.Dir(metadataPath)
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func FuzzParseMetadata(f *testing.F) {
+	for _, seed := range []string{
+		`{"uuid":"83679162-1378-4288-a2d4-70e13ec132aa","name":"n","availability_zone":"nova"}`,
+		`{"uuid":"83679162-1378-4288-A2D4-70E13EC132AA","availability_zone":null}`,
+		`{"uuid":"{83679162-1378-4288-a2d4-70e13ec132aa}"}`,
+		`{"uuid":17}`, `{"uuid":"x"`, `[]`, `null`, ``, `{"availability_zone":{}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		id, err := parseMetadata(data)
+		if err != nil {
+			if id != (Identity{}) {
+				t.Errorf("an error together with %+v", id)
+			}
+			return
+		}
+		if parsed, err := uuid.Parse(id.ServerID); err != nil || parsed.String() != id.ServerID {
+			t.Errorf("server id %q is no UUID in its plain form", id.ServerID)
+		}
+	})
+}
+
+// FuzzReadISO changes a real image in a few places, since no fuzzer finds its
+// way through the zeroes of an image by itself.
+func FuzzReadISO(f *testing.F) {
+	packed, err := os.ReadFile(filepath.Join("testdata", "config-2.iso.gz"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	r, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		f.Fatal(err)
+	}
+	image, err := io.ReadAll(r)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint32(0), []byte{}, uint32(0), []byte{})
+	f.Add(uint32(firstVolume*sectorSize+158), []byte{0xff, 0xff, 0xff, 0xff}, uint32(0), []byte{})
+	f.Add(uint32(firstVolume*sectorSize+166), []byte{0xff, 0xff, 0xff, 0xff}, uint32((firstVolume+1)*sectorSize), []byte{255})
+	f.Add(uint32(firstVolume*sectorSize+128), []byte{0, 0}, uint32((firstVolume+1)*sectorSize+88), []byte("%/Z"))
+	f.Add(uint32(0), []byte{}, uint32(32*sectorSize), []byte{33, 255})
+	f.Fuzz(func(t *testing.T, at1 uint32, with1 []byte, at2 uint32, with2 []byte) {
+		changed := bytes.Clone(image)
+		copy(changed[int(at1)%len(changed):], with1)
+		copy(changed[int(at2)%len(changed):], with2)
+		data, err := readISO(bytes.NewReader(changed), metadataPath)
+		if err != nil && data != nil {
+			t.Errorf("%d bytes together with %v", len(data), err)
+		}
+		if len(data) > maxMetadata {
+			t.Errorf("%d bytes, more than asked for", len(data))
+		}
+	})
+}

@@ -1,0 +1,181 @@
+package instance
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// A reader of ISO 9660 that can do one thing: return a small file by its path.
+// Everything that the image says about itself is bounded before it is believed:
+// a label is no proof, and a container may have put it on its own volume.
+
+const (
+	sectorSize     = 2048
+	firstVolume    = 16 // sector of the first volume descriptor
+	maxVolumes     = 32 // descriptors looked at
+	maxDirectory   = 1 << 20
+	recordHeader   = 33
+	flagDirectory  = 1 << 1
+	flagMoreExtent = 1 << 7
+)
+
+// errNotISO: the image is no ISO 9660 filesystem.
+var errNotISO = errors.New("not an ISO 9660 filesystem")
+
+// extent is a file or a directory on the image.
+type extent struct {
+	offset int64
+	size   int64
+	flags  byte
+}
+
+// tree is one of the directory trees of an image: the primary one, whose names
+// are abridged but for Rock Ridge, or Joliet's with names in UCS-2.
+type tree struct {
+	root   extent
+	block  int64
+	joliet bool
+}
+
+// readISO returns the file at path, which is written with slashes. It fails
+// with errNotISO where there is no such filesystem.
+func readISO(r io.ReaderAt, path string) ([]byte, error) {
+	trees, err := readVolumes(r)
+	if err != nil {
+		return nil, err
+	}
+	var lookupErr error
+	for _, t := range trees {
+		file, err := t.lookup(r, path)
+		if err != nil {
+			lookupErr = err
+			continue
+		}
+		return readFile(r, file, path)
+	}
+	return nil, lookupErr
+}
+
+func readFile(r io.ReaderAt, file extent, path string) ([]byte, error) {
+	switch {
+	case file.flags&flagDirectory != 0:
+		return nil, fmt.Errorf("%s is a directory", path)
+	case file.flags&flagMoreExtent != 0 || file.size > maxMetadata:
+		return nil, fmt.Errorf("%s is %w", path, errTooLarge)
+	}
+	return readExtent(r, file)
+}
+
+// readVolumes returns the directory trees that the volume descriptors name, at
+// least one.
+func readVolumes(r io.ReaderAt) ([]tree, error) {
+	var trees []tree
+	sector := make([]byte, sectorSize)
+	for i := range int64(maxVolumes) {
+		if _, err := r.ReadAt(sector, (firstVolume+i)*sectorSize); err != nil {
+			if i == 0 && errors.Is(err, io.EOF) {
+				return nil, errNotISO
+			}
+			return nil, fmt.Errorf("volume descriptor %d: %w", i, err)
+		}
+		if string(sector[1:6]) != "CD001" {
+			if i == 0 {
+				return nil, errNotISO
+			}
+			break
+		}
+		if sector[0] == 255 {
+			break
+		}
+		if t, ok := parseVolume(sector); ok {
+			trees = append(trees, t)
+		}
+	}
+	if len(trees) == 0 {
+		return nil, errors.New("ISO 9660 without a usable volume descriptor")
+	}
+	return trees, nil
+}
+
+// parseVolume reads one volume descriptor; ok is false for one that names no
+// tree.
+func parseVolume(d []byte) (t tree, ok bool) {
+	switch d[0] {
+	case 1:
+	case 2:
+		escape := string(d[88:91])
+		if escape != "%/@" && escape != "%/C" && escape != "%/E" {
+			return tree{}, false
+		}
+		t.joliet = true
+	default:
+		return tree{}, false
+	}
+	t.block = int64(binary.LittleEndian.Uint16(d[128:]))
+	if t.block != 512 && t.block != 1024 && t.block != 2048 {
+		return tree{}, false
+	}
+	rec, ok := parseRecord(d[156:190], t.block)
+	t.root = rec.extent
+	return t, ok
+}
+
+func (t tree) lookup(r io.ReaderAt, path string) (extent, error) {
+	at := t.root
+	for name := range strings.SplitSeq(path, "/") {
+		if at.flags&flagDirectory == 0 {
+			return extent{}, fmt.Errorf("no directory holds %s of %s", name, path)
+		}
+		next, found, err := t.find(r, at, name)
+		if err != nil {
+			return extent{}, fmt.Errorf("%s: %w", path, err)
+		}
+		if !found {
+			return extent{}, fmt.Errorf("it has no %s", path)
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// find looks for name in one directory. A Rock Ridge name goes before the
+// abridged one of the same record.
+func (t tree) find(r io.ReaderAt, dir extent, name string) (extent, bool, error) {
+	if dir.size > maxDirectory {
+		return extent{}, false, fmt.Errorf("a directory of %d bytes", dir.size)
+	}
+	data, err := readExtent(r, dir)
+	if err != nil {
+		return extent{}, false, err
+	}
+	for pos := 0; pos < len(data); {
+		n := int(data[pos])
+		if n == 0 { // records don't cross sectors: the rest of this one is empty
+			pos += sectorSize - pos%sectorSize
+			continue
+		}
+		if n > len(data)-pos {
+			return extent{}, false, errors.New("a directory record that is cut off")
+		}
+		rec, ok := parseRecord(data[pos:pos+n], t.block)
+		if !ok {
+			return extent{}, false, errors.New("a directory record that makes no sense")
+		}
+		if rec.named(name, t.joliet) {
+			return rec.extent, true, nil
+		}
+		pos += n
+	}
+	return extent{}, false, nil
+}
+
+func readExtent(r io.ReaderAt, e extent) ([]byte, error) {
+	data := make([]byte, e.size)
+	if _, err := r.ReadAt(data, e.offset); err != nil && e.size > 0 {
+		return nil, fmt.Errorf("read %d bytes at %d: %w", e.size, e.offset, err)
+	}
+	return data, nil
+}

@@ -1,0 +1,104 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// The metadata service of a busy cloud answers 5xx, and nothing at all while a
+// server's network comes up. Four attempts over 3.5 s bridge a restart of the
+// service's agent; the caller asks again anyway.
+const (
+	attempts   = 4
+	firstPause = 500 * time.Millisecond
+)
+
+// errRepeat marks a failure that another attempt may mend.
+var errRepeat = errors.New("metadata service unavailable")
+
+// fromService asks the metadata service, a few times where that may help.
+func fromService(ctx context.Context, base string, timeout time.Duration) (Identity, error) {
+	address, err := serviceURL(base)
+	if err != nil {
+		return Identity{}, err
+	}
+	client := serviceClient(timeout)
+	defer client.CloseIdleConnections()
+
+	pause := firstPause
+	for attempt := 1; ; attempt++ {
+		data, err := get(ctx, client, address)
+		if err == nil {
+			return parseMetadata(data)
+		}
+		if !errors.Is(err, errRepeat) || attempt == attempts || ctx.Err() != nil {
+			return Identity{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return Identity{}, err
+		case <-time.After(pause):
+		}
+		pause *= 2
+	}
+}
+
+// serviceURL returns the address of meta_data.json at a metadata service.
+func serviceURL(base string) (string, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return "", fmt.Errorf("metadata URL: %w", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return "", fmt.Errorf("metadata URL %q: want http://HOST or https://HOST", u.Redacted())
+	}
+	return strings.TrimSuffix(u.String(), "/") + "/" + metadataPath, nil
+}
+
+// serviceClient returns a client that goes to the service itself: no proxy,
+// since the service tells servers apart by their address, and no redirect,
+// since whoever answers with one isn't the service.
+func serviceClient(timeout time.Duration) *http.Client {
+	return &http.Client{
+		Timeout:   timeout,
+		Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true, ResponseHeaderTimeout: timeout},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
+	}
+}
+
+// get fetches one document. Its error wraps errRepeat where a later attempt may
+// succeed.
+func get(ctx context.Context, client *http.Client, address string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("metadata request: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRepeat, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	switch {
+	case resp.StatusCode == http.StatusOK:
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
+		return nil, fmt.Errorf("%w: GET %s: HTTP %d", errRepeat, address, resp.StatusCode)
+	default:
+		return nil, fmt.Errorf("GET %s: HTTP %d", address, resp.StatusCode)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxMetadata+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: GET %s: %w", errRepeat, address, err)
+	}
+	if len(data) > maxMetadata {
+		return nil, fmt.Errorf("GET %s: the answer is %w", address, errTooLarge)
+	}
+	return data, nil
+}

@@ -1,0 +1,175 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+)
+
+// NodeExpandVolume makes the filesystem at a path as large as its disk, after it
+// has proven that the path is a mount of that very disk, and that the disk has
+// grown. For block access it only proves the latter. The capacity it answers is
+// the disk's, which the filesystem then fills.
+func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
+	size, err := s.expand(ctx, req)
+	if err != nil {
+		return nil, failure("expand", req.GetVolumeId(), err)
+	}
+	return &csi.NodeExpandVolumeResponse{CapacityBytes: size}, nil
+}
+
+func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (int64, error) {
+	if err := checkVolumeID(req.GetVolumeId()); err != nil {
+		return 0, err
+	}
+	required := req.GetCapacityRange().GetRequiredBytes()
+	if required < 0 {
+		return 0, fmt.Errorf("%w: required_bytes is negative", errInvalid)
+	}
+	path, err := checkVolumePath(req.GetVolumePath())
+	if err != nil {
+		return 0, err
+	}
+	unlock, err := s.lock(ctx, req.GetVolumeId(), "")
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	at, err := s.inspectVolume(path)
+	if err != nil {
+		return 0, err
+	}
+	disk, err := s.findDisk(ctx, req.GetVolumeId())
+	if err != nil {
+		return 0, err
+	}
+	block, err := checkExpandable(at, disk, req.GetVolumeCapability())
+	if err != nil {
+		return 0, err
+	}
+	if disk, err = awaitSize(ctx, disk, required); err != nil || block {
+		return disk.Size, err
+	}
+	s.step("refreshed")
+	return disk.Size, s.growMounted(ctx, disk, at)
+}
+
+// checkVolumePath returns the path of a volume that exists somewhere. A path
+// that can't be one is where no volume is.
+func checkVolumePath(path string) (string, error) {
+	clean, err := checkPath("volume_path", path)
+	if err != nil && path != "" {
+		return "", fmt.Errorf("%w: %v", errNotHere, err) //nolint:errorlint // its kind would decide the code
+	}
+	return clean, err
+}
+
+// inspectVolume looks at the path of a volume; a link at its end is followed,
+// since the kubelet has links to block volumes.
+func (s *Server) inspectVolume(path string) (place, error) {
+	resolved, err := resolve(path)
+	if err != nil {
+		return place{}, err
+	}
+	if info, err := os.Lstat(resolved); err == nil && info.Mode()&os.ModeSymlink != 0 {
+		if resolved, err = filepath.EvalSymlinks(resolved); err != nil {
+			return place{}, fmt.Errorf("%w: %w", errNotHere, err)
+		}
+	}
+	at, err := s.inspect(resolved)
+	if err != nil {
+		return place{}, err
+	}
+	if !at.exists {
+		return place{}, fmt.Errorf("%w: %v", errNotHere, at)
+	}
+	return at, nil
+}
+
+// checkExpandable proves that the place is the disk's, and tells whether it is
+// used as a block device. Where the capability says so there is no filesystem to
+// be mistaken about, and the path, which may be a staging directory, doesn't
+// matter.
+func checkExpandable(at place, disk blockdev.Disk, c *csi.VolumeCapability) (block bool, err error) {
+	switch {
+	case c.GetBlock() != nil:
+		return true, nil
+	case at.device && at.number == disk.Number && c.GetMount() == nil:
+		return true, nil
+	case at.holds(disk):
+		return false, nil
+	}
+	return false, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errNotHere, at, disk.Path, formatNumber(disk.Number))
+}
+
+// sizeWait is how long an expansion waits for the disk to grow. A guest sees
+// the growth about a second after Cinder says that it is done; later it is up to
+// the caller to ask again.
+const sizeWait = 3 * time.Second
+
+// awaitSize returns the disk with the size that the kernel sees now, once it is
+// large enough. Not every bus tells of a growth, so it is read now and then.
+func awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockdev.Disk, error) {
+	limit := time.NewTimer(sizeWait)
+	defer limit.Stop()
+	for {
+		fresh, err := blockdev.Refresh(ctx, disk)
+		if err != nil {
+			return disk, err
+		}
+		if fresh.Size >= required {
+			return fresh, nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fresh, fmt.Errorf("%s has %d bytes, %d are asked for: %w", disk.Path, fresh.Size, required, ctx.Err())
+		case <-limit.C:
+			return fresh, fmt.Errorf("%w: %s has %d bytes, %d are asked for: this server doesn't see the growth yet",
+				errNotYet, disk.Path, fresh.Size, required)
+		}
+	}
+}
+
+// growMounted grows the filesystem by way of a mount that may write.
+func (s *Server) growMounted(ctx context.Context, disk blockdev.Disk, at place) error {
+	live, err := claimed(disk)
+	if err != nil {
+		return err
+	}
+	if !live {
+		return fmt.Errorf("%w: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
+	}
+	mount := at.mount
+	if mount.ReadOnly {
+		if mount, err = s.writableMount(disk); err != nil {
+			return err
+		}
+	}
+	_, err = s.cfg.FS.Grow(ctx, disk.Path, mount.Target)
+	if errors.Is(err, filesystem.ErrOnlineGrowth) {
+		return fmt.Errorf("%w: the filesystem grows when the volume is staged next: end the workloads that use it on this node", err)
+	}
+	return err
+}
+
+func (s *Server) writableMount(disk blockdev.Disk) (filesystem.MountPoint, error) {
+	mounts, err := s.cfg.FS.MountsOf(disk.Number)
+	if err != nil {
+		return filesystem.MountPoint{}, err
+	}
+	for _, m := range mounts {
+		if !m.ReadOnly {
+			return m, nil
+		}
+	}
+	return filesystem.MountPoint{}, fmt.Errorf("%w: the volume is mounted read-only, at %v: it can't grow", errRefused, targetsOf(mounts))
+}

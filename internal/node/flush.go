@@ -1,0 +1,54 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// flush writes what the kernel still holds back to the disk: all of a mounted
+// filesystem if path is a directory, the device's own cache if it is a block
+// device. It returns when ctx ends; the kernel goes on.
+func flush(ctx context.Context, path string) error {
+	done := make(chan error, 1)
+	go func() { done <- flushNow(path) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("flush %s: %w", path, ctx.Err())
+	}
+}
+
+func flushNow(path string) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("flush: open %s: %w", path, err)
+	}
+	defer func() { _ = closeEverywhere(fd) }()
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return fmt.Errorf("flush: stat %s: %w", path, err)
+	}
+	if stat.Mode&unix.S_IFMT == unix.S_IFBLK {
+		err = unix.Fsync(fd)
+	} else {
+		err = unix.Syncfs(fd)
+	}
+	if err != nil {
+		return fmt.Errorf("flush %s: %w", path, err)
+	}
+	return nil
+}
+
+// closeEverywhere closes a descriptor and waits until no child has it any more:
+// one that was forked for another call at this very moment has a copy until it
+// executes its program, and would hold the disk or the mount.
+func closeEverywhere(fd int) error {
+	err := unix.Close(fd)
+	syscall.ForkLock.Lock()   // held from fork to exec by whoever forks
+	syscall.ForkLock.Unlock() //nolint:staticcheck // an empty section is the point
+	return err
+}

@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/keylock"
+)
+
+func TestCodesOfErrors(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want codes.Code
+	}{
+		{errors.New("anything"), codes.Internal},
+		{fmt.Errorf("wrapped: %w", errInvalid), codes.InvalidArgument},
+		{fmt.Errorf("%w: %w", errNotYet, context.DeadlineExceeded), codes.Unavailable},
+		{fmt.Errorf("%w: %w", filesystem.ErrBusy, context.DeadlineExceeded), codes.DeadlineExceeded},
+		{filesystem.ErrBusy, codes.Aborted},
+		{keylock.ErrBusy, codes.Aborted},
+		{context.Canceled, codes.Canceled},
+		{blockdev.ErrUnsafe, codes.FailedPrecondition},
+		{blockdev.ErrVolumeID, codes.NotFound},
+		{filesystem.ErrNotBlank, codes.FailedPrecondition},
+		{filesystem.ErrOnlineGrowth, codes.FailedPrecondition},
+		{filesystem.ErrCorrupt, codes.Internal},
+		{errPublished, codes.AlreadyExists},
+	} {
+		if got := code(tt.err); got != tt.want {
+			t.Errorf("%v: got %v, want %v", tt.err, got, tt.want)
+		}
+	}
+}
+
+func TestOnlyADiskCanBeGone(t *testing.T) {
+	var root unix.Stat_t
+	if err := unix.Stat("/", &root); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		at   place
+		want bool
+	}{
+		"no such disk":  {place{number: unix.Mkdev(259, 1<<19)}, true},
+		"tmpfs":         {place{number: unix.Mkdev(0, 1<<19), mount: filesystem.MountPoint{FSType: "tmpfs"}}, false},
+		"a btrfs":       {place{number: unix.Mkdev(0, 1<<19), mount: filesystem.MountPoint{FSType: "btrfs"}}, true},
+		"the root disk": {place{number: root.Dev}, false},
+	} {
+		if got := tt.at.gone(); got != tt.want {
+			t.Errorf("%s: got %t, want %t", name, got, tt.want)
+		}
+	}
+}
+
+func TestPathsAreResolvedButForTheirEnd(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "real"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"link": "real", "real/end": "/nowhere", "loop": "loop"} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for in, want := range map[string]string{
+		"real/x":    "real/x",
+		"link/x":    "real/x",
+		"link/end":  "real/end",
+		"missing/x": "missing/x",
+	} {
+		got, err := resolve(filepath.Join(dir, in))
+		if err != nil || got != filepath.Join(dir, want) {
+			t.Errorf("%s became %s (%v), want %s", in, got, err, want)
+		}
+	}
+	if got, err := resolve(filepath.Join(dir, "loop", "x")); err == nil {
+		t.Errorf("a path without end became %s", got)
+	}
+}

@@ -1,0 +1,87 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+)
+
+// prepare leaves the disk with a filesystem that can be mounted, and returns
+// its type: the one that is there, or a new one on a disk that is proven blank.
+// Anything else is refused and left as it is.
+func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, u use) (fsType string, err error) {
+	content, err := s.cfg.FS.Probe(ctx, disk.Path)
+	if err != nil {
+		return "", err
+	}
+	s.step("probed")
+	switch content.Kind {
+	case filesystem.Blank:
+		return s.format(ctx, disk, u)
+	case filesystem.Filesystem:
+		return content.Type, s.prepareExisting(ctx, disk, content, u)
+	}
+	return "", fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is",
+		errRefused, disk.Path, content.Detail)
+}
+
+// format makes the filesystem on a blank disk. FS reads the disk again right
+// before.
+func (s *Server) format(ctx context.Context, disk blockdev.Disk, u use) (string, error) {
+	fsType := u.fsType
+	if fsType == "" {
+		fsType = s.cfg.DefaultFSType
+	}
+	if u.readOnly {
+		return "", fmt.Errorf("%w: %s is blank, and a read-only volume is not formatted", errRefused, disk.Path)
+	}
+	if err := disk.Verify(); err != nil {
+		return "", err
+	}
+	logging.From(ctx).Info("formatting a blank disk",
+		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType))
+	if err := s.cfg.FS.Format(ctx, disk.Path, fsType, nil); err != nil {
+		return "", err
+	}
+	s.step("formatted")
+	return fsType, nil
+}
+
+// prepareExisting checks a filesystem and, where it can grow without being
+// mounted, makes it as large as its disk: a restored, cloned or extended volume
+// has a smaller one. One that will be mounted read-only is left alone.
+func (s *Server) prepareExisting(ctx context.Context, disk blockdev.Disk, content filesystem.Content, u use) error {
+	if u.fsType != "" && content.Type != u.fsType {
+		return fmt.Errorf("%w: %s holds %s, but %s is asked for; it is left as it is",
+			errRefused, disk.Path, content.Type, u.fsType)
+	}
+	if u.readOnly {
+		return nil
+	}
+	if err := disk.Verify(); err != nil {
+		return err
+	}
+	if err := s.cfg.FS.Check(ctx, disk.Path, content.Type); err != nil {
+		return err
+	}
+	s.step("checked")
+	if growsMounted(content.Type) {
+		return nil
+	}
+	if _, err := s.cfg.FS.Grow(ctx, disk.Path, ""); err != nil {
+		return err
+	}
+	s.step("grown")
+	return nil
+}
+
+// growsMounted reports filesystems that are grown while mounted. The ext family
+// can do both, and unmounted growth needs no more than access to the disk.
+func growsMounted(fsType string) bool {
+	return fsType == "xfs" || fsType == "btrfs"
+}

@@ -1,0 +1,228 @@
+package node_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+)
+
+// TestStageRefusesAndTouchesNothing: whatever is on a disk that is not for this
+// stage, is there byte for byte afterwards.
+func TestStageRefusesAndTouchesNothing(t *testing.T) {
+	readOnly := func(v volume) volume {
+		return v.withMode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)
+	}
+	for _, tt := range []struct {
+		name    string
+		prepare func(r *rig, v volume)
+		ask     func(v volume) volume
+		told    []string
+	}{
+		{"another filesystem than asked for", func(r *rig, v volume) { r.mkfs(v, "xfs") }, nil, []string{"xfs", "ext4"}},
+		{"ext3 for ext4", func(r *rig, v volume) { r.mkfs(v, "ext3") }, nil, []string{"ext3", "ext4"}},
+		{"a partition table", func(r *rig, v volume) {
+			sfdisk(r, v)
+		}, nil, []string{"holds"}},
+		{"data that nobody knows", func(r *rig, v volume) {
+			r.write(v, 150*mib, []byte("somebody's data"))
+			r.write(v, 0, []byte("somebody's data"))
+		}, nil, []string{"holds"}},
+		{"swap", func(r *rig, v volume) { run(r.t, "mkswap", r.device(v)) }, nil, []string{"swap"}},
+		{"a blank disk to be read", func(*rig, volume) {}, readOnly, []string{"blank", "read-only"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			v := r.attach(small, filesystemOf("ext4"))
+			tt.prepare(r, v)
+			if tt.ask != nil {
+				v = tt.ask(v)
+			}
+			before := r.content(v)
+			for range 2 {
+				wantCode(t, r.stage(v), codes.FailedPrecondition, append(tt.told, v.id)...)
+			}
+			if r.content(v) != before {
+				t.Error("the content has changed")
+			}
+			if m := r.mounts(); len(m) != 0 {
+				t.Errorf("mounted: %+v", m)
+			}
+		})
+	}
+}
+
+func sfdisk(r *rig, v volume) {
+	// 16 bytes of a partition entry and the mark at the end of the sector.
+	r.write(v, 446, []byte{0, 0, 2, 0, 0x83, 0, 2, 0, 0, 8, 0, 0, 0, 0, 8, 0})
+	r.write(v, 510, []byte{0x55, 0xaa})
+}
+
+func (r *rig) write(v volume, offset int64, data []byte) {
+	r.t.Helper()
+	f, err := os.OpenFile(r.device(v), os.O_RDWR, 0)
+	must(r.t, err)
+	defer func() { must(r.t, f.Close()) }()
+	_, err = f.WriteAt(data, offset)
+	must(r.t, err)
+	must(r.t, f.Sync())
+}
+
+func TestStageWaitsForADiskAndTellsWhenItDoesNotCome(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	v := r.unattached(small, filesystemOf("ext4"))
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err := r.server().NodeStageVolume(ctx, v.stageRequest())
+	wantCode(t, err, codes.Unavailable, "not appeared", v.id)
+	if ctx.Err() != nil {
+		t.Error("the answer came after the deadline, so that nobody reads it")
+	}
+
+	staged := make(chan error, 1)
+	go func() { staged <- r.stage(v) }()
+	r.plug(v)
+	must(t, <-staged)
+	if n := r.mountedAt(v.staging); n != 1 {
+		t.Fatalf("%d mounts", n)
+	}
+}
+
+func TestStageRefusesAPathThatHoldsAnotherVolume(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	first, second := r.attach(small, filesystemOf("ext4")), r.attach(small, filesystemOf("ext4"))
+	must(t, r.stage(first))
+	second.staging = first.staging
+	before := r.content(second)
+	wantCode(t, r.stage(second), codes.FailedPrecondition, first.staging)
+	if r.content(second) != before {
+		t.Error("the second volume was written to")
+	}
+	wantCode(t, r.publish(second), codes.FailedPrecondition, first.staging)
+}
+
+func TestStageRefusesAVolumeThatIsMountedElsewhere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	v := r.attach(small, filesystemOf("ext4"))
+	must(t, r.stage(v))
+	other := v
+	other.staging += "-2"
+	wantCode(t, r.stage(other), codes.FailedPrecondition, v.staging)
+	other.cap = rawBlock()
+	wantCode(t, r.stage(other), codes.FailedPrecondition, v.staging)
+	wantCode(t, r.publish(other), codes.FailedPrecondition, v.staging)
+}
+
+func TestStageRefusesAVolumeThatIsPublishedAsABlockDevice(t *testing.T) {
+	t.Parallel()
+	r, b := staged(t, rawBlock())
+	must(t, r.publish(b))
+	before := r.content(b)
+	v := b
+	v.cap = filesystemOf("ext4")
+	wantCode(t, r.stage(v), codes.FailedPrecondition, b.target)
+	if r.content(b) != before {
+		t.Error("the content has changed")
+	}
+}
+
+// TestStageWaitsForWhoeverWorksOnTheDisk: a mkfs outlives the call that began
+// it, and the process too.
+func TestStageWaitsForWhoeverWorksOnTheDisk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	v := r.attach(small, filesystemOf("ext4"))
+	fd, err := unix.Open(r.device(v), unix.O_RDONLY|unix.O_EXCL, 0) // as mkfs does
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err = r.server().NodeStageVolume(ctx, v.stageRequest())
+	wantCode(t, err, codes.Unavailable, "mkfs")
+	staged := make(chan error, 1)
+	go func() { staged <- r.stage(v) }()
+	must(t, unix.Close(fd))
+	must(t, <-staged)
+}
+
+// TestAMountOfSomethingElseIsLeftAlone: a tmpfs has no disk that could be gone.
+func TestAMountOfSomethingElseIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	r, v := staged(t, filesystemOf("ext4"))
+	other := r.attach(small, filesystemOf("ext4"))
+	for _, path := range []string{other.staging, v.target} {
+		must(t, os.MkdirAll(path, 0o750))
+		run(t, "mount", "-t", "tmpfs", "tmpfs", path)
+		must(t, os.WriteFile(path+"/file", nil, 0o600))
+	}
+	wantCode(t, r.stage(other), codes.FailedPrecondition, other.staging, "tmpfs")
+	wantCode(t, r.publish(other), codes.FailedPrecondition, other.staging, "tmpfs")
+	wantCode(t, r.publish(v), codes.AlreadyExists, v.target, "tmpfs")
+	for _, path := range []string{other.staging, v.target} {
+		if _, err := os.Stat(path + "/file"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestARepeatedStageMustAskForTheSame(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	v := r.attach(small, filesystemOf("xfs"))
+	must(t, r.stage(v))
+	other := v
+	other.cap = filesystemOf("ext4")
+	wantCode(t, r.stage(other), codes.FailedPrecondition, "xfs", "ext4")
+	wantCode(t, r.stage(v.withMode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)), codes.FailedPrecondition, "read-only")
+}
+
+func TestAVolumeThatIsReadIsNotWrittenTo(t *testing.T) {
+	for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			v := r.attach(small, filesystemOf(fsType))
+			r.mkfs(v, fsType)
+			r.grow(v, 2*small) // and it isn't grown either
+			before := r.content(v)
+			v = v.withMode(csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY)
+			for range 2 {
+				must(t, r.stage(v))
+				must(t, r.publish(v))
+			}
+			if err := os.WriteFile(v.target+"/file", nil, 0o600); err == nil {
+				t.Error("it can be written to")
+			}
+			writer := v.withMode(csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER).at("writer")
+			wantCode(t, r.publish(writer), codes.FailedPrecondition, "read-only")
+			must(t, r.unpublish(v))
+			must(t, r.unstage(v))
+			if r.content(v) != before {
+				t.Error("the content has changed")
+			}
+		})
+	}
+}
+
+func TestVolumesThatAreNotThere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, id := range []string{uuid.NewString(), "x", "not-a-volume-id", "../../etc/passwd"} {
+		v := r.named(uuid.NewString(), filesystemOf("ext4"))
+		v.id = id
+		must(t, r.unpublish(v))
+		must(t, r.unstage(v))
+		_, err := r.expand(v, small)
+		wantCode(t, err, codes.NotFound)
+		_, err = r.server().NodeGetVolumeStats(r.context(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: v.target})
+		wantCode(t, err, codes.NotFound)
+	}
+}

@@ -1,0 +1,72 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+)
+
+// NodeGetVolumeStats tells how full the filesystem at a path is, after it has
+// proven that it is the volume's, or how large a block volume is. It takes no
+// lock: a volume that is being worked on can still be asked.
+func (s *Server) NodeGetVolumeStats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	usage, err := s.stats(ctx, req)
+	if err != nil {
+		return nil, failure("stats of", req.GetVolumeId(), err)
+	}
+	return &csi.NodeGetVolumeStatsResponse{Usage: usage}, nil
+}
+
+func (s *Server) stats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) ([]*csi.VolumeUsage, error) {
+	if err := checkVolumeID(req.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	path, err := checkVolumePath(req.GetVolumePath())
+	if err != nil {
+		return nil, err
+	}
+	at, err := s.inspectVolume(path)
+	if err != nil {
+		return nil, err
+	}
+	disk, err := s.cfg.Finder.Find(ctx, req.GetVolumeId())
+	if errors.Is(err, blockdev.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %w", errNotHere, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case at.device && at.number == disk.Number:
+		return []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: disk.Size}}, nil
+	case at.holds(disk):
+		return s.filesystemStats(ctx, at.path)
+	}
+	return nil, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errNotHere, at, disk.Path, formatNumber(disk.Number))
+}
+
+func (s *Server) filesystemStats(ctx context.Context, path string) ([]*csi.VolumeUsage, error) {
+	stats, err := s.cfg.FS.Stats(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	usage := []*csi.VolumeUsage{{
+		Unit:      csi.VolumeUsage_BYTES,
+		Total:     stats.TotalBytes,
+		Used:      stats.UsedBytes,
+		Available: stats.AvailableBytes,
+	}}
+	if stats.TotalInodes > 0 { // btrfs has no limit to count against
+		usage = append(usage, &csi.VolumeUsage{
+			Unit:      csi.VolumeUsage_INODES,
+			Total:     stats.TotalInodes,
+			Used:      stats.UsedInodes,
+			Available: stats.FreeInodes,
+		})
+	}
+	return usage, nil
+}

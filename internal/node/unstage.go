@@ -1,0 +1,132 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+)
+
+// NodeUnstageVolume unmounts the staging path and flushes the disk, so that it
+// can be detached. It refuses while the volume is used elsewhere on the node,
+// and succeeds when there is nothing left to do.
+func (s *Server) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	if err := s.unstage(ctx, req); err != nil {
+		return nil, failure("unstage", req.GetVolumeId(), err)
+	}
+	return &csi.NodeUnstageVolumeResponse{}, nil
+}
+
+func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest) error {
+	if err := checkVolumeID(req.GetVolumeId()); err != nil {
+		return err
+	}
+	staging, err := checkPath("staging_target_path", req.GetStagingTargetPath())
+	if err != nil {
+		return err
+	}
+	unlock, err := s.lock(ctx, req.GetVolumeId(), "")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if staging, err = resolve(staging); err != nil {
+		return err
+	}
+	disk, found, err := s.lookForDisk(ctx, req.GetVolumeId())
+	if err != nil {
+		return err
+	}
+	if err := s.unmountStaging(ctx, disk, staging); err != nil {
+		return err
+	}
+	s.step("unmounted")
+	if !found {
+		return nil
+	}
+	return s.release(ctx, disk)
+}
+
+// lookForDisk finds the disk of a volume that may be detached already, or may
+// never have been here.
+func (s *Server) lookForDisk(ctx context.Context, volumeID string) (disk blockdev.Disk, found bool, err error) {
+	disk, err = s.cfg.Finder.Find(ctx, volumeID)
+	if errors.Is(err, blockdev.ErrNotFound) || errors.Is(err, blockdev.ErrVolumeID) {
+		return blockdev.Disk{}, false, nil
+	}
+	return disk, err == nil, err
+}
+
+// unmountStaging unmounts what is mounted at staging unless the disk is also
+// mounted elsewhere. A mount that is not of the volume's disk is what was left
+// of it when it was pulled: nothing can be saved by keeping it.
+func (s *Server) unmountStaging(ctx context.Context, disk blockdev.Disk, staging string) error {
+	at, err := s.inspect(staging)
+	if err != nil || !at.mounted {
+		return err
+	}
+	if at.holds(disk) {
+		if err := s.checkUnshared(disk, staging); err != nil {
+			return err
+		}
+	}
+	if err := flush(ctx, staging); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		// The disk refuses its last data, and will refuse it as long as it
+		// is mounted. Holding on to it would only keep the node from
+		// ending the workload.
+		logging.From(ctx).Error("unstage: data could not be written back", zap.Error(err))
+	}
+	return s.unmount(ctx, staging)
+}
+
+// checkUnshared refuses a disk that is mounted anywhere else than at staging.
+func (s *Server) checkUnshared(disk blockdev.Disk, staging string) error {
+	mounts, err := s.cfg.FS.MountsOf(disk.Number)
+	if err != nil {
+		return err
+	}
+	mounts = slices.DeleteFunc(mounts, func(m filesystem.MountPoint) bool { return s.copyOf(m.Target, staging) })
+	if len(mounts) > 0 {
+		return fmt.Errorf("%w: %s is mounted at %v too", errInUse, disk.Path, targetsOf(mounts))
+	}
+	return nil
+}
+
+// release proves that nothing on this node uses the disk any more, and flushes
+// it. A volume for block access has no more than that to unstage.
+func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
+	mounts, err := s.cfg.FS.MountsOf(disk.Number)
+	if err != nil {
+		return err
+	}
+	nodes, err := deviceMounts(disk)
+	if err != nil {
+		return err
+	}
+	if targets := append(targetsOf(mounts), nodes...); len(targets) > 0 {
+		return fmt.Errorf("%w: %s is mounted at %v", errInUse, disk.Path, targets)
+	}
+	if err := awaitUnclaimed(ctx, disk); err != nil {
+		return err
+	}
+	return flush(ctx, disk.Path)
+}
+
+// targetsOf returns where the mounts are.
+func targetsOf(mounts []filesystem.MountPoint) []string {
+	targets := make([]string, 0, len(mounts))
+	for _, m := range mounts {
+		targets = append(targets, m.Target)
+	}
+	return targets
+}
