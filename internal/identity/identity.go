@@ -18,8 +18,6 @@ const DriverName = "cinder.csi.openstack.org"
 type Config struct {
 	// Version is the plugin's own version.
 	Version string
-	// Controller tells that the controller service is served too.
-	Controller bool
 	// Topology tells that volumes are bound to zones.
 	Topology bool
 }
@@ -38,16 +36,15 @@ func (s *Server) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi
 	return &csi.GetPluginInfoResponse{Name: DriverName, VendorVersion: s.cfg.Version}, nil
 }
 
-// GetPluginCapabilities returns what the plugin can do whichever node or
-// volume it is about.
+// GetPluginCapabilities returns what the plugin can do as it is meant to be
+// deployed. CSI wants the sum over all of its instances, so that a node plugin
+// without the controller role announces the controller service, too.
 func (s *Server) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilitiesRequest) (*csi.GetPluginCapabilitiesResponse, error) {
 	resp := &csi.GetPluginCapabilitiesResponse{Capabilities: []*csi.PluginCapability{
+		service(csi.PluginCapability_Service_CONTROLLER_SERVICE),
 		expansion(csi.PluginCapability_VolumeExpansion_ONLINE),
 		expansion(csi.PluginCapability_VolumeExpansion_OFFLINE),
 	}}
-	if s.cfg.Controller {
-		resp.Capabilities = append(resp.Capabilities, service(csi.PluginCapability_Service_CONTROLLER_SERVICE))
-	}
 	if s.cfg.Topology {
 		resp.Capabilities = append(resp.Capabilities, service(csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS))
 	}

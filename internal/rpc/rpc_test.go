@@ -134,8 +134,7 @@ func TestAPanicEndsOneCallAndNotTheServer(t *testing.T) {
 	client, _ := serve(t, &service{stage: func(context.Context, *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
 		calls++
 		if calls == 1 {
-			var missing map[string]int
-			missing["x"] = 1
+			panic("nobody expected this")
 		}
 		return &csi.NodeStageVolumeResponse{}, nil
 	}}, Options{})

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cinder-csi/cinder-csi/internal/driver"
+)
+
+type options struct {
+	driver        driver.Config
+	verbosity     int
+	logFormat     string
+	showVersion   bool
+	withoutEffect []string
+}
+
+// parse understands every flag of the reference driver; help goes to stdout.
+func parse(args []string, stdout io.Writer) (options, error) {
+	opts := options{driver: driver.Config{Version: version}}
+	fs := pflag.NewFlagSet("cinder-csi-plugin", pflag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.SortFlags = false
+	// Manifests of old releases write --cloud_config.
+	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
+	})
+	driverFlags(fs, &opts.driver)
+	fs.IntVarP(&opts.verbosity, "v", "v", 1, "log verbosity; 4 and more log requests and answers, without secrets")
+	fs.StringVar(&opts.logFormat, "log-format", "json", "json or console")
+	fs.BoolVar(&opts.showVersion, "version", false, "print the version and exit")
+	ignored := ignoredFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			_, _ = fmt.Fprintf(stdout, "CSI driver for OpenStack Cinder.\n\nUsage: cinder-csi-plugin --endpoint=unix:///csi/csi.sock [flags]\n\n%s", fs.FlagUsages())
+		}
+		return opts, err
+	}
+	if opts.showVersion {
+		return opts, nil
+	}
+	if rest := fs.Args(); len(rest) > 0 {
+		return opts, fmt.Errorf("unexpected argument %q", rest[0])
+	}
+	if opts.logFormat != "json" && opts.logFormat != "console" {
+		return opts, fmt.Errorf("--log-format=%s: want json or console", opts.logFormat)
+	}
+	for _, name := range ignored {
+		if fs.Changed(name) {
+			opts.withoutEffect = append(opts.withoutEffect, name)
+		}
+	}
+	return opts, opts.driver.Validate()
+}
+
+func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
+	fs.StringVar(&cfg.Endpoint, "endpoint", "", "where to listen: unix://PATH or tcp://HOST:PORT (required)")
+	fs.StringSliceVar(&cfg.CloudConfig, "cloud-config", nil, "cloud.conf to read, may be repeated, later files overwrite (required for the controller role)")
+	fs.StringSliceVar(&cfg.CloudNames, "cloud-name", []string{""}, `clouds of cloud.conf to use: the names of its [Global "name"] sections`)
+	fs.StringVar(&cfg.Cluster, "cluster", "", "name of the cluster; volumes are tagged with it")
+	fs.BoolVar(&cfg.Controller, "provide-controller-service", true, "serve the controller role")
+	fs.BoolVar(&cfg.Node, "provide-node-service", true, "serve the node role")
+	fs.BoolVar(&cfg.Topology, "with-topology", true, "bind volumes to availability zones")
+	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
+	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics and /healthz on; empty for none")
+	fs.StringArrayVar(&cfg.UserAgent, "user-agent", nil, "added to the HTTP user agent, may be repeated")
+	fs.StringVar(&cfg.NodeID, "nodeid", "", "UUID of this server, where neither config drive nor metadata service tell it")
+	fs.StringVar(&cfg.DefaultFSType, "default-fstype", "ext4", "filesystem of volumes whose StorageClass names none")
+	fs.StringVar(&cfg.MetadataURL, "metadata-url", "http://169.254.169.254", "the metadata service")
+	fs.StringVar(&cfg.DevelopmentDeviceDir, "development-device-dir", "", "accept loop devices, and the config drive, below this directory; for development only")
+}
+
+// ignoredFlags are accepted without effect.
+func ignoredFlags(fs *pflag.FlagSet) []string {
+	before := map[string]bool{}
+	fs.VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
+	fs.Bool("node-service-no-os-client", false, "")
+	fs.Bool("pvc-annotations", false, "")
+	fs.String("master", "", "")
+	fs.String("kubeconfig", "", "")
+	fs.Float32("kube-api-qps", 5, "")
+	fs.Int("kube-api-burst", 10, "")
+	fs.Duration("min-resync-period", 0, "")
+	fs.String("vmodule", "", "")
+	fs.Duration("log-flush-frequency", 0, "")
+	var names []string
+	fs.VisitAll(func(f *pflag.Flag) {
+		if !before[f.Name] {
+			f.Hidden = true
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}

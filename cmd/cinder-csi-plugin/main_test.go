@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+)
+
+// conf writes a cloud.conf and returns the flags of a controller that reads it.
+func conf(t *testing.T, content string) []string {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "cloud.conf")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--endpoint=unix://" + filepath.Join(dir, "csi.sock"), "--cloud-config=" + path}
+}
+
+func global(authURL, password string) string {
+	return fmt.Sprintf("[Global]\nauth-url = %s\nusername = demo\npassword = %s\ntenant-name = demo\ndomain-name = Default\nregion = RegionOne\n", authURL, password)
+}
+
+// silent is an address where connections are accepted and nothing answers.
+func silent(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return "http://" + l.Addr().String() + "/v3"
+}
+
+func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
+	cloud, err := devcloud.Start(t.Context(), devcloud.Config{StateDir: t.TempDir(), Disks: devcloud.DisksNone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cloud.Close() })
+	for _, test := range []struct {
+		name string
+		args []string
+		exit int
+		says []string
+	}{
+		{"an unknown flag", []string{"--endpoint=unix:///tmp/x", "--bogus"}, 2, []string{"--bogus"}},
+		{"a stray argument", []string{"--endpoint=unix:///tmp/x", "controller"}, 2, []string{`"controller"`}},
+		{"no endpoint", nil, 2, []string{"--endpoint"}},
+		{"an endpoint that is none", []string{"--endpoint=/csi.sock"}, 2, []string{"--endpoint", "/csi.sock"}},
+		{"no cloud.conf for the controller", []string{"--endpoint=unix:///tmp/x"}, 2, []string{"--cloud-config"}},
+		{"no role", []string{"--endpoint=unix:///tmp/x", "--provide-controller-service=false", "--provide-node-service=false"}, 2, []string{"--provide-controller-service"}},
+		{"a filesystem that nobody has", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--default-fstype=reiserfs"}, 2, []string{"--default-fstype", "reiserfs"}},
+		{"a cloud.conf that is missing", []string{"--endpoint=unix:///tmp/x", "--cloud-config=/no/such/cloud.conf"}, 1, []string{"/no/such/cloud.conf", "no such file"}},
+		{"a cloud.conf that is a directory", []string{"--endpoint=unix:///tmp/x", "--cloud-config=/"}, 1, []string{"/", "directory"}},
+		{"a cloud.conf that makes no sense", conf(t, "[Global\nauth-url"), 1, []string{"cloud.conf", "line 1"}},
+		{"a cloud.conf with a number that is none", conf(t, "[BlockStorage]\nnode-volume-attach-limit = many\n"), 1, []string{"cloud.conf", "node-volume-attach-limit"}},
+		{"a cloud.conf without an auth-url", conf(t, "[Global]\nusername = demo\n"), 1, []string{"cloud.conf", "auth-url"}},
+		{"a cloud that cloud.conf does not know", append(conf(t, global(cloud.AuthURL(), "secret")), "--cloud-name=mars"), 1, []string{"mars"}},
+		{"an auth URL where nobody listens", conf(t, global("http://127.0.0.1:1/v3", "secret")), 1, []string{"http://127.0.0.1:1/v3", "refused"}},
+		{"an auth URL that never answers", conf(t, global(silent(t), "secret")), 1, []string{"http://127.0.0.1:"}},
+		{"an auth URL that is no Keystone", conf(t, global(cloud.URL()+"/nowhere", "secret")), 1, []string{cloud.URL() + "/nowhere"}},
+		{"a wrong password", conf(t, global(cloud.AuthURL(), "wrong-password")), 1, []string{"credentials refused", cloud.AuthURL()}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			start := time.Now()
+			exit := run(test.args, &stdout, &stderr)
+			took := time.Since(start)
+			said := stderr.String()
+			if exit != test.exit {
+				t.Errorf("exit status %d, want %d", exit, test.exit)
+			}
+			if took > 11*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "cinder-csi-plugin: ") {
+				t.Errorf("not one line: %q", said)
+			}
+			for _, word := range test.says {
+				if !strings.Contains(said, word) {
+					t.Errorf("%q does not say %q", said, word)
+				}
+			}
+			if strings.Contains(said, "wrong-password") {
+				t.Errorf("the password is told: %q", said)
+			}
+		})
+	}
+}
+
+func TestManifestsOfTheReferenceDriverAreUnderstood(t *testing.T) {
+	opts, err := parse([]string{
+		"--endpoint=unix://csi/csi.sock", "--cloud_config=/etc/config/cloud.conf", "--cloud-config=/etc/config/more.conf",
+		"--cluster=kubernetes", "--nodeid=worker-1", "--pvc-annotations", "--provide-node-service=false", "--v=4", "--vmodule=x=1",
+		"--additional-topology=topology.kubernetes.io/region=R1", "--user-agent=a", "--user-agent=b", "--cloud-name=one,two",
+		"--node-service-no-os-client", "--kubeconfig=/x", "--master=y", "--kube-api-qps=5", "--kube-api-burst=10",
+		"--min-resync-period=12h", "--log-flush-frequency=5s", "--http-endpoint=:8080", "--with-topology=false",
+	}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := opts.driver.CloudConfig; len(got) != 2 || got[0] != "/etc/config/cloud.conf" {
+		t.Errorf("cloud configs %q", got)
+	}
+	if got := opts.driver.CloudNames; len(got) != 2 || got[1] != "two" {
+		t.Errorf("cloud names %q", got)
+	}
+	if opts.driver.Topology || opts.driver.Node || !opts.driver.Controller || opts.verbosity != 4 {
+		t.Errorf("options %+v", opts)
+	}
+	if len(opts.withoutEffect) == 0 {
+		t.Error("flags without effect are not told")
+	}
+}

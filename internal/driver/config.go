@@ -1,0 +1,65 @@
+// Package driver wires the plugin together: configuration, cloud, services,
+// gRPC server, metrics; and starts and stops it.
+package driver
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/rpc"
+)
+
+// Config is what the command line says.
+type Config struct {
+	// Version of the plugin.
+	Version string
+	// Endpoint is where the CSI services listen; see rpc.ParseEndpoint.
+	Endpoint string
+	// CloudConfig are the paths of cloud.conf files, later ones overwriting.
+	CloudConfig []string
+	// CloudNames are the clouds of CloudConfig to use; "" is the one of the
+	// section without a name.
+	CloudNames []string
+	// Cluster is the name that volumes are tagged with.
+	Cluster string
+	// Controller and Node are the roles to serve.
+	Controller, Node bool
+	// Topology binds volumes to availability zones.
+	Topology bool
+	// AdditionalTopology is reported by the node besides its zone.
+	AdditionalTopology map[string]string
+	// HTTPEndpoint is where /metrics and /healthz listen; empty for none.
+	HTTPEndpoint string
+	// UserAgent is added to the HTTP user agent.
+	UserAgent []string
+	// NodeID is this server's UUID, used where the cloud does not tell it.
+	NodeID string
+	// DefaultFSType is the filesystem of volumes that ask for none.
+	DefaultFSType string
+	// MetadataURL is the metadata service.
+	MetadataURL string
+	// DevelopmentDeviceDir makes the node role accept loop devices below it.
+	DevelopmentDeviceDir string
+}
+
+// Validate checks what can be checked without looking anywhere. Errors name
+// the flag.
+func (c *Config) Validate() error {
+	if c.Endpoint == "" {
+		return errors.New("--endpoint is missing")
+	}
+	if _, err := rpc.ParseEndpoint(c.Endpoint); err != nil {
+		return fmt.Errorf("--endpoint: %w", err)
+	}
+	if !c.Controller && !c.Node {
+		return errors.New("--provide-controller-service=false and --provide-node-service=false leave nothing to do")
+	}
+	if c.Controller && len(c.CloudConfig) == 0 {
+		return errors.New("--cloud-config is missing: the controller role needs a cloud.conf")
+	}
+	if !filesystem.Supported(c.DefaultFSType) {
+		return fmt.Errorf("--default-fstype=%s: no such filesystem here", c.DefaultFSType)
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/cinder-csi/cinder-csi/internal/identity"
+	"github.com/cinder-csi/cinder-csi/internal/rpc"
+)
+
+// Run serves the configured roles until ctx ends. What is wrong with the
+// configuration, or with the way to the cloud, is returned within 10 s in one
+// line that names the file, key or URL.
+func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	services := []func(grpc.ServiceRegistrar){func(r grpc.ServiceRegistrar) {
+		csi.RegisterIdentityServer(r, identity.New(identity.Config{Version: cfg.Version, Topology: cfg.Topology}))
+	}}
+	if cfg.Controller {
+		controller, err := newController(ctx, cfg, logger, registry)
+		if err != nil {
+			return err
+		}
+		defer controller.close()
+		services = append(services, controller.register)
+	}
+	if cfg.Node {
+		node, err := newNode(cfg)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, node.close()) }()
+		services = append(services, node.register)
+	}
+	return serve(ctx, cfg, logger, registry, services)
+}
+
+func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *prometheus.Registry, services []func(grpc.ServiceRegistrar)) error {
+	server, err := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry}, func(r grpc.ServiceRegistrar) {
+		for _, register := range services {
+			register(r)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	endpoint, err := rpc.ParseEndpoint(cfg.Endpoint)
+	if err != nil {
+		return fmt.Errorf("--endpoint: %w", err)
+	}
+	listener, err := endpoint.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	if cfg.HTTPEndpoint != "" {
+		web, err := listenHTTP(ctx, cfg.HTTPEndpoint)
+		if err != nil {
+			_ = listener.Close()
+			return err
+		}
+		group.Go(func() error { return serveHTTP(ctx, web, registry) })
+	}
+	group.Go(func() error { return server.Serve(ctx, listener) })
+	logger.Info("serving", zap.String("version", cfg.Version), zap.Stringer("endpoint", endpoint),
+		zap.Bool("controller", cfg.Controller), zap.Bool("node", cfg.Node))
+	return group.Wait()
+}

@@ -1,0 +1,172 @@
+package driver_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+	"github.com/cinder-csi/cinder-csi/internal/driver"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// started is a driver that runs until the test ends.
+type started struct {
+	conn *grpc.ClientConn
+	stop func() error
+}
+
+func start(t *testing.T, cfg driver.Config) started {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "csi.sock")
+	cfg.Endpoint = "unix://" + socket
+	cfg.DefaultFSType = "ext4"
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- driver.Run(ctx, cfg, zap.NewNop()) }()
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := started{conn: conn}
+	running := true
+	s.stop = func() error {
+		if !running {
+			return nil
+		}
+		running = false
+		cancel()
+		return <-done
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	probe, cancelProbe := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancelProbe()
+	if _, err := csi.NewIdentityClient(conn).Probe(probe, &csi.ProbeRequest{}); err != nil {
+		select {
+		case err = <-done:
+			running = false
+		default:
+		}
+		t.Fatal(err)
+	}
+	return s
+}
+
+func startCloud(t *testing.T) (cloud *devcloud.Cloud, conf string) {
+	t.Helper()
+	cloud, err := devcloud.Start(t.Context(), devcloud.Config{
+		StateDir: t.TempDir(),
+		Disks:    devcloud.DisksNone,
+		Servers:  []devcloud.Server{{Name: "node1", Zone: "az1"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cloud.Close() })
+	conf = filepath.Join(t.TempDir(), "cloud.conf")
+	if err := os.WriteFile(conf, []byte(cloud.CloudConf()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return cloud, conf
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func TestBothRolesServeOnOneEndpointUntilTold(t *testing.T) {
+	cloud, conf := startCloud(t)
+	address := freeAddress(t)
+	s := start(t, driver.Config{
+		Controller: true, Node: true, Topology: true, Version: "v1", CloudConfig: []string{conf}, CloudNames: []string{""},
+		MetadataURL: cloud.MetadataURL("node1"), HTTPEndpoint: address, DevelopmentDeviceDir: cloud.DeviceDir("node1"),
+	})
+	info, err := csi.NewIdentityClient(s.conn).GetPluginInfo(t.Context(), &csi.GetPluginInfoRequest{})
+	if err != nil || info.GetName() != "cinder.csi.openstack.org" || info.GetVendorVersion() != "v1" {
+		t.Errorf("plugin info %v, %v", info, err)
+	}
+	node, err := csi.NewNodeClient(s.conn).NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if node.GetNodeId() != cloud.ServerID("node1") || node.GetAccessibleTopology().GetSegments()["topology.cinder.csi.openstack.org/zone"] != "az1" {
+		t.Errorf("node info %v", node)
+	}
+	if _, err := csi.NewControllerClient(s.conn).ListVolumes(t.Context(), &csi.ListVolumesRequest{}); err != nil {
+		t.Error(err)
+	}
+	for path, want := range map[string]string{
+		"/healthz": "ok",
+		"/metrics": `openstack_api_requests_total{request="volume_list"}`,
+	} {
+		if got := get(t, "http://"+address+path); !strings.Contains(got, want) {
+			t.Errorf("GET %s does not say %s:\n%s", path, want, got)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Errorf("stopping: %v", err)
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	http.DefaultClient.CloseIdleConnections()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestTheNodeIDOfTheCommandLineIsTheLastResort(t *testing.T) {
+	cloud, _ := startCloud(t)
+	flag := uuid.NewString()
+	for _, test := range []struct {
+		name, nodeID, metadata, want string
+	}{
+		{"the cloud knows better", flag, cloud.MetadataURL("node1"), cloud.ServerID("node1")},
+		{"the cloud says nothing", flag, "http://127.0.0.1:1", flag},
+		{"the cloud says nothing and the flag is a host name", "worker-1", "http://127.0.0.1:1", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := start(t, driver.Config{Node: true, NodeID: test.nodeID, MetadataURL: test.metadata, DevelopmentDeviceDir: t.TempDir()})
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+			defer cancel()
+			info, err := csi.NewNodeClient(s.conn).NodeGetInfo(ctx, &csi.NodeGetInfoRequest{})
+			if info.GetNodeId() != test.want || (err != nil) != (test.want == "") {
+				t.Errorf("node id %q, %v; want %q", info.GetNodeId(), err, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,84 @@
+package driver
+
+import (
+	"context"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/instance"
+	"github.com/cinder-csi/cinder-csi/internal/node"
+	"github.com/cinder-csi/cinder-csi/internal/openstack"
+)
+
+// nodeRole is the node service and the filesystems it works on.
+type nodeRole struct {
+	server *node.Server
+	fs     *filesystem.FS
+}
+
+// newNode needs no cloud and no credentials: of cloud.conf it reads where to
+// learn who this server is, and how many volumes it may have.
+func newNode(cfg Config) (*nodeRole, error) {
+	var conf openstack.Config
+	if len(cfg.CloudConfig) > 0 {
+		var err error
+		if conf, err = openstack.ReadConfig(cfg.CloudConfig...); err != nil {
+			return nil, err
+		}
+	}
+	fs := filesystem.New(filesystem.Options{})
+	return &nodeRole{fs: fs, server: node.New(node.Config{
+		Identity:           identify(cfg, conf.Metadata),
+		Finder:             finder(cfg.DevelopmentDeviceDir),
+		FS:                 fs,
+		WithTopology:       cfg.Topology,
+		AdditionalTopology: cfg.AdditionalTopology,
+		AttachLimit:        conf.BlockStorage.NodeVolumeAttachLimit,
+		DefaultFSType:      cfg.DefaultFSType,
+	})}, nil
+}
+
+func finder(developmentDir string) blockdev.Finder {
+	if developmentDir != "" {
+		return blockdev.Loop{DevDir: developmentDir}
+	}
+	return blockdev.System{}
+}
+
+// identify asks the cloud who this server is. The node id of the command line
+// is the last resort, and only if it is a UUID: manifests of old releases pass
+// the node's name there, which Nova does not know.
+func identify(cfg Config, metadata openstack.Metadata) func(context.Context) (instance.Identity, error) {
+	opts := instance.Options{
+		DevDir:      cfg.DevelopmentDeviceDir,
+		MetadataURL: cfg.MetadataURL,
+		Timeout:     time.Duration(metadata.RequestTimeout),
+	}
+	for _, source := range metadata.Order() {
+		opts.Order = append(opts.Order, instance.Source(source))
+	}
+	return func(ctx context.Context) (instance.Identity, error) {
+		id, err := instance.Find(ctx, opts)
+		if err != nil && uuid.Validate(cfg.NodeID) == nil && ctx.Err() == nil {
+			return instance.Identity{ServerID: cfg.NodeID}, nil
+		}
+		return id, err
+	}
+}
+
+func (r *nodeRole) register(registrar grpc.ServiceRegistrar) {
+	csi.RegisterNodeServer(registrar, r.server)
+}
+
+// close waits a little for mkfs and fsck that are still running: they run to
+// their end in any case, but in a container they would be killed with it.
+func (r *nodeRole) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return r.fs.Drain(ctx)
+}
