@@ -10,6 +10,8 @@ LINT    := go tool -modfile=.ci/tools.mod golangci-lint
 # More than two test binaries at once only make each other slow where they use
 # loop devices and mkfs.
 TESTFLAGS ?= -race -shuffle=on -p=2 -timeout=15m
+# The development cloud makes device nodes; /tmp is often mounted nodev.
+export TMPDIR ?= /var/tmp
 
 .PHONY: help
 help: ## List the targets

@@ -65,6 +65,8 @@ type journey struct {
 	node1, node2 *node
 	// growsOnline tells whether the filesystem can grow while it is mounted.
 	growsOnline bool
+	// mountsCopies tells whether a copy can be mounted beside its original.
+	mountsCopies bool
 
 	content    *content
 	volume     placed
@@ -179,6 +181,9 @@ func (j *journey) cloneVolume(ctx context.Context) (string, error) {
 }
 
 func (j *journey) copyIsGood(ctx context.Context, v *volume) (string, error) {
+	if !j.mountsCopies {
+		return size(v.size) + ", made and attached", j.orch.attach(ctx, v, j.node1)
+	}
 	if err := j.arrive(ctx, v, j.node1); err != nil {
 		return "", err
 	}

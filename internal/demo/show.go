@@ -26,9 +26,11 @@ type show struct {
 	kills  []Kill
 
 	growsOnline bool
-	steps       int
-	requests    int
-	killed      int
+	// mountsCopies tells whether a btrfs copy can be mounted beside its original.
+	mountsCopies bool
+	steps        int
+	requests     int
+	killed       int
 }
 
 // perform runs the programs and takes the volumes through their steps.
@@ -70,6 +72,10 @@ func (s *show) head() error {
 	if s.growsOnline, err = hasCapability(capSysResource); err != nil {
 		return err
 	}
+	var release string
+	if s.mountsCopies, release, err = mountsBtrfsCopies(); err != nil {
+		return err
+	}
 	r, f := s.report, s.fleet
 	r.Line("%s", r.style.bold("cinder-csi demo: the whole life of a volume, by CSI calls alone"))
 	r.Line("")
@@ -78,6 +84,9 @@ func (s *show) head() error {
 	r.Fact("node2", fmt.Sprintf("%s in %s, found by metadata service", f.nodes[Node2].id, zone2))
 	if !s.growsOnline && slices.Contains(s.opts.Volumes, "ext4") {
 		r.Fact("ext4", "can't grow while mounted here (no CAP_SYS_RESOURCE): it grows at the next stage")
+	}
+	if !s.mountsCopies && slices.Contains(s.opts.Volumes, "btrfs") {
+		r.Fact("btrfs", "copies are made and not mounted: kernel "+release+" can't tell them from their original, 6.7 can")
 	}
 	for _, k := range s.kills {
 		r.Fact("kill", k.String())
@@ -91,7 +100,8 @@ func (s *show) life(ctx context.Context, name string) error {
 	s.report.Volume(name)
 	j := &journey{
 		fs: name, run: s.home.id(), orch: s.fleet.orch, node1: s.fleet.nodes[Node1], node2: s.fleet.nodes[Node2],
-		growsOnline: s.growsOnline || name != "ext4",
+		growsOnline:  s.growsOnline || name != "ext4",
+		mountsCopies: s.mountsCopies || name != "btrfs",
 	}
 	for _, st := range steps() {
 		if err := s.step(ctx, j, st); err != nil {
