@@ -22,8 +22,8 @@ demo: prerequisites build ## The main job on this machine: four volumes from bir
 	@$(BIN)/demo $(DEMOFLAGS)
 
 .PHONY: test
-test: prerequisites ## Everything that is proven in a few minutes: lint, unit tests, csi-sanity, the demo under fire (root)
-	@.ci/stages lint unit sanity chaos
+test: prerequisites ## Everything that is proven in a few minutes: lint, unit tests, csi-sanity, the demo under fire, a guest (root)
+	@.ci/stages lint unit sanity chaos test-guest
 
 .PHONY: lint
 lint: ## gofmt, go vet and golangci-lint
@@ -32,7 +32,7 @@ lint: ## gofmt, go vet and golangci-lint
 
 .PHONY: unit
 unit: ## Unit tests with the race detector, on loop devices (root)
-	go test $(TESTFLAGS) $$(go list ./... | grep -v /sanity)
+	go test $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$)
 
 .PHONY: sanity
 sanity: ## The official csi-sanity suite against the driver, nothing faked (root)
@@ -41,6 +41,14 @@ sanity: ## The official csi-sanity suite against the driver, nothing faked (root
 .PHONY: chaos
 chaos: build ## The demo while devcloud, the controller and the node plugins are killed (root)
 	@$(BIN)/demo --chaos
+
+.PHONY: test-guest
+test-guest: ## The node's tests in a virtual machine with hot-plugged disks (root)
+	go test -count=1 -timeout=20m -v ./internal/guest
+
+.PHONY: bench
+bench: ## What each operation costs in requests, time and memory, against its budget (7 minutes)
+	@go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench
 
 .PHONY: build
 build: ## Build the plugin, the development cloud and the demo into bin/

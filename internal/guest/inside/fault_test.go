@@ -1,0 +1,281 @@
+package inside
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
+)
+
+// TestADiskWithReadErrorsIsNeverFormatted has a disk with data whose head can't
+// be read, which must not pass for a blank one.
+func TestADiskWithReadErrorsIsNeverFormatted(t *testing.T) {
+	for _, bus := range []wire.Bus{wire.VirtioBlk, wire.VirtioSCSI} {
+		t.Run(string(bus), func(t *testing.T) {
+			v := newVolume(t, bus, 64*mib, filesystemOf("ext4"))
+			v.attach(t)
+			v.use(t)
+			content := v.write(t)
+			v.release(t)
+			v.detach(t)
+
+			v.disk.BadBytes = 64 << 10
+			v.wantUnreadable(t)
+			v.detach(t)
+
+			v.disk.BadBytes = 0
+			v.attach(t)
+			v.use(t)
+			v.wantContent(t, content)
+			v.release(t)
+		})
+	}
+}
+
+// TestABlankDiskWithReadErrorsIsNeverFormatted reads as blank but for its end,
+// where something may be.
+func TestABlankDiskWithReadErrorsIsNeverFormatted(t *testing.T) {
+	for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			v := newVolume(t, wire.VirtioBlk, small, filesystemOf(fsType))
+			v.disk.BadFrom, v.disk.BadBytes = small-4<<10, 4<<10
+			v.wantUnreadable(t)
+		})
+	}
+}
+
+// wantUnreadable attaches a disk that has read errors and checks that nothing
+// happens to it but to be refused.
+func (v *volume) wantUnreadable(t testing.TB) {
+	t.Helper()
+	disk := v.attach(t)
+	v.wantUntouched(t, func() {
+		found, err := filesystem.New(filesystem.Options{}).Probe(patient(t), disk.Path)
+		if err == nil {
+			t.Errorf("probed as %v", found)
+		} else if !errors.Is(err, unix.EIO) {
+			t.Errorf("probe: %v, want an I/O error", err)
+		}
+		for range 2 {
+			wantCode(t, v.stage(patient(t)), codes.Internal, "input/output error")
+		}
+	})
+}
+
+// TestAReadOnlyDisk is one that the hypervisor doesn't let be written to.
+func TestAReadOnlyDisk(t *testing.T) {
+	for _, bus := range []wire.Bus{wire.VirtioBlk, wire.VirtioSCSI} {
+		for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
+			if bus == wire.VirtioSCSI && fsType != "ext4" {
+				continue
+			}
+			t.Run(fsType+" on "+string(bus), func(t *testing.T) {
+				v := newVolume(t, bus, small, filesystemOf(fsType))
+				v.disk.ReadOnly = true
+				v.attach(t)
+				v.wantUntouched(t, func() {
+					wantCode(t, v.stage(patient(t)), codes.FailedPrecondition, "read-only") // blank
+				})
+				v.detach(t)
+
+				v.disk.ReadOnly = false
+				v.attach(t)
+				v.use(t)
+				content := v.write(t)
+				v.release(t)
+				v.detach(t)
+
+				v.disk.ReadOnly = true
+				v.attach(t)
+				v.wantUntouched(t, func() {
+					wantCode(t, v.stage(patient(t)), codes.FailedPrecondition, "read-only") // to be written to
+					v.capability = readOnly(fsType)
+					v.use(t)
+					v.wantContent(t, content)
+					if err := os.WriteFile(v.file(), nil, 0o600); !errors.Is(err, unix.EROFS) {
+						t.Errorf("written to: %v", err)
+					}
+					v.release(t)
+				})
+			})
+		}
+	}
+}
+
+// TestADiskPulledWhileItIsMounted loses its disk under a workload. Everything
+// is taken away then, and the disk works again when it comes back.
+func TestADiskPulledWhileItIsMounted(t *testing.T) {
+	for _, bus := range []wire.Bus{wire.VirtioBlk, wire.VirtioSCSI} {
+		for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
+			t.Run(fsType+" on "+string(bus), func(t *testing.T) {
+				v := newVolume(t, bus, small, filesystemOf(fsType))
+				v.attach(t)
+				v.use(t)
+				content := v.write(t)
+				v.detach(t)
+
+				_, err := v.expand(patient(t), small)
+				wantCode(t, err, codes.Unavailable)
+				v.release(t)
+				wantNotMounted(t, v)
+
+				v.attach(t)
+				v.use(t)
+				v.wantContent(t, content)
+				v.release(t)
+			})
+		}
+	}
+}
+
+// TestADiskPulledAndPutBackWhileItIsMounted comes back under its old name and
+// number, over which the dead mount must not be taken for the disk's.
+func TestADiskPulledAndPutBackWhileItIsMounted(t *testing.T) {
+	for _, fsType := range []string{"ext4", "xfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			v := newVolume(t, wire.VirtioBlk, small, filesystemOf(fsType))
+			v.attach(t)
+			v.use(t)
+			content := v.write(t)
+			v.detach(t)
+			v.attach(t)
+
+			// The kubelet unpublishes the pod that has failed, and starts another.
+			must(t, v.unpublish(patient(t)))
+			v.use(t)
+			v.wantContent(t, content)
+			content = v.write(t)
+			v.release(t)
+			wantNotMounted(t, v)
+			v.use(t)
+			v.wantContent(t, content)
+			v.release(t)
+		})
+	}
+}
+
+// TestADiskThatIgnoresItsUnplug is on a bus that doesn't tell of it: the cloud
+// says that the disk is gone, and the guest still shows it.
+func TestADiskThatIgnoresItsUnplug(t *testing.T) {
+	v := newVolume(t, wire.MuteSCSI, 64*mib, filesystemOf("ext4"))
+	stale := v.attach(t)
+	v.use(t)
+	content := v.write(t)
+	pull(t, v.disk.Image)
+	if !present(v.id) {
+		t.Fatal("the guest has noticed that the disk has gone, so that this test shows nothing")
+	}
+	v.release(t)
+	wantNotMounted(t, v)
+	wantCode(t, v.stage(patient(t)), codes.Internal) // it can't be read
+
+	// The cloud attaches the volume again, at another place, and the guest has
+	// it twice.
+	ask(t, wire.Request{Action: wire.Plug, Disk: wire.Disk{
+		Image: "at the old place", Bus: wire.MuteSCSI, Serial: v.id, Size: 8 * mib,
+	}})
+	ask(t, wire.Request{Action: wire.Plug, Disk: v.disk})
+	scan(t)
+	eventually(t, "it is there twice", func() bool { return len(scsiDisks(t, v.id)) == 2 })
+	names := scsiDisks(t, v.id)
+	v.wantUntouched(t, func() {
+		wantCode(t, v.stage(patient(t)), codes.FailedPrecondition, "more than one disk has its serial", names[0], names[1])
+	})
+
+	must(t, os.WriteFile("/sys/block/"+stale.Name+"/device/delete", []byte("1"), 0o200))
+	v.use(t)
+	v.wantContent(t, content)
+	v.release(t)
+}
+
+// TestADiskWhosePlaceWasGivenToAnother is on a bus that doesn't tell of it: the
+// guest still shows the serial of the volume that was there before.
+func TestADiskWhosePlaceWasGivenToAnother(t *testing.T) {
+	for _, content := range []string{"blank", "ext4"} {
+		t.Run(content, func(t *testing.T) {
+			v := newVolume(t, wire.MuteSCSI, 64*mib, filesystemOf("ext4"))
+			other := newVolume(t, wire.MuteSCSI, 64*mib, filesystemOf("ext4"))
+			if content == "ext4" {
+				other.attach(t)
+				other.use(t)
+				other.write(t)
+				other.release(t)
+				other.detach(t)
+			}
+			v.attach(t)
+			pull(t, v.disk.Image)
+			plug(t, other.disk)
+			t.Cleanup(func() { other.forget(t) })
+			if names := scsiDisks(t, v.id); len(names) != 1 {
+				t.Fatalf("the guest shows %v, so that this test shows nothing", names)
+			}
+			other.wantUntouched(t, func() {
+				wantCode(t, v.stage(patient(t)), codes.FailedPrecondition, "serial")
+				_, err := v.expand(patient(t), 64*mib)
+				wantCode(t, err, codes.NotFound)
+				must(t, v.unpublish(patient(t)))
+				must(t, v.unstage(patient(t)))
+			})
+		})
+	}
+}
+
+// TestADiskWhosePlaceWasGivenToAnotherAfterStaging is the same for a block
+// volume, of which staging leaves nothing behind.
+func TestADiskWhosePlaceWasGivenToAnotherAfterStaging(t *testing.T) {
+	v := newVolume(t, wire.MuteSCSI, 8*mib, rawBlock())
+	other := newVolume(t, wire.MuteSCSI, 8*mib, rawBlock())
+	v.attach(t)
+	must(t, v.stage(patient(t)))
+	pull(t, v.disk.Image)
+	plug(t, other.disk)
+	t.Cleanup(func() { other.forget(t) })
+	wantCode(t, v.publish(patient(t)), codes.FailedPrecondition, "serial")
+	v.release(t)
+}
+
+func wantNotMounted(t testing.TB, v *volume) {
+	t.Helper()
+	fs := filesystem.New(filesystem.Options{})
+	for _, path := range []string{v.staging, v.target} {
+		mount, mounted, err := fs.Lookup(path)
+		must(t, err)
+		if mounted {
+			t.Errorf("%+v is left mounted", mount)
+		}
+	}
+}
+
+// TestTheBootDiskIsNeverTouched asks for the very volume that the server was
+// booted from. The host proves at the end that not a byte of it has changed.
+func TestTheBootDiskIsNeverTouched(t *testing.T) {
+	v := newVolume(t, wire.VirtioBlk, 0, filesystemOf("ext4"))
+	v.id = bootVolume(t)
+	_, err := blockdev.System{}.Find(t.Context(), v.id)
+	if !errors.Is(err, blockdev.ErrUnsafe) {
+		t.Fatalf("got %v, want it to be unsafe", err)
+	}
+	wantCode(t, v.stage(patient(t)), codes.FailedPrecondition, "/dev/vda", "partition vda1", "mounted at /boot")
+	v.capability = rawBlock()
+	wantCode(t, v.stage(patient(t)), codes.FailedPrecondition, "mounted at /boot")
+	wantCode(t, v.publish(patient(t)), codes.FailedPrecondition, "mounted at /boot")
+	_, err = v.expand(patient(t), mib)
+	wantCode(t, err, codes.NotFound)
+	if _, err := os.Stat("/boot/lost+found"); err != nil {
+		t.Error(err)
+	}
+}
+
+// bootVolume returns an id that fits the boot disk's serial.
+func bootVolume(t testing.TB) string {
+	t.Helper()
+	data, err := os.ReadFile("/sys/block/vda/serial")
+	must(t, err)
+	return sibling(string(data))
+}

@@ -1,0 +1,151 @@
+package inside
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/google/uuid"
+
+	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
+	"github.com/cinder-csi/cinder-csi/internal/instance"
+	"github.com/cinder-csi/cinder-csi/internal/node"
+)
+
+// driveLink is where udev shows a config drive.
+const driveLink = "/dev/disk/by-label/config-2"
+
+// awaitDrive waits until udev shows a config drive.
+func awaitDrive(t testing.TB) {
+	t.Helper()
+	eventually(t, "udev shows the config drive", func() bool {
+		target, err := filepath.EvalSymlinks(driveLink)
+		if err == nil {
+			t.Logf("%s is %s", driveLink, target)
+		}
+		return err == nil
+	})
+}
+
+// awaitNoDrive waits until udev has seen it go.
+func awaitNoDrive(t testing.TB) {
+	t.Helper()
+	eventually(t, "udev has forgotten the config drive", func() bool {
+		_, err := os.Lstat(driveLink)
+		return errors.Is(err, os.ErrNotExist)
+	})
+}
+
+// change tells udev to look at the CD-ROM again. It polls drives itself, but
+// only every two seconds.
+func change(t testing.TB) {
+	t.Helper()
+	must(t, os.WriteFile("/sys/block/sr0/uevent", []byte("change"), 0o200))
+}
+
+// TestTheConfigDriveTellsWhichServerThisIs has it as a CD-ROM and as a disk,
+// both of which Nova can be told to make.
+func TestTheConfigDriveTellsWhichServerThisIs(t *testing.T) {
+	for _, bus := range []wire.Bus{wire.CDROM, wire.VirtioBlk, wire.VirtioSCSI} {
+		t.Run(string(bus), func(t *testing.T) {
+			plug(t, wire.Disk{Image: "config drive", Bus: bus, Content: wire.ConfigDrive, ReadOnly: true})
+			if bus == wire.CDROM {
+				change(t)
+			}
+			awaitDrive(t)
+			id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.ConfigDrive}})
+			must(t, err)
+			wantThisServer(t, id)
+
+			pull(t, "config drive")
+			if bus == wire.CDROM {
+				change(t)
+			}
+			awaitNoDrive(t)
+		})
+	}
+}
+
+func wantThisServer(t testing.TB, id instance.Identity) {
+	t.Helper()
+	if _, err := uuid.Parse(id.ServerID); err != nil || id.Name != "guest" || id.Zone != "nova" {
+		t.Errorf("found %+v", id)
+	}
+}
+
+// TestAVolumeThatPosesAsTheConfigDriveIsNotBelieved has a volume into which
+// somebody has written another server's config drive.
+func TestAVolumeThatPosesAsTheConfigDriveIsNotBelieved(t *testing.T) {
+	for _, bus := range []wire.Bus{wire.VirtioBlk, wire.VirtioSCSI} {
+		t.Run(string(bus), func(t *testing.T) {
+			plug(t, wire.Disk{Image: "impostor", Bus: bus, Serial: uuid.NewString(), Content: wire.Impostor})
+			awaitDrive(t)
+			id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.ConfigDrive}})
+			if err == nil || !strings.Contains(err.Error(), "it is the volume with the serial") {
+				t.Errorf("found %+v, %v", id, err)
+			}
+			// The metadata service tells the truth.
+			id, err = instance.Find(patient(t), instance.Options{})
+			must(t, err)
+			wantThisServer(t, id)
+			pull(t, "impostor")
+			awaitNoDrive(t)
+		})
+	}
+}
+
+// TestAnImpostorBesideTheConfigDrive may at worst keep the config drive from
+// being used: udev has one link for both.
+func TestAnImpostorBesideTheConfigDrive(t *testing.T) {
+	plug(t, wire.Disk{Image: "config drive", Bus: wire.CDROM, Content: wire.ConfigDrive, ReadOnly: true})
+	change(t)
+	awaitDrive(t)
+	serial := uuid.NewString()
+	plug(t, wire.Disk{Image: "impostor", Bus: wire.VirtioBlk, Serial: serial, Content: wire.Impostor})
+	eventually(t, "udev has seen the impostor", func() bool {
+		_, err := os.Lstat("/dev/disk/by-id/virtio-" + serial[:20])
+		return err == nil
+	})
+	awaitDrive(t)
+	id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.ConfigDrive}})
+	if err != nil {
+		t.Logf("not found: %v", err)
+	} else {
+		wantThisServer(t, id)
+	}
+	pull(t, "impostor")
+	pull(t, "config drive")
+	change(t)
+	awaitNoDrive(t)
+}
+
+// TestTheMetadataServiceTellsWhichServerThisIs asks it at the address that it
+// has in every OpenStack cloud, by way of a real network card.
+func TestTheMetadataServiceTellsWhichServerThisIs(t *testing.T) {
+	id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.MetadataService}})
+	must(t, err)
+	wantThisServer(t, id)
+}
+
+// TestNodeGetInfoTellsWhatTheServerKnowsOfItself has no config drive and no
+// settings at all.
+func TestNodeGetInfoTellsWhatTheServerKnowsOfItself(t *testing.T) {
+	s := node.New(node.Config{WithTopology: true, Identity: func(ctx context.Context) (instance.Identity, error) {
+		return instance.Find(ctx, instance.Options{})
+	}})
+	info, err := s.NodeGetInfo(patient(t), &csi.NodeGetInfoRequest{})
+	must(t, err)
+	if _, err := uuid.Parse(info.GetNodeId()); err != nil {
+		t.Errorf("the node's id is %q", info.GetNodeId())
+	}
+	if zone := info.GetAccessibleTopology().GetSegments()[node.DefaultTopologyKey]; zone != "nova" {
+		t.Errorf("the zone is %q", zone)
+	}
+	if info.GetMaxVolumesPerNode() < 1 {
+		t.Errorf("the limit is %d", info.GetMaxVolumesPerNode())
+	}
+}
