@@ -71,16 +71,13 @@ func config(accessType string) *sanity.TestConfig {
 	c.TestVolumeExpandSize = 2 * gib
 	c.TestVolumeAccessType = accessType
 	c.TestNodeVolumeAttachLimit = true
+	c.TestVolumeMutableParameters = map[string]string{"type": "standard", "metadata/owner": "sanity"}
 	return &c
 }
 
 // mayBeSkipped are the cases about what the driver does not announce. A case
 // that is skipped for another reason fails the run.
 var mayBeSkipped = []string{
-	"GetCapacity not supported",
-	"Modify volume not supported",
-	"Modify Volume not supported",
-	"ControllerModifyVolume not supported",
 	"ControllerPublishVolume.readonly field not supported",
 	"GroupControllerService not supported",
 	"VolumeGroupSnapshots not supported",

@@ -65,6 +65,7 @@ func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
 	fs.BoolVar(&cfg.Controller, "provide-controller-service", true, "serve the controller role")
 	fs.BoolVar(&cfg.Node, "provide-node-service", true, "serve the node role")
 	fs.BoolVar(&cfg.Topology, "with-topology", true, "bind volumes to availability zones")
+	fs.BoolVar(&cfg.AllowUnknownParameters, "allow-unknown-parameters", false, "warn about unknown parameters of classes instead of refusing them")
 	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
 	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics and /healthz on; empty for none")
 	fs.StringArrayVar(&cfg.UserAgent, "user-agent", nil, "added to the HTTP user agent, may be repeated")

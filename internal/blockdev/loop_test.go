@@ -182,3 +182,38 @@ func TestRefreshOfABusThatHangsEndsWithItsCall(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestAPinnedDiskIsTheOneThatWasFound(t *testing.T) {
+	dev := t.TempDir()
+	attach(t, dev, "volume-"+volumeA, volumeA)
+	d, err := (Loop{DevDir: dev}).Find(t.Context(), volumeA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned, err := d.Pin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held, err := Claimed(d.Path); held || err != nil {
+		t.Errorf("a pin keeps others from claiming the disk: %t, %v", held, err)
+	}
+	if err := pinned.Close(); err != nil {
+		t.Error(err)
+	}
+	other := d
+	other.Number++
+	if _, err := other.Pin(); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("another number: %v", err)
+	}
+	replaced := d
+	replaced.sequence++
+	if _, err := replaced.Pin(); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("another disk of the same number: %v", err)
+	}
+	if err := os.Remove(d.Path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Pin(); err == nil {
+		t.Error("a disk without a node was pinned")
+	}
+}

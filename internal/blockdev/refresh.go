@@ -13,8 +13,9 @@ import (
 // Refresh makes the kernel learn the disk's capacity anew where its bus needs
 // to be told (SCSI; virtio and NVMe announce it themselves), reads it and
 // returns d with it. It fails with ErrUnsafe when another disk has taken the
-// place of d, and with ErrNotFound when it has gone. A bus that doesn't answer
-// is left behind when ctx ends.
+// place of d, also one of which the kernel had not been told: what sysfs knows
+// of a SCSI disk is as old as its last scan. It fails with ErrNotFound when d
+// has gone. A bus that doesn't answer is left behind when ctx ends.
 func Refresh(ctx context.Context, d Disk) (Disk, error) {
 	type result struct {
 		disk Disk
@@ -37,8 +38,14 @@ func refresh(d Disk) (Disk, error) {
 	if err := d.Verify(); err != nil {
 		return Disk{}, err
 	}
-	if err := rescan(d); err != nil {
+	rescanned, err := rescan(d)
+	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", d.VolumeID, err)
+	}
+	sys := sysfs(or(d.sysDir, "/sys"))
+	if rescanned && compare(d.VolumeID, sys.identities(d.Name)) == other {
+		return Disk{}, fmt.Errorf("volume %s: %w: %s had its serial, but has it no more: its place was given to another disk",
+			d.VolumeID, ErrUnsafe, d.Path)
 	}
 	f, err := os.OpenFile(d.Path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -57,21 +64,22 @@ func refresh(d Disk) (Disk, error) {
 	return d, nil
 }
 
-// rescan tells a SCSI disk, and no other, to ask its target for the capacity.
-func rescan(d Disk) error {
+// rescan tells a SCSI disk, and no other, to ask its target for the capacity and
+// for its name. It reports whether it is one.
+func rescan(d Disk) (bool, error) {
 	path := sysfs(or(d.sysDir, "/sys")).block(d.Name, "device", "rescan")
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // another bus
+		return false, nil // another bus
 	}
 	if err != nil {
-		return fmt.Errorf("rescan: %w", err)
+		return false, fmt.Errorf("rescan: %w", err)
 	}
 	_, err = f.WriteString("1")
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("rescan: %w", err)
+		return false, fmt.Errorf("rescan: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // capacity returns the size of an open block device in bytes.

@@ -30,7 +30,7 @@ func deviceDirs(devDir string) []string {
 }
 
 // Wait looks for the disk of a volume until it is found or ctx ends. It is
-// woken by changes in the device directories. Only ErrNotFound makes it wait:
+// woken by the kernel's events and by changes in the device directories. Only ErrNotFound makes it wait:
 // any other error is returned at once. When ctx ends, the error wraps both its
 // cause and what was last found.
 func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
@@ -60,25 +60,29 @@ func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
 		case <-poll.C:
 		case <-bell.events():
 			bell.drain(ctx)
+		case <-bell.kernel.rings():
+			bell.drain(ctx)
 		case err := <-bell.overflow():
 			logging.From(ctx).Debug("device events were lost", zap.Error(err))
 		}
 	}
 }
 
-// bell rings when a directory changes. Where the kernel gives no inotify (its
-// limits are per user), it stays silent and the slow poll does the work.
+// bell rings when the kernel tells of a disk or a directory changes. Where the
+// kernel gives neither (inotify is limited per user), it stays silent and the
+// slow poll does the work.
 type bell struct {
+	kernel  *uevents
 	watcher *fsnotify.Watcher
 	dirs    []string
 }
 
 func newBell(dirs []string) *bell {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return &bell{}
+	b := &bell{kernel: listen(), dirs: dirs}
+	if w, err := fsnotify.NewWatcher(); err == nil {
+		b.watcher = w
 	}
-	return &bell{watcher: w, dirs: dirs}
+	return b
 }
 
 // watch adds the directories that exist; those already watched don't mind.
@@ -116,6 +120,7 @@ func (b *bell) drain(ctx context.Context) {
 		case <-timer.C:
 			return
 		case <-b.events():
+		case <-b.kernel.rings():
 		case err := <-b.overflow():
 			logging.From(ctx).Debug("device events were lost", zap.Error(err))
 		}
@@ -123,6 +128,7 @@ func (b *bell) drain(ctx context.Context) {
 }
 
 func (b *bell) close() {
+	b.kernel.close()
 	if b.watcher != nil {
 		_ = b.watcher.Close() // it only closes descriptors
 	}

@@ -110,6 +110,35 @@ type VolumeRequest struct {
 	DifferentHost []string
 }
 
+// VolumeType is a kind of volumes.
+type VolumeType struct {
+	ID, Name string
+	// ExtraSpecs are what the operator wants of its back end, empty where the
+	// account may not read them.
+	ExtraSpecs map[string]string
+}
+
+// Pool is a part of a back end on which the scheduler places volumes.
+type Pool struct {
+	// Name is host@backend#pool, Backend what types ask for as
+	// volume_backend_name, and Zone empty where the account may not know it.
+	Name, Backend, Zone string
+	// FreeGiB is how much the scheduler would still place there, -1 where that
+	// is unknown or has no end.
+	FreeGiB int64
+}
+
+// Quota is what a project may have, by Cinder's names: volumes, gigabytes,
+// per_volume_gigabytes, and the first two followed by '_' and a volume type.
+type Quota struct {
+	Lines map[string]QuotaLine
+}
+
+// QuotaLine is one limit, -1 for none, and how much of it is used up.
+type QuotaLine struct {
+	Limit, Used int64
+}
+
 // VolumeFilter selects volumes by equality; empty fields select all.
 type VolumeFilter struct {
 	Name     string
@@ -125,6 +154,14 @@ type Page struct {
 	// Marker is the id of the last entry of the page before; empty for the
 	// first page.
 	Marker string
+	// Recent asks for those volumes first that have changed last.
+	Recent bool
+	// Stable asks for volumes in an order in which a place can be found again:
+	// newest first, those of one moment by descending id. It is Cinder's own.
+	Stable bool
+	// MarkerCreated is when the entry of Marker was created, zero where unknown.
+	// With it a stable list of volumes goes on even if that entry is gone.
+	MarkerCreated time.Time
 }
 
 // SnapshotStatus is the status of a snapshot as Cinder reports it.
@@ -225,6 +262,18 @@ type ServerAttachment struct {
 	Device string
 }
 
+// AttachmentRecord is Cinder's own record of an attachment, which exists from
+// the moment that somebody reserves a volume. Cinder may keep one that Nova
+// knows nothing of (any more).
+type AttachmentRecord struct {
+	ID       string
+	VolumeID string
+	// ServerID is empty where the volume was reserved for no server of Nova's.
+	ServerID string
+	// Status is reserved, attaching, attached or detaching.
+	Status string
+}
+
 // Server is a Nova server.
 type Server struct {
 	ID     string
@@ -251,6 +300,11 @@ type Volumes interface {
 	// needs microversion 3.42.
 	ExtendVolume(ctx context.Context, id string, sizeGiB int64, inUse bool) error
 	DeleteVolume(ctx context.Context, id string) error
+	// RetypeVolume changes the type of a volume; migrate allows Cinder to copy
+	// it to another back end. The volume may come back with its old type.
+	RetypeVolume(ctx context.Context, id, volumeType string, migrate bool) error
+	// SetVolumeMetadata adds to the metadata of a volume.
+	SetVolumeMetadata(ctx context.Context, id string, metadata map[string]string) error
 	// VolumeFault returns the newest of Cinder's user messages about a
 	// volume, empty where there is none or the cloud is too old (3.3).
 	VolumeFault(ctx context.Context, id string) (string, error)
@@ -290,9 +344,46 @@ type Servers interface {
 	DetachVolume(ctx context.Context, serverID, volumeID string) error
 }
 
+// AttachmentRecords is what the domain asks of Cinder about attachments that
+// Nova has left behind. Both need microversion 3.27.
+type AttachmentRecords interface {
+	ListAttachmentRecords(ctx context.Context, volumeID string) ([]AttachmentRecord, error)
+	// DeleteAttachmentRecord returns ErrConflict while Nova still uses the
+	// attachment, and ErrUnavailable where Cinder can't find out: it asks Nova
+	// with the caller's token, which Keystone does not allow for one of an
+	// application credential.
+	DeleteAttachmentRecord(ctx context.Context, id string) error
+}
+
+// Zones is what the domain asks of Cinder about availability zones.
+type Zones interface {
+	// ListZones returns the names of all zones. They may be some minutes old.
+	ListZones(ctx context.Context) ([]string, error)
+}
+
+// Types is what the domain asks of Cinder about volume types.
+type Types interface {
+	// ListVolumeTypes returns the types that the account may use. They may be a
+	// minute old.
+	ListVolumeTypes(ctx context.Context) ([]VolumeType, error)
+}
+
+// Capacity is what the domain asks of Cinder about room for more. What is
+// returned may be some seconds old.
+type Capacity interface {
+	// ListPools returns ErrForbidden where the account is no administrator's.
+	ListPools(ctx context.Context) ([]Pool, error)
+	// Quota returns the quota of the project.
+	Quota(ctx context.Context) (Quota, error)
+}
+
 // Cloud is everything that the driver asks of one OpenStack cloud.
 type Cloud interface {
 	Volumes
+	AttachmentRecords
+	Zones
+	Types
+	Capacity
 	Snapshots
 	Backups
 	Servers

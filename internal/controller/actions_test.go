@@ -100,6 +100,26 @@ var actions = map[string]action{
 		},
 		count: func(w *world, n string) int { return int(w.volumesNamed(n)[0].Size) - 1 },
 	},
+	"ControllerModifyVolume": {
+		write: "volume.retype", reads: []string{"volume.get", "volume.list"}, bad: "error",
+		prepare: func(w *world, n string) { w.create(request(n, 1)) },
+		call: func(ctx context.Context, w *world, n string) error {
+			_, err := w.ControllerModifyVolume(ctx, modifyRequest(w.volumeID(n), "type", "standard"))
+			return err
+		},
+		count: func(w *world, n string) int { return w.typed(n, "standard") },
+	},
+	"ControllerModifyVolume of metadata": {
+		write: "volume.metadata.update", reads: []string{"volume.get"},
+		prepare: func(w *world, n string) { w.create(request(n, 1)) },
+		call: func(ctx context.Context, w *world, n string) error {
+			_, err := w.ControllerModifyVolume(ctx, modifyRequest(w.volumeID(n), "metadata/owner", "team a"))
+			return err
+		},
+		count: func(w *world, n string) int {
+			return map[string]int{"team a": 1}[w.volumesNamed(n)[0].Metadata["owner"]]
+		},
+	},
 	"CreateSnapshot": {
 		write: "snapshot.create", reads: []string{"snapshot.list", "snapshot.get"},
 		prepare: func(w *world, n string) { w.create(request(n, 1)) },

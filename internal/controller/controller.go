@@ -22,6 +22,10 @@ const cloudSecret = "cloud"
 type Config struct {
 	// Clouds are the clouds by name; "" is the one for calls that name none.
 	Clouds map[string]*volumes.Service
+	// Open returns the cloud that the secrets of a call hold credentials for, and
+	// what to call when the call is over; nil where they hold none. It may be
+	// nil itself.
+	Open func(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error)
 	// Cluster is the value of the cluster's tag on what is created.
 	Cluster string
 	// WithTopology binds volumes to zones.
@@ -29,6 +33,9 @@ type Config struct {
 	// IgnoreVolumeAZ lets volumes be used from whichever zone was asked for,
 	// for clouds whose compute and storage zones have different names.
 	IgnoreVolumeAZ bool
+	// AllowUnknownParameters passes over parameters of classes that are unknown,
+	// with a line in the log, instead of refusing them.
+	AllowUnknownParameters bool
 	// Version is the driver's own version.
 	Version string
 }
@@ -42,15 +49,25 @@ type Server struct {
 // New returns the service.
 func New(cfg Config) *Server { return &Server{cfg: cfg} }
 
-// cloud returns the cloud that the secrets of a call name.
-func (s *Server) cloud(secrets map[string]string) (*volumes.Service, error) {
+// cloud returns the cloud that the secrets of a call name, or hold credentials
+// for. release has to be called when the call is over.
+func (s *Server) cloud(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error) {
+	if s.cfg.Open != nil {
+		service, release, err := s.cfg.Open(ctx, secrets)
+		if err != nil {
+			return nil, nil, statusOf(err)
+		}
+		if service != nil {
+			return service, release, nil
+		}
+	}
 	name := secrets[cloudSecret]
 	service, ok := s.cfg.Clouds[name]
 	if !ok {
-		return nil, status.Errorf(codes.InvalidArgument, "secret %q names cloud %q, which is not configured; there are: %s",
+		return nil, nil, status.Errorf(codes.InvalidArgument, "secret %q names cloud %q, which is not configured; there are: %s",
 			cloudSecret, name, strings.Join(s.cloudNames(), ", "))
 	}
-	return service, nil
+	return service, func() {}, nil
 }
 
 // cloudNames returns the names of the clouds in order.
@@ -63,7 +80,11 @@ func (s *Server) cloudNames() []string {
 	return names
 }
 
-// ControllerGetCapabilities returns what the service can do.
+// ControllerGetCapabilities returns what the service can do. PUBLISH_READONLY is
+// not part of it: Nova attaches for reading and writing alike, and nothing that
+// a publish reads anyway tells later how an earlier one was meant, so that a
+// second one that differs could be refused only at the price of a request more
+// for each. Mounts are read-only where the node is told so.
 func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
 	types := []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
@@ -76,6 +97,8 @@ func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCa
 		csi.ControllerServiceCapability_RPC_CLONE_VOLUME,
 		csi.ControllerServiceCapability_RPC_EXPAND_VOLUME,
 		csi.ControllerServiceCapability_RPC_GET_VOLUME,
+		csi.ControllerServiceCapability_RPC_MODIFY_VOLUME,
+		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
 	}
 	resp := &csi.ControllerGetCapabilitiesResponse{}
 	for _, t := range types {

@@ -1,7 +1,9 @@
 package controller
 
 import (
+	"cmp"
 	"context"
+	"maps"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -20,11 +22,12 @@ const maxName = 255
 
 // CreateVolume returns a volume that is usable.
 func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
-	create, err := s.createRequest(req)
+	defer release()
+	create, shape, err := s.createRequest(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -32,38 +35,50 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	return &csi.CreateVolumeResponse{Volume: s.created(volume, req)}, nil
+	return &csi.CreateVolumeResponse{Volume: s.created(volume, req, shape)}, nil
 }
 
-// createRequest translates and checks a request.
-func (s *Server) createRequest(req *csi.CreateVolumeRequest) (volumes.CreateRequest, error) {
+// createRequest translates and checks a request. What is for the node alone
+// comes back as the beginning of the volume context.
+func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest) (volumes.CreateRequest, map[string]string, error) {
 	var create volumes.CreateRequest
 	if err := checkName(req.GetName()); err != nil {
-		return create, err
+		return create, nil, err
 	}
 	needed, err := checkCapabilities(req.GetVolumeCapabilities())
 	if err != nil {
-		return create, err
+		return create, nil, err
 	}
 	size, limit, err := sizes(req.GetCapacityRange())
 	if err != nil {
-		return create, err
+		return create, nil, err
 	}
-	params, err := parseParameters(req.GetParameters(), paramType, paramAvailability)
+	params, err := s.classParameters(ctx, req.GetParameters(), createParameters())
 	if err != nil {
-		return create, err
+		return create, nil, err
 	}
-	if len(req.GetMutableParameters()) > 0 {
-		return create, status.Error(codes.InvalidArgument, "mutable parameters are not supported")
+	appended, err := appendedMetadata(params, req.GetParameters())
+	if err != nil {
+		return create, nil, err
 	}
-	where := s.place(params[paramAvailability], req.GetAccessibilityRequirements())
+	shape, err := formatContext(params)
+	if err != nil {
+		return create, nil, err
+	}
+	mutable, err := parseMutable(req.GetMutableParameters())
+	if err != nil {
+		return create, nil, err
+	}
+	where := s.place(params.get(paramAvailability), req.GetAccessibilityRequirements())
 	create = volumes.CreateRequest{
-		Name: req.GetName(), SizeGiB: size, LimitGiB: limit, Type: params[paramType],
+		Name: req.GetName(), SizeGiB: size, LimitGiB: limit, Type: cmp.Or(mutable.Type, params.get(paramType)),
 		Zone: where.zone, AcceptZones: where.accept, AnyZone: where.wish,
 		Multiattach: needed.multiattach,
 		Metadata:    metadataOf(req.GetParameters(), volumeMetadataKeys()),
 	}
-	return create, addSource(&create, req.GetVolumeContentSource())
+	maps.Copy(create.Metadata, appended)
+	maps.Copy(create.Metadata, mutable.Metadata)
+	return create, shape, addSource(&create, req.GetVolumeContentSource())
 }
 
 // addSource adds what the volume is made from.
@@ -81,15 +96,19 @@ func addSource(create *volumes.CreateRequest, source *csi.VolumeContentSource) e
 
 // created describes a volume that a request made, or found: the same every time
 // the request is repeated.
-func (s *Server) created(v *cloud.Volume, req *csi.CreateVolumeRequest) *csi.Volume {
+func (s *Server) created(v *cloud.Volume, req *csi.CreateVolumeRequest, shape map[string]string) *csi.Volume {
 	described := &csi.Volume{
 		VolumeId:           v.ID,
 		CapacityBytes:      v.SizeGiB * gib,
 		ContentSource:      req.GetVolumeContentSource(),
 		AccessibleTopology: s.accessibleFrom(v.Zone, req.GetAccessibilityRequirements()),
 	}
+	if len(shape) > 0 {
+		described.VolumeContext = shape
+	}
 	if described.ContentSource != nil {
-		described.VolumeContext = map[string]string{resizeRequired: "true"}
+		shape[resizeRequired] = "true"
+		described.VolumeContext = shape
 	}
 	return described
 }

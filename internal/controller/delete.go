@@ -11,10 +11,11 @@ func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest)
 	if req.GetVolumeId() == "" {
 		return nil, missing("volume_id")
 	}
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	if err := service.Delete(ctx, req.GetVolumeId()); err != nil {
 		return nil, statusOf(err)
 	}

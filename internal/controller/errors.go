@@ -35,6 +35,7 @@ func table() []row {
 		{volumes.ErrState, codes.FailedPrecondition},
 		{volumes.ErrNoCapacity, codes.ResourceExhausted},
 		{volumes.ErrTooLarge, codes.OutOfRange},
+		{volumes.ErrKeptType, codes.InvalidArgument},
 		{volumes.ErrNotMultiattach, codes.InvalidArgument},
 		{cloud.ErrQuota, codes.ResourceExhausted},
 		{cloud.ErrAttachLimit, codes.ResourceExhausted},

@@ -20,10 +20,11 @@ func (s *Server) ControllerExpandVolume(ctx context.Context, req *csi.Controller
 	if err != nil {
 		return nil, err
 	}
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	size, err = service.Extend(ctx, req.GetVolumeId(), size)
 	if err != nil {
 		return nil, statusOfExpansion(err)

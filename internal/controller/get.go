@@ -45,10 +45,11 @@ func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.Valida
 	case len(req.GetVolumeCapabilities()) == 0:
 		return nil, missing("volume_capabilities")
 	}
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	volume, err := service.Get(ctx, req.GetVolumeId())
 	if err != nil {
 		return nil, statusOf(err)

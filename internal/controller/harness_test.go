@@ -3,7 +3,6 @@ package controller_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,6 +33,8 @@ type world struct {
 	*testing.T
 	cloud *devcloud.Cloud
 	admin *admin.Client
+	// client is the one that the service uses.
+	client *openstack.Client
 	*controller.Server
 }
 
@@ -59,32 +60,16 @@ func newWorld(t *testing.T, latency devcloud.Latency, options ...option) *world 
 			t.Error(err)
 		}
 	})
-	service := volumes.New(connect(t, c), volumes.Options{Cluster: config.Cluster})
+	client := connect(t, c)
+	service := volumes.New(client, volumes.Options{Cluster: config.Cluster})
 	config.Clouds = map[string]*volumes.Service{"": service, "second": service}
-	return &world{T: t, cloud: c, admin: c.Admin(), Server: controller.New(config)}
+	return &world{T: t, cloud: c, admin: c.Admin(), client: client, Server: controller.New(config)}
 }
 
 // connect logs in as the driver does.
 func connect(t *testing.T, c *devcloud.Cloud) *openstack.Client {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "cloud.conf")
-	if err := os.WriteFile(path, []byte(c.CloudConf()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	config, err := openstack.ReadConfig(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	section, err := config.Cloud("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := openstack.Connect(t.Context(), section, openstack.Options{Version: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	return client
+	return connectAs(t, c.CloudConf())
 }
 
 // within returns a context with a deadline, as the sidecars set one.

@@ -161,7 +161,9 @@ func TestWhereAVolumeCanBeUsed(t *testing.T) {
 }
 
 func FuzzTokensNeverDoHarm(f *testing.F) {
-	for _, token := range []string{"", ":", "marker", "marker:second", ":second", "a:b:c", "\x00"} {
+	for _, token := range []string{
+		"", ":", "marker", "marker:second", ":second", "a:b:c", "\x00", "0d5a1f2e-1111-4222-8333-00000000000a@17:second", "0d5a1f2e-1111-4222-8333-00000000000a",
+	} {
 		f.Add(token)
 	}
 	s := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}})

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -10,8 +11,13 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
-// ListVolumes returns the volumes of all clouds and where each is published.
-// With max_entries a page is one page of Cinder's.
+// mostEntries is about how many volumes one answer holds where the caller does
+// not limit them, so that neither memory nor the size of a message grows with
+// their number: as many as Cinder puts on a page.
+const mostEntries = 1000
+
+// ListVolumes returns the volumes of all clouds and where each is published,
+// page by page: a page of Cinder's is read, answered and forgotten.
 func (s *Server) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
 	limit := int(req.GetMaxEntries())
 	if limit < 0 {
@@ -23,8 +29,7 @@ func (s *Server) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (
 	}
 	resp := &csi.ListVolumesResponse{}
 	for {
-		page := cloud.Page{Limit: limit, Marker: at.marker}
-		found, next, err := s.cfg.Clouds[at.cloud].List(ctx, page)
+		found, next, err := s.cfg.Clouds[at.cloud].List(ctx, at.page(limit))
 		if err != nil {
 			return nil, statusOfPage(err, at.token())
 		}
@@ -35,13 +40,22 @@ func (s *Server) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (
 			})
 		}
 		var more bool
-		at, more = s.following(at, next)
+		at, more = s.following(at, next, lastCreated(found, next))
 		switch {
 		case !more:
 			return resp, nil
-		case limit > 0 && len(resp.Entries) > 0:
+		case limit > 0 && len(resp.Entries) > 0, len(resp.Entries) >= mostEntries:
 			resp.NextToken = at.token()
 			return resp, nil
 		}
 	}
+}
+
+// lastCreated returns when the volume that the next page comes after was
+// created, zero where the page does not tell.
+func lastCreated(page []cloud.Volume, next string) time.Time {
+	if n := len(page); n > 0 && page[n-1].ID == next {
+		return page[n-1].CreatedAt
+	}
+	return time.Time{}
 }

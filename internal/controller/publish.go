@@ -20,10 +20,11 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.Controlle
 	case req.GetVolumeCapability() == nil:
 		return nil, missing("volume_capability")
 	}
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	volume, err := service.Attach(ctx, req.GetVolumeId(), req.GetNodeId())
 	if err != nil {
 		return nil, statusOf(err)
@@ -43,10 +44,11 @@ func (s *Server) ControllerUnpublishVolume(ctx context.Context, req *csi.Control
 	if req.GetVolumeId() == "" {
 		return nil, missing("volume_id")
 	}
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	if err := service.Detach(ctx, req.GetVolumeId(), req.GetNodeId()); err != nil {
 		return nil, statusOf(err)
 	}

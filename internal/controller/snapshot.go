@@ -20,24 +20,25 @@ func (s *Server) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshotRequ
 	if req.GetSourceVolumeId() == "" {
 		return nil, missing("source_volume_id")
 	}
-	params, err := parseParameters(req.GetParameters(), paramType, paramAvailability, paramForceCreate, paramBackupLimit)
+	params, err := s.classParameters(ctx, req.GetParameters(), []string{paramType, paramAvailability, paramForceCreate, paramBackupLimit})
 	if err != nil {
 		return nil, err
 	}
-	kind := params[paramType]
+	kind := params.get(paramType)
 	if kind != "" && kind != "snapshot" && kind != "backup" {
 		return nil, status.Errorf(codes.InvalidArgument, "parameter %s is %q; there are snapshot and backup", paramType, kind)
 	}
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	snapshot, err := service.CreateSnapshot(ctx, volumes.SnapshotRequest{
 		Name:     req.GetName(),
 		VolumeID: req.GetSourceVolumeId(),
 		Metadata: metadataOf(req.GetParameters(), snapshotMetadataKeys()),
 		Backup:   kind == "backup",
-		Zone:     params[paramAvailability],
+		Zone:     params.get(paramAvailability),
 	})
 	if err != nil {
 		return nil, statusOf(err)
@@ -50,10 +51,11 @@ func (s *Server) DeleteSnapshot(ctx context.Context, req *csi.DeleteSnapshotRequ
 	if req.GetSnapshotId() == "" {
 		return nil, missing("snapshot_id")
 	}
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	if err := service.DeleteSnapshot(ctx, req.GetSnapshotId()); err != nil {
 		return nil, statusOf(err)
 	}
@@ -65,10 +67,11 @@ func (s *Server) GetSnapshot(ctx context.Context, req *csi.GetSnapshotRequest) (
 	if req.GetSnapshotId() == "" {
 		return nil, missing("snapshot_id")
 	}
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	snapshot, err := service.GetSnapshot(ctx, req.GetSnapshotId())
 	if err != nil {
 		return nil, statusOf(err)

@@ -19,10 +19,11 @@ func (s *Server) ListSnapshots(ctx context.Context, req *csi.ListSnapshotsReques
 	if limit < 0 {
 		return nil, status.Errorf(codes.InvalidArgument, "max_entries %d is negative", limit)
 	}
-	service, err := s.cloud(req.GetSecrets())
+	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	if req.GetSnapshotId() != "" {
 		return oneSnapshot(ctx, service, req)
 	}

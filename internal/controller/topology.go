@@ -5,11 +5,11 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
-	"github.com/cinder-csi/cinder-csi/internal/volumes"
+	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
 
 // topologyKey is the key of the zone in topologies; its values are labels, see
-// volumes.ZoneLabel. PersistentVolumes refer to it: it can never change.
+// zone.Label. PersistentVolumes refer to it: it can never change.
 const topologyKey = "topology.cinder.csi.openstack.org/zone"
 
 // placement is where a volume is wanted.
@@ -52,15 +52,15 @@ func zonesOf(topologies []*csi.Topology) []string {
 	return zones
 }
 
-// accessibleFrom returns where a volume in zone can be used.
-func (s *Server) accessibleFrom(zone string, r *csi.TopologyRequirement) []*csi.Topology {
+// accessibleFrom returns where a volume in a zone can be used.
+func (s *Server) accessibleFrom(name string, r *csi.TopologyRequirement) []*csi.Topology {
 	switch {
 	case !s.cfg.WithTopology:
 		return nil
 	case s.cfg.IgnoreVolumeAZ:
 		return r.GetPreferred()
-	case zone == "":
+	case name == "":
 		return nil
 	}
-	return []*csi.Topology{{Segments: map[string]string{topologyKey: volumes.ZoneLabel(zone)}}}
+	return []*csi.Topology{{Segments: map[string]string{topologyKey: zone.Label(name)}}}
 }

@@ -75,6 +75,10 @@ type Config struct {
 	Ephemeral bool
 	// Logger may be nil.
 	Logger *zap.Logger
+	// Ended is called at the moment at which something that was asked of a
+	// volume is over, whatever came of it, so that one can measure how late
+	// others notice. It must not block. Nil: nobody is told.
+	Ended func(volumeID string)
 }
 
 // check completes a configuration and refuses what makes no sense.

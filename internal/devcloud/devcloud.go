@@ -83,6 +83,7 @@ func (c *Cloud) open() error {
 	}
 	opened, err := state.Open(filepath.Join(c.cfg.StateDir, databaseName), state.Options{
 		Plane: plane, Latency: c.cfg.Latency, Behaviour: c.cfg.Behaviour, Logger: c.cfg.Logger,
+		Ended: c.cfg.Ended,
 	})
 	if err != nil {
 		return err

@@ -87,7 +87,7 @@ func TestVolumesAreSelected(t *testing.T) {
 		"metadata=" + url.QueryEscape(`{"k": "it's"}`):                  {a},
 		"metadata=" + url.QueryEscape(`{'cluster':'c1', u'k': "it's"}`): {a},
 		"metadata=" + url.QueryEscape(`{'cluster': 'c2'}`):              nil,
-		"sort=name:asc,created_at:asc":                                  {a, b, d},
+		"sort=status:asc,name:asc":                                      {b, a, d},
 		"sort_key=name&sort_dir=desc":                                   {d, b, a},
 		"limit=0":                                                       nil,
 		"offset=1&limit=1":                                              {b},

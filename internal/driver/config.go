@@ -5,6 +5,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
@@ -27,6 +28,9 @@ type Config struct {
 	Controller, Node bool
 	// Topology binds volumes to availability zones.
 	Topology bool
+	// AllowUnknownParameters turns the refusal of parameters of a StorageClass
+	// or VolumeSnapshotClass that are unknown into a warning.
+	AllowUnknownParameters bool
 	// AdditionalTopology is reported by the node besides its zone.
 	AdditionalTopology map[string]string
 	// HTTPEndpoint is where /metrics and /healthz listen; empty for none.
@@ -39,6 +43,9 @@ type Config struct {
 	DefaultFSType string
 	// MetadataURL is the metadata service.
 	MetadataURL string
+	// ReloadEvery is how often the files of CloudConfig, and those that they
+	// name, are looked at for changes; 30 s where it is 0.
+	ReloadEvery time.Duration
 	// DevelopmentDeviceDir makes the node role accept loop devices below it.
 	DevelopmentDeviceDir string
 }

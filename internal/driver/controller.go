@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -17,48 +18,71 @@ import (
 // controllerRole is the controller service and the clouds behind it.
 type controllerRole struct {
 	server  *controller.Server
-	clients []*openstack.Client
+	clients map[string]*openstack.Client
+	tenants *tenants
+	// stop ends the goroutine that looks for changed credentials.
+	stop func()
 }
 
 // newController connects to every cloud that is named; one that cannot be
 // reached is an error, since volumes of it could not be served.
 func newController(ctx context.Context, cfg Config, logger *zap.Logger, registry prometheus.Registerer) (*controllerRole, error) {
+	seen := openstack.Fingerprint(cfg.CloudConfig)
 	conf, err := openstack.ReadConfig(cfg.CloudConfig...)
 	if err != nil {
 		return nil, err
 	}
-	role := &controllerRole{}
+	connect := func(ctx context.Context, section openstack.CloudConfig) (*openstack.Client, error) {
+		return openstack.Connect(logging.Into(ctx, logger), section, openstack.Options{
+			Version:                  cfg.Version,
+			UserAgent:                cfg.UserAgent,
+			IgnoreVolumeMicroversion: conf.BlockStorage.IgnoreVolumeMicroversion,
+			Registerer:               registry,
+		})
+	}
+	opts := volumes.Options{Cluster: cfg.Cluster, Logger: logger}
+	role := &controllerRole{tenants: newTenants(connect, opts, tenantIdle), clients: map[string]*openstack.Client{}, stop: func() {}}
 	clouds := map[string]*volumes.Service{}
 	for _, name := range cfg.CloudNames {
-		client, err := connect(logging.Into(ctx, logger), conf, name, cfg, registry)
+		section, err := conf.Cloud(name)
+		if err == nil {
+			var client *openstack.Client
+			if client, err = connect(ctx, section); err == nil {
+				role.clients[name] = client
+				clouds[name] = volumes.New(client, opts)
+			}
+		}
 		if err != nil {
 			role.close()
 			return nil, err
 		}
-		role.clients = append(role.clients, client)
-		clouds[name] = volumes.New(client, volumes.Options{Cluster: cfg.Cluster, Logger: logger})
 	}
 	role.server = controller.New(controller.Config{
 		Clouds:         clouds,
+		Open:           role.tenants.use,
 		Cluster:        cfg.Cluster,
 		WithTopology:   cfg.Topology,
 		IgnoreVolumeAZ: conf.BlockStorage.IgnoreVolumeAZ,
 		Version:        cfg.Version,
+
+		AllowUnknownParameters: cfg.AllowUnknownParameters,
 	})
+	role.reload(ctx, &reloader{paths: cfg.CloudConfig, clients: role.clients, every: cmp.Or(cfg.ReloadEvery, reloadEvery), logger: logger, seen: seen})
 	return role, nil
 }
 
-func connect(ctx context.Context, conf openstack.Config, name string, cfg Config, registry prometheus.Registerer) (*openstack.Client, error) {
-	section, err := conf.Cloud(name)
-	if err != nil {
-		return nil, err
+// reload looks for changed credentials until the role is closed.
+func (r *controllerRole) reload(ctx context.Context, changes *reloader) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		changes.run(ctx)
+	}()
+	r.stop = func() {
+		cancel()
+		<-done
 	}
-	return openstack.Connect(ctx, section, openstack.Options{
-		Version:                  cfg.Version,
-		UserAgent:                cfg.UserAgent,
-		IgnoreVolumeMicroversion: conf.BlockStorage.IgnoreVolumeMicroversion,
-		Registerer:               registry,
-	})
 }
 
 func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
@@ -66,6 +90,8 @@ func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
 }
 
 func (r *controllerRole) close() {
+	r.stop()
+	r.tenants.close()
 	for _, c := range r.clients {
 		c.Close()
 	}

@@ -28,7 +28,7 @@ const (
 	stride = 256 << 20
 	// maxStrides bounds them: beyond, the distance is doubled.
 	maxStrides = 1024
-	// chunk is how much is looked at at a time.
+	// chunk is how much is compared in one go.
 	chunk = 128 << 10
 	// readers is how many pieces are read at once. A volume is reached over a
 	// network, where latency counts and not throughput.

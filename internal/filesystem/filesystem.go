@@ -1,16 +1,18 @@
 // Package filesystem says what a device holds, puts a filesystem on one that is
 // proven blank, checks, mounts and grows filesystems, and takes mounts away.
 //
-// It never overwrites anything: a device is formatted only when no tool knows a
-// signature on it and every place where a filesystem keeps a copy of its
-// superblock reads as zeros, and the tools are never told to use force. What
+// It never overwrites anything: a device is formatted only when every place
+// where anything known has a signature, or a filesystem a copy of its
+// superblock, reads as zeros, and the tools are never told to use force. What
 // has begun to write to a device runs to its end, whatever becomes of the call.
 package filesystem
 
 import (
 	"context"
 	"errors"
-	"os/exec"
+
+	mount "k8s.io/mount-utils"
+	utilexec "k8s.io/utils/exec"
 )
 
 var (
@@ -51,16 +53,19 @@ const defaultFormats = 2
 
 // Options of an FS. The zero value is right for production.
 type Options struct {
-	// Run runs a program that is ready to be started, to its end; nil means
-	// that the program does so by itself.
-	Run func(*exec.Cmd) error
+	// Exec runs the tools; nil means the operating system does.
+	Exec utilexec.Interface
+	// Mounter runs mount(8), which is for what the kernel's own calls can't do
+	// or understand; nil means mount-utils', without systemd.
+	Mounter mount.Interface
 	// Formats is how many mkfs run at once; 2 when it is 0 or negative.
 	Formats int
 }
 
 // FS works on filesystems. It is safe for concurrent use.
 type FS struct {
-	run     func(*exec.Cmd) error
+	exec    utilexec.Interface
+	mounter mount.Interface
 	slots   chan struct{} // one for each mkfs that may run
 	jobs    jobs
 	flights flights
@@ -68,13 +73,18 @@ type FS struct {
 
 // New returns an FS.
 func New(opts Options) *FS {
-	if opts.Run == nil {
-		opts.Run = (*exec.Cmd).Run
+	if opts.Exec == nil {
+		opts.Exec = utilexec.New()
+	}
+	if opts.Mounter == nil {
+		// Disk filesystems have no daemons to be kept alive in a scope of
+		// their own, so systemd has no part in mounting them.
+		opts.Mounter = mount.NewWithoutSystemd("")
 	}
 	if opts.Formats <= 0 {
 		opts.Formats = defaultFormats
 	}
-	return &FS{run: opts.Run, slots: make(chan struct{}, opts.Formats)}
+	return &FS{exec: opts.Exec, mounter: opts.Mounter, slots: make(chan struct{}, opts.Formats)}
 }
 
 // The filesystems that this package handles, by the names that blkid, mount and

@@ -18,7 +18,8 @@ import (
 // none, and telling a large one so takes minutes on some backends.
 //
 // It fails with ErrNotBlank, ErrBusy (something else uses the device),
-// ErrReadOnly, ErrTooSmall or ErrUnsupported, and then has written nothing. A
+// ErrReadOnly, ErrTooSmall or ErrUnsupported, and then has written nothing. What
+// holds the device for a moment is waited for, and the proof made anew. A
 // mkfs that has begun runs to its end when ctx ends before; a later call for
 // the same device waits for it.
 func (f *FS) Format(ctx context.Context, path, fsType string, options []string) error {
@@ -140,7 +141,7 @@ func (f *FS) mkfsArguments(fsType string, asked []option) ([]string, error) {
 	switch fsType {
 	case ext2, ext3:
 		asked = preset(asked, "-E", "nodiscard")
-		asked = preset(asked, "-m", "0")
+		asked = presetValue(asked, "-m", "0")
 	case ext4:
 		// Inode tables are zeroed by the kernel after the first mount, so that
 		// mkfs takes as long for 10 TiB as for 1 GiB. The journal is not left
@@ -149,7 +150,7 @@ func (f *FS) mkfsArguments(fsType string, asked []option) ([]string, error) {
 		asked = preset(asked, "-E", "lazy_journal_init=0")
 		asked = preset(asked, "-E", "nodiscard")
 		// No blocks set aside for root: a volume is no system disk.
-		asked = preset(asked, "-m", "0")
+		asked = presetValue(asked, "-m", "0")
 	case xfs, btrfs:
 		arguments = append(arguments, "-K")
 	}

@@ -55,7 +55,10 @@ func TestADeviceThatSomethingElseUsesIsNotFormatted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused(t, f, d, ErrBusy)
+	before := d.Hash(t)
+	if err := f.Format(soon(t), d.Path, ext4, nil); !errors.Is(err, ErrBusy) || d.Hash(t) != before {
+		t.Errorf("while it is held: %v", err)
+	}
 	if err := holder.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -102,6 +105,12 @@ func TestOptionsShapeTheFilesystem(t *testing.T) {
 			t.Errorf("dumpe2fs doesn't say %q", line)
 		}
 	}
+	for _, fsType := range []string{ext2, ext3, ext4} {
+		d = blankDisk(t)
+		if err := f.Format(soon(t), d.Path, fsType, []string{"-m", "10"}); err != nil {
+			t.Errorf("%s -m 10: %v", fsType, err)
+		}
+	}
 	d = blankDisk(t)
 	if err := f.Format(soon(t), d.Path, xfs, []string{"-i", "size=1024", "-m", "reflink=0"}); err != nil {
 		t.Errorf("xfs: %v", err)
@@ -120,6 +129,7 @@ func TestOptionsThatCouldDoHarmAreRefused(t *testing.T) {
 		{ext4, []string{"-F"}},
 		{ext4, []string{"-F", "-F"}},
 		{ext4, []string{"-n", "1"}},
+		{ext4, []string{"-b", "1024", "-b", "4096"}},
 		{ext4, []string{"-d", "/etc"}},
 		{ext4, []string{"-b"}},
 		{ext4, []string{"-b", "-F"}},
@@ -187,7 +197,7 @@ func TestFeaturesThatTheKernelCannotMountAreTurnedOff(t *testing.T) {
 func TestConcurrentCallsFormatOnce(t *testing.T) {
 	for _, fsType := range kinds() {
 		g := newGate("mkfs." + fsType)
-		f := New(Options{Run: g.run})
+		f := New(Options{Exec: g.exec()})
 		d := blankDisk(t)
 		var wg sync.WaitGroup
 		errs := make([]error, 8)
@@ -211,7 +221,7 @@ func TestConcurrentCallsFormatOnce(t *testing.T) {
 
 func TestABoundedNumberOfMkfsRunsAtOnce(t *testing.T) {
 	g := newGate("mkfs.ext4")
-	f := New(Options{Run: g.run, Formats: 2})
+	f := New(Options{Exec: g.exec(), Formats: 2})
 	var wg sync.WaitGroup
 	for range 5 {
 		d := blankDisk(t)
@@ -234,7 +244,7 @@ func TestACancelledFormatRunsToItsEnd(t *testing.T) {
 	for _, fsType := range kinds() {
 		t.Run(fsType, func(t *testing.T) {
 			g := newGate("mkfs." + fsType)
-			f := New(Options{Run: g.run})
+			f := New(Options{Exec: g.exec()})
 			d := blankDisk(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
@@ -264,7 +274,7 @@ func TestACancelledFormatRunsToItsEnd(t *testing.T) {
 
 func TestAFormatThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 	g := newGate("mkfs.ext4")
-	f := New(Options{Run: g.run, Formats: 1})
+	f := New(Options{Exec: g.exec(), Formats: 1})
 	first, second := blankDisk(t), blankDisk(t)
 	done := make(chan error, 1)
 	go func() { done <- f.Format(soon(t), first.Path, ext4, nil) }()

@@ -212,7 +212,7 @@ func TestADamagedFilesystemDoesNotGrow(t *testing.T) {
 
 func TestConcurrentGrowthRunsOnceAndToItsEnd(t *testing.T) {
 	g := newGate("btrfs")
-	f := New(Options{Run: g.run})
+	f := New(Options{Exec: g.exec()})
 	d, target := mounted(t, f, btrfs)
 	d.Grow(t, gib)
 	ctx, cancel := context.WithCancel(t.Context())

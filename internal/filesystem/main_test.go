@@ -14,6 +14,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	utilexec "k8s.io/utils/exec"
+
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
 
@@ -95,16 +97,41 @@ func newGate(name string) *gate {
 	return &gate{name: name, arrived: make(chan string, 100), open: make(chan struct{}, 100)}
 }
 
-// run is for Options.Run.
-func (g *gate) run(cmd *exec.Cmd) error {
-	if filepath.Base(cmd.Args[0]) == g.name && len(cmd.Args) > 2 { // not a mere -V
-		g.count(1)
-		defer g.count(-1)
-		g.arrived <- cmd.Args[len(cmd.Args)-1]
-		<-g.open
-	}
-	return cmd.Run()
+// exec is for Options.Exec.
+func (g *gate) exec() utilexec.Interface {
+	return hooked{Interface: utilexec.New(), hook: func(words []string, run func() ([]byte, error)) ([]byte, error) {
+		if filepath.Base(words[0]) == g.name && len(words) > 2 { // not a mere -V
+			g.count(1)
+			defer g.count(-1)
+			g.arrived <- words[len(words)-1]
+			<-g.open
+		}
+		return run()
+	}}
 }
+
+// hooked is an Exec that hands programs that write, and how to run them, to a
+// hook.
+type hooked struct {
+	utilexec.Interface
+	hook func(words []string, run func() ([]byte, error)) ([]byte, error)
+}
+
+func (h hooked) Command(name string, args ...string) utilexec.Cmd {
+	words := append([]string{name}, args...)
+	if filepath.Base(name) == "setsid" {
+		words = args
+	}
+	return &hookedCmd{Cmd: h.Interface.Command(name, args...), words: words, hook: h.hook}
+}
+
+type hookedCmd struct {
+	utilexec.Cmd
+	words []string
+	hook  func(words []string, run func() ([]byte, error)) ([]byte, error)
+}
+
+func (c *hookedCmd) CombinedOutput() ([]byte, error) { return c.hook(c.words, c.Cmd.CombinedOutput) }
 
 func (g *gate) count(n int) {
 	g.mu.Lock()

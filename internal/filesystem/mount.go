@@ -2,7 +2,6 @@ package filesystem
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -33,7 +32,7 @@ func (f *FS) Mount(ctx context.Context, path, target, fsType string, options []s
 	}
 	what := "mount " + path + " " + fsType + " " + strings.Join(options, ",")
 	err = f.jobs.doHolding(ctx, "mount "+place, what, d.close, func(context.Context) error {
-		return f.mount(path, d, place, fsType, options)
+		return f.whenFree(ctx, d.number, func() error { return f.mount(path, d, place, fsType, options) })
 	})
 	if err != nil {
 		return fmt.Errorf("mount %s at %s: %w", path, target, err)
@@ -91,31 +90,13 @@ func (f *FS) mountFilesystem(source, place, fsType string, options []string) err
 	if mount, plain, ok := plainOptions(options); ok {
 		err := kernelMount(source, place, fsType, mount, plain)
 		if !tooOld(err) {
-			return oneLine(err)
+			return err
 		}
 	}
-	return f.mountTool(source, place, fsType, options)
-}
-
-// oneLine returns err, should it have several lines, with all of them in one.
-func oneLine(err error) error {
-	if err == nil {
-		return nil
+	if err := f.mounter.Mount(source, place, fsType, options); err != nil {
+		return markBusy(err, err.Error())
 	}
-	return errors.New(words(err.Error()))
-}
-
-// mountTool runs mount(8).
-func (f *FS) mountTool(source, place, fsType string, options []string) error {
-	args := []string{"-t", fsType}
-	if len(options) > 0 {
-		args = append(args, "-o", strings.Join(options, ","))
-	}
-	output, status, err := f.writer("mount", append(args, source, place)...)
-	if err == nil && status != 0 {
-		err = fmt.Errorf("mount: exit status %d: %s", status, words(output))
-	}
-	return err
+	return nil
 }
 
 // sameMount returns nil when m is a mount of a whole filesystem on that disk,

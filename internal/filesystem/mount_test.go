@@ -441,3 +441,22 @@ func TestABtrfsIsMountedReadOnlyWithoutReplay(t *testing.T) {
 		t.Errorf("%v, or the content has changed", err)
 	}
 }
+
+func TestAPathLiesOnTheNearestMount(t *testing.T) {
+	f := New(Options{})
+	d, target := mounted(t, f, ext4)
+	for _, path := range []string{target, target + "/lost+found", target + "/missing/deeper"} {
+		if m, err := f.Under(path); err != nil || m.Target != target || m.Number != d.Number {
+			t.Errorf("%s: %+v, %v", path, m, err)
+		}
+	}
+	if m, err := f.Under(target + "-not"); err != nil || m.Target == target {
+		t.Errorf("beside it: %+v, %v", m, err)
+	}
+	if m, err := f.Under("/"); err != nil || m.Target != "/" {
+		t.Errorf("the root: %+v, %v", m, err)
+	}
+	if _, err := f.Under("relative"); err == nil {
+		t.Error("a relative path lies on a mount")
+	}
+}

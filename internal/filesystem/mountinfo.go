@@ -74,6 +74,28 @@ func (f *FS) MountsOf(number uint64) ([]MountPoint, error) {
 	return mounts, nil
 }
 
+// Under returns the mount that path lies on, which need not exist, or that is
+// at path itself.
+func (f *FS) Under(path string) (MountPoint, error) {
+	place, err := canonical(path)
+	if err != nil {
+		return MountPoint{}, fmt.Errorf("look up the mount under it: %w", err)
+	}
+	infos, err := readMounts()
+	if err != nil {
+		return MountPoint{}, fmt.Errorf("look up the mount under %s: %w", path, err)
+	}
+	for {
+		if info := topmost(infos, place); info != nil {
+			return mountPoint(info), nil
+		}
+		if place == "/" {
+			return MountPoint{}, fmt.Errorf("%w: not even the root directory is", ErrNotMounted)
+		}
+		place = filepath.Dir(place)
+	}
+}
+
 // canonical resolves symlinks in the directory that holds target, but not
 // target itself: a mount is never at a symlink.
 func canonical(target string) (string, error) {

@@ -57,6 +57,9 @@ func parseOptions(fsType string, options []string) ([]option, error) {
 		if !ok {
 			return nil, fmt.Errorf("mkfs.%s %s: %w", fsType, name, ErrOptions)
 		}
+		if slices.ContainsFunc(parsed, func(o option) bool { return o.name == name }) {
+			return nil, fmt.Errorf("mkfs.%s %s: %w: given twice", fsType, name, ErrOptions)
+		}
 		if i+1 == len(options) {
 			return nil, fmt.Errorf("mkfs.%s %s: %w: its value is missing", fsType, name, ErrOptions)
 		}
@@ -91,6 +94,14 @@ func preset(asked []option, name, value string) []option {
 			}
 		}
 		asked[i].value = value + "," + o.value
+		return asked
+	}
+	return append([]option{{name, value}}, asked...)
+}
+
+// presetValue is preset for an option whose value is no list.
+func presetValue(asked []option, name, value string) []option {
+	if slices.ContainsFunc(asked, func(o option) bool { return o.name == name }) {
 		return asked
 	}
 	return append([]option{{name, value}}, asked...)

@@ -98,7 +98,7 @@ func awaitUnclaimed(ctx context.Context, d blockdev.Disk) error {
 	ctx, cancel := context.WithTimeout(ctx, unclaimedWait)
 	defer cancel()
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		held, err := claimed(d)
+		held, err := blockdev.Claimed(d.Path)
 		if err != nil || !held {
 			return err
 		}

@@ -141,7 +141,7 @@ func awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockde
 
 // growMounted grows the filesystem by way of a mount that may write.
 func (s *Server) growMounted(ctx context.Context, disk blockdev.Disk, at place) error {
-	live, err := claimed(disk)
+	live, err := blockdev.Claimed(disk.Path)
 	if err != nil {
 		return err
 	}

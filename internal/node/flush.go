@@ -43,12 +43,12 @@ func flushNow(path string) error {
 	return nil
 }
 
-// closeEverywhere closes a descriptor and waits until no child has it any more:
-// one that was forked for another call at this very moment has a copy until it
-// executes its program, and would hold the disk or the mount.
+// closeEverywhere closes a descriptor and waits until the children that have a
+// copy of it have begun their programs: one that was forked for another call at
+// this very moment would hold the mount for as long.
 func closeEverywhere(fd int) error {
 	err := unix.Close(fd)
-	syscall.ForkLock.Lock()   // held from fork to exec by whoever forks
-	syscall.ForkLock.Unlock() //nolint:staticcheck // an empty section is the point
+	syscall.ForkLock.RLock()   // held from fork to exec by whoever forks
+	syscall.ForkLock.RUnlock() //nolint:staticcheck // an empty section is the point
 	return err
 }

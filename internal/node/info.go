@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
-	"strings"
 	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/instance"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
 
 // NodeGetInfo tells the server's id, its zone and how many volumes it takes.
@@ -24,46 +25,47 @@ func (s *Server) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*c
 }
 
 func (s *Server) info(ctx context.Context) (*csi.NodeGetInfoResponse, error) {
-	resp := &csi.NodeGetInfoResponse{NodeId: s.cfg.NodeID, MaxVolumesPerNode: attachLimit(s.cfg.AttachLimit)}
-	_, zoneGiven := s.cfg.AdditionalTopology[s.cfg.TopologyKey]
-	needZone := s.cfg.WithTopology && !zoneGiven
-	var id instance.Identity
-	if s.cfg.NodeID == "" || needZone {
-		var err error
-		if id, err = s.self.get(ctx, s.cfg.Identity); err != nil {
-			return nil, s.explain(err)
-		}
+	id, err := s.self.get(ctx, s.cfg.Identity)
+	if err != nil {
+		return nil, err
 	}
-	if resp.NodeId == "" {
-		resp.NodeId = id.ServerID
-	}
+	resp := &csi.NodeGetInfoResponse{NodeId: id.ServerID, MaxVolumesPerNode: s.attachLimit(ctx)}
 	if s.cfg.WithTopology {
+		if _, given := s.cfg.AdditionalTopology[s.cfg.TopologyKey]; id.Zone == "" && !given {
+			return nil, fmt.Errorf("%w: nothing tells this server's zone: give --additional-topology=%s=ZONE, or --with-topology=false",
+				errRefused, s.cfg.TopologyKey)
+		}
 		resp.AccessibleTopology = &csi.Topology{Segments: s.segments(id.Zone)}
 	}
 	return resp, nil
 }
 
-// explain tells the operator of a server with --nodeid what is still missing.
-func (s *Server) explain(err error) error {
-	if s.cfg.NodeID == "" {
-		return err
-	}
-	return fmt.Errorf("the zone of %s is unknown: give --additional-topology=%s=ZONE, or --with-topology=false: %w",
-		s.cfg.NodeID, s.cfg.TopologyKey, err)
-}
-
-func (s *Server) segments(zone string) map[string]string {
-	segments := map[string]string{s.cfg.TopologyKey: SanitizeLabel(zone)}
+func (s *Server) segments(name string) map[string]string {
+	segments := map[string]string{s.cfg.TopologyKey: zone.Label(name)}
 	maps.Copy(segments, s.cfg.AdditionalTopology)
 	return segments
 }
 
-// attachLimit returns the limit to announce. Zero would mean that there is none.
-func attachLimit(configured int64) int64 {
-	if configured < 1 || configured > MaxAttachLimit {
-		return MaxAttachLimit
+// roomer is a Finder that can tell for how many volumes the server has room.
+type roomer interface{ Room() (int64, error) }
+
+// attachLimit returns the limit to announce: what is configured, but no more
+// than the server has room for at this moment. Zero would mean that there is none.
+func (s *Server) attachLimit(ctx context.Context) int64 {
+	limit := s.cfg.AttachLimit
+	if limit < 1 || limit > MaxAttachLimit {
+		limit = MaxAttachLimit
 	}
-	return configured
+	finder, ok := s.cfg.Finder.(roomer)
+	if !ok {
+		return limit
+	}
+	room, err := finder.Room()
+	if err != nil {
+		logging.From(ctx).Warn("can't tell for how many volumes this server has room", zap.Error(err))
+		return limit
+	}
+	return max(1, min(limit, room))
 }
 
 // self remembers which server this is, once that has been found out. A failure
@@ -92,19 +94,4 @@ func (s *self) get(ctx context.Context, find func(context.Context) (instance.Ide
 	defer s.mu.Unlock()
 	s.known, s.id = true, id
 	return id, nil
-}
-
-// maxLabel is the longest value of a Kubernetes label.
-const maxLabel = 63
-
-// SanitizeLabel makes a value of a Kubernetes label out of the name of a zone:
-// runs of other characters become a dash, and neither end is punctuation. Nodes
-// have carried labels made this way for years, so that it can't be changed.
-func SanitizeLabel(name string) string {
-	label := regexp.MustCompile(`[^-a-zA-Z0-9_.]+`).ReplaceAllString(name, "-")
-	label = strings.Trim(label, "-_.")
-	if len(label) > maxLabel {
-		label = strings.Trim(label[:maxLabel], "-_.")
-	}
-	return label
 }

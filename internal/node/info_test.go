@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"regexp"
-	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/instance"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 )
@@ -47,10 +46,6 @@ func TestANodeTellsWhoAndWhereItIs(t *testing.T) {
 		{"with a limit", node.Config{Identity: known, AttachLimit: 25}, "server", nil, 25, ""},
 		{"with a negative limit", node.Config{Identity: known, AttachLimit: -1}, "server", nil, 256, ""},
 		{"with too large a limit", node.Config{Identity: known, AttachLimit: 257}, "server", nil, 256, ""},
-		{"with an id of its own", node.Config{Identity: unknown, NodeID: "mine"}, "mine", nil, 256, ""},
-		{"with an id and no way to know", node.Config{NodeID: "mine"}, "mine", nil, 256, ""},
-		{"with an id and a zone", node.Config{NodeID: "mine", WithTopology: true, AdditionalTopology: zone}, "mine", zone, 256, ""},
-		{"with an id but no zone", node.Config{Identity: unknown, NodeID: "mine", WithTopology: true}, "", nil, 0, "--additional-topology"},
 		{"not at all", node.Config{Identity: unknown}, "", nil, 0, instance.ErrUnknown.Error()},
 		{"without a way to", node.Config{}, "", nil, 0, "no way"},
 	} {
@@ -66,6 +61,38 @@ func TestANodeTellsWhoAndWhereItIs(t *testing.T) {
 				t.Errorf("got %v, want %s, %d and %v", resp, tt.id, tt.limit, tt.segments)
 			}
 		})
+	}
+}
+
+// roomy is a Finder of a server with room for so many volumes.
+type roomy struct {
+	blockdev.Finder
+	room int64
+	err  error
+}
+
+func (r roomy) Room() (int64, error) { return r.room, r.err }
+
+func TestTheLimitIsNoMoreThanTheServerHasRoomFor(t *testing.T) {
+	for _, tt := range []struct {
+		configured int64
+		finder     roomy
+		want       int64
+	}{
+		{0, roomy{room: 26}, 26},
+		{20, roomy{room: 26}, 20},
+		{100, roomy{room: 26}, 26},
+		{100, roomy{room: 0}, 1},
+		{100, roomy{room: -3}, 1},
+		{100, roomy{err: errors.New("no sysfs")}, 100},
+	} {
+		s := node.New(node.Config{AttachLimit: tt.configured, Finder: tt.finder, Identity: func(context.Context) (instance.Identity, error) {
+			return instance.Identity{ServerID: "server"}, nil
+		}})
+		resp, err := s.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+		if err != nil || resp.GetMaxVolumesPerNode() != tt.want {
+			t.Errorf("%d configured, %+v: %v, %v; want %d", tt.configured, tt.finder, resp, err, tt.want)
+		}
 	}
 }
 
@@ -86,38 +113,4 @@ func TestAFailureToFindOutIsNotRemembered(t *testing.T) {
 	if n := calls.Load(); n != 3 {
 		t.Errorf("asked %d times, want 3", n)
 	}
-}
-
-func TestLabelsOfZones(t *testing.T) {
-	for zone, want := range map[string]string{
-		"nova":                    "nova",
-		"az 1":                    "az-1",
-		"az: (1)":                 "az-1",
-		"_az.1-":                  "az.1",
-		"Zürich":                  "Z-rich",
-		"":                        "",
-		"---":                     "",
-		strings.Repeat("a", 70):   strings.Repeat("a", 63),
-		strings.Repeat("ab-", 30): strings.Repeat("ab-", 20) + "ab",
-	} {
-		if got := node.SanitizeLabel(zone); got != want {
-			t.Errorf("%q became %q, want %q", zone, got, want)
-		}
-	}
-}
-
-func FuzzSanitizeLabel(f *testing.F) {
-	label := regexp.MustCompile(`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`) // what Kubernetes accepts
-	for _, seed := range []string{"nova", "az 1", "-", strings.Repeat("x-", 80), "\xff"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, zone string) {
-		got := node.SanitizeLabel(zone)
-		if len(got) > 63 || !label.MatchString(got) {
-			t.Errorf("%q became %q", zone, got)
-		}
-		if again := node.SanitizeLabel(got); again != got {
-			t.Errorf("%q became %q, and that %q", zone, got, again)
-		}
-	})
 }

@@ -41,6 +41,40 @@ func TestCodesOfErrors(t *testing.T) {
 	}
 }
 
+func TestATargetInTheDriversOwnContainerIsRefused(t *testing.T) {
+	for name, tt := range map[string]struct {
+		under filesystem.MountPoint
+		want  bool
+	}{
+		"a container's root":              {filesystem.MountPoint{Target: "/", FSType: "overlay"}, true},
+		"the kubelet's directory":         {filesystem.MountPoint{Target: "/var/lib/kubelet", FSType: "ext4"}, false},
+		"a kubelet's directory on memory": {filesystem.MountPoint{Target: "/var/lib/kubelet", FSType: "overlay"}, false},
+		"a node's root":                   {filesystem.MountPoint{Target: "/", FSType: "ext4"}, false},
+	} {
+		if err := checkVisible("/var/lib/kubelet/pods/x", tt.under); errors.Is(err, errRefused) != tt.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Nothing is made before that is known.
+	s := New(Config{Finder: blockdev.System{}, FS: filesystem.New(filesystem.Options{})})
+	if !s.deployed || New(Config{Finder: blockdev.Loop{}}).deployed {
+		t.Error("a real server's disks mean that the driver is deployed, loop devices that it isn't")
+	}
+	dir := filepath.Join(t.TempDir(), "target")
+	under, err := s.cfg.FS.Under(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contained := checkVisible(dir, under) != nil // where these tests themselves run in a container
+	_, err = s.inspectDir(dir)
+	if errors.Is(err, errRefused) != contained {
+		t.Errorf("a target on %+v: %v", under, err)
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) != contained {
+		t.Errorf("the target: %v", err)
+	}
+}
+
 func TestOnlyADiskCanBeGone(t *testing.T) {
 	var root unix.Stat_t
 	if err := unix.Stat("/", &root); err != nil {

@@ -40,20 +40,19 @@ const lockWait = 5 * time.Second
 // Config is what a Server works with. Finder and FS are required.
 type Config struct {
 	// Identity tells which server this is; it is asked until it has once
-	// succeeded. It may be nil where NodeID is set.
+	// succeeded. NodeGetInfo fails without it.
 	Identity func(context.Context) (instance.Identity, error)
 	// Finder finds the disk of a volume.
 	Finder blockdev.Finder
 	// FS works on filesystems.
 	FS *filesystem.FS
-	// NodeID overrides the server id that Identity tells.
-	NodeID string
 	// WithTopology makes NodeGetInfo tell the node's zone.
 	WithTopology bool
 	// AdditionalTopology is told beside the zone; it may override it.
 	AdditionalTopology map[string]string
 	// AttachLimit is how many volumes the server takes, 1 to MaxAttachLimit;
-	// anything else means MaxAttachLimit.
+	// anything else means MaxAttachLimit. No more are announced than Finder, if
+	// it can tell (as blockdev.System can), has room for.
 	AttachLimit int64
 	// DefaultFSType is used where a capability names none; default
 	// DefaultFSType.
@@ -66,7 +65,10 @@ type Config struct {
 type Server struct {
 	csi.UnimplementedNodeServer
 
-	cfg     Config
+	cfg Config
+	// deployed: the disks are a real server's, so that the paths must be too.
+	deployed bool
+
 	volumes keylock.Locks[string]
 	targets keylock.Locks[string]
 	self    self
@@ -86,7 +88,8 @@ func New(cfg Config) *Server {
 	if cfg.TopologyKey == "" {
 		cfg.TopologyKey = DefaultTopologyKey
 	}
-	return &Server{cfg: cfg, step: func(string) {}}
+	_, deployed := cfg.Finder.(blockdev.System)
+	return &Server{cfg: cfg, deployed: deployed, step: func(string) {}}
 }
 
 // lock makes the call the only one for its volume, and for its target where it

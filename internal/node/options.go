@@ -7,6 +7,18 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 )
 
+// splitFlags splits mount flags at commas, but for those within double quotes:
+// the context that SELinux wants for a volume has some.
+func splitFlags(group string) []string {
+	quoted := false
+	return strings.FieldsFunc(group, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return r == ',' && !quoted
+	})
+}
+
 // forbidden reports mount flags that would make mount do something else than to
 // mount this disk: another kind of mount, a loop device of its own, a helper.
 func forbidden(flag string) bool {

@@ -74,6 +74,15 @@ func (s *Server) inspectOrMake(path string, create func(string) error) (place, e
 	if err != nil {
 		return place{}, err
 	}
+	if s.deployed {
+		under, err := s.cfg.FS.Under(resolved)
+		if err != nil {
+			return place{}, err
+		}
+		if err := checkVisible(resolved, under); err != nil {
+			return place{}, err
+		}
+	}
 	at, err := s.inspect(resolved)
 	if err != nil || at.mounted {
 		return at, err
@@ -87,8 +96,20 @@ func (s *Server) inspectOrMake(path string, create func(string) error) (place, e
 	return s.inspect(resolved)
 }
 
+// checkVisible refuses a path that lies on the root of the container which this
+// process runs in: what is mounted there no workload sees, and its data would
+// seem to be lost. A container's root is an overlay; the directories of the node
+// that were mounted into it aren't.
+func checkVisible(path string, under filesystem.MountPoint) error {
+	if under.Target == "/" && under.FSType == "overlay" {
+		return fmt.Errorf("%w: %s is inside of this driver's own container: the directory of the kubelet has to be mounted into it, with bidirectional propagation",
+			errRefused, path)
+	}
+	return nil
+}
+
 // holds reports whether the place is a mounted filesystem of the disk, by
-// number alone; see claimed.
+// number alone; see blockdev.Claimed.
 func (p place) holds(d blockdev.Disk) bool {
 	return p.mounted && !p.device && p.number == d.Number
 }
@@ -129,20 +150,6 @@ func (p place) gone() bool {
 	}
 	_, err := os.Stat("/sys/dev/block/" + formatNumber(p.number))
 	return errors.Is(err, fs.ErrNotExist)
-}
-
-// claimed reports whether the kernel holds the disk for a filesystem or another
-// device. A mount of a disk that was pulled and came back under its old number
-// doesn't: the number alone would take the dead mount for the new disk's.
-func claimed(d blockdev.Disk) (bool, error) {
-	fd, err := unix.Open(d.Path, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.EBUSY) {
-		return true, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("open %s: %w", d.Path, err)
-	}
-	return false, closeEverywhere(fd)
 }
 
 // deviceMounts returns the paths onto which the disk's device node is bound.

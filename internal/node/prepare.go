@@ -40,12 +40,16 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, u use) (string,
 	if u.readOnly {
 		return "", fmt.Errorf("%w: %s is blank, and a read-only volume is not formatted", errRefused, disk.Path)
 	}
+	options, err := mkfsOptions(u.context, fsType)
+	if err != nil {
+		return "", err
+	}
 	if err := disk.Verify(); err != nil {
 		return "", err
 	}
 	logging.From(ctx).Info("formatting a blank disk",
 		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType))
-	if err := s.cfg.FS.Format(ctx, disk.Path, fsType, nil); err != nil {
+	if err := s.cfg.FS.Format(ctx, disk.Path, fsType, options); err != nil {
 		return "", err
 	}
 	s.step("formatted")

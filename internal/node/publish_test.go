@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
@@ -187,4 +188,37 @@ func TestAStackOfMountsIsTakenDown(t *testing.T) {
 	if m := r.mounts(); len(m) != 0 {
 		t.Errorf("left mounted: %+v", m)
 	}
+}
+
+func TestABlockVolumePublishedReadOnlyLeavesTheDeviceAsItIs(t *testing.T) {
+	t.Parallel()
+	r, v := staged(t, rawBlock())
+	writer := v.at("writer")
+	must(t, r.publish(writer))
+	reader := v.at("reader")
+	reader.readonly = true
+	for range 2 {
+		must(t, r.publish(reader))
+	}
+	for _, m := range r.mounts() {
+		readOnly := strings.HasPrefix(m.Options, "ro")
+		if want := filepath.Base(m.Mountpoint) == "reader"; readOnly != want {
+			t.Errorf("%s has the options %s", m.Mountpoint, m.Options)
+		}
+	}
+	fd, err := unix.Open(writer.target, unix.O_RDWR, 0)
+	must(t, err)
+	flag, err := unix.IoctlGetInt(fd, unix.BLKROGET)
+	must(t, err)
+	if flag != 0 {
+		t.Error("the device, which others write to, has become read-only")
+	}
+	if n, err := unix.Pwrite(fd, []byte("data"), 0); n != 4 {
+		t.Errorf("the writer can't write: %v", err)
+	}
+	must(t, unix.Close(fd))
+	wantCode(t, r.publish(v.at("reader")), codes.AlreadyExists, "read-only")
+	must(t, r.unpublish(reader))
+	must(t, r.unpublish(writer))
+	must(t, r.unstage(v))
 }

@@ -14,6 +14,11 @@ import (
 // a device node can be read-only without the device being so: what readonly
 // promises for a block volume has to be kept by how it is attached.
 func (s *Server) publishBlock(ctx context.Context, disk blockdev.Disk, p publication) error {
+	// Its place may have been given to another disk since it was staged.
+	disk, err := blockdev.Refresh(ctx, disk)
+	if err != nil {
+		return err
+	}
 	if err := s.checkFree(disk); err != nil {
 		return err
 	}

@@ -25,6 +25,8 @@ type use struct {
 	flags []string
 	// readOnly: nobody may write by way of this use.
 	readOnly bool
+	// context is the volume context, where what shapes a new filesystem is from.
+	context map[string]string
 	// single: the volume may be published at one target only.
 	single bool
 }
@@ -101,7 +103,7 @@ func (u use) withMount(m *csi.VolumeCapability_MountVolume) (use, error) {
 		return use{}, fmt.Errorf("%w: filesystem %q is not supported", errInvalid, u.fsType)
 	}
 	for _, group := range m.GetMountFlags() {
-		for flag := range strings.SplitSeq(group, ",") {
+		for _, flag := range splitFlags(group) {
 			switch {
 			case flag == "" || flag == "rw" || flag == "defaults":
 			case flag == "ro":

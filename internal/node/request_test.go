@@ -7,9 +7,11 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/instance"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 )
 
@@ -139,5 +141,29 @@ func TestWhatTheNodeSaysItCanDo(t *testing.T) {
 	}
 	if len(got) != 4 {
 		t.Errorf("announced: %v", got)
+	}
+}
+
+func TestANodeWhoseZoneNothingTellsIsNotRegisteredWithoutOne(t *testing.T) {
+	zoneless := func(context.Context) (instance.Identity, error) {
+		return instance.Identity{ServerID: "5f7e3c1a-0000-4000-8000-000000000001"}, nil
+	}
+	for _, test := range []struct {
+		name string
+		cfg  node.Config
+		want codes.Code
+	}{
+		{"with topology", node.Config{WithTopology: true}, codes.FailedPrecondition},
+		{"without topology", node.Config{}, codes.OK},
+		{"with a zone of the command line", node.Config{WithTopology: true, AdditionalTopology: map[string]string{node.DefaultTopologyKey: "az1"}}, codes.OK},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.cfg.Identity = zoneless
+			test.cfg.Finder, test.cfg.FS = blockdev.Loop{DevDir: t.TempDir()}, filesystem.New(filesystem.Options{})
+			_, err := node.New(test.cfg).NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+			if status.Code(err) != test.want {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+		})
 	}
 }

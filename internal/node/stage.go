@@ -34,6 +34,7 @@ func (s *Server) stage(ctx context.Context, req *csi.NodeStageVolumeRequest) err
 	if err != nil {
 		return err
 	}
+	u.context = req.GetVolumeContext()
 	unlock, err := s.lock(ctx, req.GetVolumeId(), "")
 	if err != nil {
 		return err
@@ -41,6 +42,10 @@ func (s *Server) stage(ctx context.Context, req *csi.NodeStageVolumeRequest) err
 	defer unlock()
 	disk, err := s.awaitDisk(ctx, req.GetVolumeId())
 	if err != nil {
+		return err
+	}
+	// What it was found by, and its size, may be older than it is.
+	if disk, err = blockdev.Refresh(ctx, disk); err != nil {
 		return err
 	}
 	s.step("found")
@@ -63,6 +68,11 @@ func (s *Server) stageFilesystem(ctx context.Context, disk blockdev.Disk, stagin
 			return err
 		}
 	}
+	pinned, err := disk.Pin()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pinned.Close() }() // it was only read
 	if err := s.checkUnused(ctx, disk); err != nil {
 		return err
 	}
@@ -78,7 +88,7 @@ func (s *Server) stageFilesystem(ctx context.Context, disk blockdev.Disk, stagin
 // data can be reached by it any more.
 func (s *Server) staged(ctx context.Context, disk blockdev.Disk, at place, u use) (done bool, err error) {
 	if at.holds(disk) {
-		live, err := claimed(disk)
+		live, err := blockdev.Claimed(disk.Path)
 		if err != nil {
 			return false, err
 		}
@@ -142,7 +152,7 @@ func (s *Server) proveStaging(disk blockdev.Disk, staging string) error {
 	if !at.holds(disk) {
 		return fmt.Errorf("%w: staging path: %v, which is not the volume's disk %s (%s)", errRefused, at, disk.Path, formatNumber(disk.Number))
 	}
-	live, err := claimed(disk)
+	live, err := blockdev.Claimed(disk.Path)
 	if err != nil {
 		return err
 	}

@@ -119,7 +119,17 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 	if err := awaitUnclaimed(ctx, disk); err != nil {
 		return err
 	}
-	return flush(ctx, disk.Path)
+	if err := flush(ctx, disk.Path); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		// A disk that is dead refuses that for good, as one that the cloud has
+		// detached and the kernel hasn't been told of: it must not keep the
+		// volume on this node.
+		logging.From(ctx).Error("unstage: the disk could not be flushed",
+			zap.String("volume_id", disk.VolumeID), zap.Error(err))
+	}
+	return nil
 }
 
 // targetsOf returns where the mounts are.

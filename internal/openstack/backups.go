@@ -55,7 +55,7 @@ func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cl
 		Zone: req.Zone, Metadata: req.Metadata, Force: req.Force,
 	}
 	r := call{
-		operation: "create backup", resource: req.Name, metric: "backup_create", endpoint: c.cinder,
+		operation: "create backup", resource: req.Name, metric: "backup_create", endpoint: c.now().cinder,
 		method: http.MethodPost, path: []string{"backups"},
 		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted},
 	}
@@ -91,7 +91,7 @@ func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cl
 func (c *Client) GetBackup(ctx context.Context, id string) (*cloud.Backup, error) {
 	var answer backupAnswer
 	r := call{
-		operation: "get backup", resource: id, metric: "backup_get", endpoint: c.cinder,
+		operation: "get backup", resource: id, metric: "backup_get", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"backups", id}, answer: &answer, accept: []int{http.StatusOK},
 	}
 	if err := r.known(id); err != nil {
@@ -110,7 +110,7 @@ func (c *Client) GetBackup(ctx context.Context, id string) (*cloud.Backup, error
 // ListBackups is one GET. A marker that is gone is an ErrNotFound.
 func (c *Client) ListBackups(ctx context.Context, filter cloud.BackupFilter, page cloud.Page) ([]cloud.Backup, string, error) {
 	r := call{
-		operation: "list backups", resource: filter.Name, metric: "backup_list", endpoint: c.cinder,
+		operation: "list backups", resource: filter.Name, metric: "backup_list", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"backups", "detail"},
 		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID, "status", string(filter.Status)),
 	}

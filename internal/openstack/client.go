@@ -8,13 +8,13 @@ package openstack
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,17 +52,14 @@ type Limits struct {
 	Burst         int
 }
 
-// Client is a connection to one cloud. It is safe for concurrent use.
+// Client is one cloud. It is safe for concurrent use.
 type Client struct {
-	cfg     CloudConfig
 	opts    Options
-	agent   gophercloud.UserAgent
-	base    *http.Transport
 	metrics *metrics
-	session *session
-	close   context.CancelFunc
 
-	cinder, nova *endpoint
+	current atomic.Pointer[connection]
+	mu      sync.Mutex
+	closed  bool
 }
 
 var _ cloud.Cloud = (*Client)(nil)
@@ -76,73 +73,49 @@ func Connect(ctx context.Context, cfg CloudConfig, opts Options) (*Client, error
 	defer cancel()
 	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, 30*time.Second)
 	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 90*time.Second)
-	c, err := newClient(cfg, opts)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.connect(ctx); err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
-}
-
-func newClient(cfg CloudConfig, opts Options) (*Client, error) {
-	var (
-		tlsConfig *tls.Config
-		err       error
-	)
-	if cfg.UseClouds {
-		cfg, tlsConfig, err = cfg.withClouds()
-	} else {
-		tlsConfig, err = cfg.tlsConfig()
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
 	m, err := newMetrics(opts.Registerer)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, opts: opts, base: newTransport(tlsConfig, opts), metrics: m}
-	c.agent.Prepend("cinder-csi/" + cmp.Or(opts.Version, "unknown"))
-	c.agent.Prepend(opts.UserAgent...)
-	closing, done := context.WithCancel(context.Background())
-	c.close = done
-	c.session = &session{
-		cfg: cfg, agent: c.agent, metric: m, closed: closing.Done(),
-		client: c.httpClient(c.chain("identity", true)),
-		fixed:  cfg.Token != "",
+	first, err := dial(ctx, cfg, opts, m)
+	if err != nil {
+		return nil, err
 	}
+	c := &Client{opts: opts, metrics: m}
+	c.current.Store(first)
 	return c, nil
 }
 
-func (c *Client) connect(ctx context.Context) error {
-	g, err := c.session.authenticate(ctx)
+// Reconnect is Connect for a client that exists: when the configuration of its
+// cloud has changed. Requests go the new way from then on; those under way end
+// as they would have. After an error all is as before.
+func (c *Client) Reconnect(ctx context.Context, cfg CloudConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, authTimeout)
+	defer cancel()
+	next, err := dial(ctx, cfg, c.opts, c.metrics)
 	if err != nil {
 		return err
 	}
-	if c.cinder, err = c.locate(ctx, g, blockStorageType, "block storage"); err != nil {
-		return err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		next.shut()
+		return nil
 	}
-	if c.nova, err = c.locate(ctx, g, computeType, "compute"); err != nil {
-		return err
-	}
-	if !c.opts.IgnoreVolumeMicroversion {
-		c.cinder.prefer(cinderPreferred)
-	}
-	c.nova.prefer(novaPreferred)
+	c.current.Swap(next).shut()
 	return nil
 }
+
+// now returns the present way to the cloud.
+func (c *Client) now() *connection { return c.current.Load() }
 
 // Close ends an authentication that may be under way and gives up connections
 // that are idle.
 func (c *Client) Close() {
-	c.close()
-	c.base.CloseIdleConnections()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.now().shut()
 }
 
 // call is one request to Cinder or Nova.

@@ -52,6 +52,8 @@ type CloudConfig struct {
 
 	// source is the file and the section, for errors.
 	source string
+	// caPEM are certificate authorities that replace the system's.
+	caPEM []byte
 }
 
 // String tells where the configuration is from and which cloud it is about.

@@ -43,7 +43,7 @@ func (e *endpoint) at(v microversion) *gophercloud.ServiceClient {
 }
 
 // locate finds a service in the catalog and asks for its microversions.
-func (c *Client) locate(ctx context.Context, g grant, serviceType, service string) (*endpoint, error) {
+func (c *connection) locate(ctx context.Context, g grant, serviceType, service string) (*endpoint, error) {
 	provider := &gophercloud.ProviderClient{
 		HTTPClient: c.httpClient(&authorized{next: c.chain(service, false), session: c.session}),
 		UserAgent:  c.agent,
@@ -111,7 +111,7 @@ func versioned(raw, serviceType, project string) (string, error) {
 }
 
 // chain returns what sends the requests of one endpoint.
-func (c *Client) chain(service string, repeatable bool) http.RoundTripper {
+func (c *connection) chain(service string, repeatable bool) http.RoundTripper {
 	return &retrier{
 		next:       &exchange{base: c.base, service: service, opts: c.opts},
 		repeatable: repeatable,
@@ -122,7 +122,7 @@ func (c *Client) chain(service string, repeatable bool) http.RoundTripper {
 
 // httpClient follows no redirection: a token is for the endpoint that Keystone
 // named, and a POST that comes back as a GET is no use.
-func (c *Client) httpClient(transport http.RoundTripper) http.Client {
+func (c *connection) httpClient(transport http.RoundTripper) http.Client {
 	return http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

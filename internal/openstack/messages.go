@@ -29,7 +29,7 @@ func (c *Client) fault(ctx context.Context, resourceType, id string) (string, er
 		} `json:"messages"`
 	}
 	r := call{
-		operation: "list messages about", resource: id, metric: "message_list", endpoint: c.cinder,
+		operation: "list messages about", resource: id, metric: "message_list", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"messages"}, answer: &answer, accept: []int{http.StatusOK},
 	}
 	if err := r.known(id); err != nil {

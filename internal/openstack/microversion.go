@@ -24,10 +24,12 @@ type microversion int
 const (
 	cinderMessages       microversion = 3_003
 	cinderMessageFilters microversion = 3_005
+	cinderAttachments    microversion = 3_027
 	cinderExtendInUse    microversion = 3_042
 	cinderBackupMetadata microversion = 3_043
 	cinderFromBackup     microversion = 3_047
 	cinderBackupZone     microversion = 3_051
+	cinderTimeFilter     microversion = 3_060
 	cinderForceless      microversion = 3_066
 )
 

@@ -27,7 +27,7 @@ func (c *Client) GetServer(ctx context.Context, id string) (*cloud.Server, error
 		} `json:"server"`
 	}
 	r := call{
-		operation: "get server", resource: id, metric: "server_get", endpoint: c.nova,
+		operation: "get server", resource: id, metric: "server_get", endpoint: c.now().nova,
 		method: http.MethodGet, path: []string{"servers", id}, answer: &answer, accept: []int{http.StatusOK},
 	}
 	if err := r.known(id); err != nil {
@@ -46,7 +46,7 @@ func (c *Client) GetServer(ctx context.Context, id string) (*cloud.Server, error
 // ListAttachments is one GET.
 func (c *Client) ListAttachments(ctx context.Context, serverID string) ([]cloud.ServerAttachment, error) {
 	r := call{
-		operation: "list attachments of server", resource: serverID, metric: "attachment_list", endpoint: c.nova,
+		operation: "list attachments of server", resource: serverID, metric: "attachment_list", endpoint: c.now().nova,
 		method: http.MethodGet, path: []string{"servers", serverID, "os-volume_attachments"},
 	}
 	if err := r.known(serverID); err != nil {
@@ -73,7 +73,7 @@ func (c *Client) AttachVolume(ctx context.Context, serverID, volumeID string) (*
 	}
 	r := call{
 		operation: "attach volume", resource: fmt.Sprintf("%s to server %s", volumeID, serverID), metric: "volume_attach",
-		endpoint: c.nova, method: http.MethodPost, path: []string{"servers", serverID, "os-volume_attachments"},
+		endpoint: c.now().nova, method: http.MethodPost, path: []string{"servers", serverID, "os-volume_attachments"},
 		body:   map[string]any{"volumeAttachment": map[string]string{"volumeId": volumeID}},
 		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted}, emptyWith: http.StatusAccepted,
 	}
@@ -93,7 +93,7 @@ func (c *Client) AttachVolume(ctx context.Context, serverID, volumeID string) (*
 func (c *Client) DetachVolume(ctx context.Context, serverID, volumeID string) error {
 	r := call{
 		operation: "detach volume", resource: fmt.Sprintf("%s from server %s", volumeID, serverID), metric: "volume_detach",
-		endpoint: c.nova, method: http.MethodDelete, path: []string{"servers", serverID, "os-volume_attachments", volumeID},
+		endpoint: c.now().nova, method: http.MethodDelete, path: []string{"servers", serverID, "os-volume_attachments", volumeID},
 		accept: []int{http.StatusOK, http.StatusAccepted, http.StatusNoContent},
 	}
 	if err := r.known(serverID, volumeID); err != nil {

@@ -43,11 +43,11 @@ type newSnapshot struct {
 func (c *Client) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) (*cloud.Snapshot, error) {
 	var answer snapshotAnswer
 	r := call{
-		operation: "create snapshot", resource: req.Name, metric: "snapshot_create", endpoint: c.cinder,
+		operation: "create snapshot", resource: req.Name, metric: "snapshot_create", endpoint: c.now().cinder,
 		method: http.MethodPost, path: []string{"snapshots"},
 		body: map[string]newSnapshot{"snapshot": {
 			VolumeID: req.VolumeID, Name: req.Name, Description: req.Description, Metadata: req.Metadata,
-			Force: req.Force && c.cinder.plain < cinderForceless,
+			Force: req.Force && c.now().cinder.plain < cinderForceless,
 		}},
 		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted},
 	}
@@ -65,7 +65,7 @@ func (c *Client) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) 
 func (c *Client) GetSnapshot(ctx context.Context, id string) (*cloud.Snapshot, error) {
 	var answer snapshotAnswer
 	r := call{
-		operation: "get snapshot", resource: id, metric: "snapshot_get", endpoint: c.cinder,
+		operation: "get snapshot", resource: id, metric: "snapshot_get", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"snapshots", id}, answer: &answer, accept: []int{http.StatusOK},
 	}
 	if err := r.known(id); err != nil {
@@ -84,7 +84,7 @@ func (c *Client) GetSnapshot(ctx context.Context, id string) (*cloud.Snapshot, e
 // ListSnapshots is one GET. A marker that is gone is an ErrNotFound.
 func (c *Client) ListSnapshots(ctx context.Context, filter cloud.SnapshotFilter, page cloud.Page) ([]cloud.Snapshot, string, error) {
 	r := call{
-		operation: "list snapshots", resource: filter.Name, metric: "snapshot_list", endpoint: c.cinder,
+		operation: "list snapshots", resource: filter.Name, metric: "snapshot_list", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"snapshots"},
 		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID, "status", string(filter.Status)),
 	}

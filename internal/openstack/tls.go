@@ -27,6 +27,12 @@ func (c CloudConfig) tlsConfig() (*tls.Config, error) {
 			return nil, c.errorf("ca-file %s holds no PEM certificate", c.CAFile)
 		}
 	}
+	if len(c.caPEM) > 0 {
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(c.caPEM) {
+			return nil, c.errorf("%s holds no PEM certificate", secretCA)
+		}
+	}
 	if c.CertFile == "" && c.KeyFile == "" {
 		return conf, nil
 	}

@@ -48,6 +48,9 @@ func newTransport(tlsConfig *tls.Config, opts Options) *http.Transport {
 	}
 }
 
+// identityService is Keystone, whose requests leave nothing behind that matters.
+const identityService = "identity"
+
 // exchange sends one request once and reads the whole answer into memory, so
 // that a broken one is known before anybody acts on it.
 type exchange struct {
@@ -66,14 +69,23 @@ type sendError struct {
 func (e *sendError) Error() string { return e.err.Error() }
 func (e *sendError) Unwrap() error { return e.err }
 
-// RoundTrip fails with a sendError.
+// RoundTrip fails with a sendError. A request that changes something is seen
+// through to its answer, or to its timeout, even if the caller gives up.
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	limit := x.opts.WriteTimeout
 	if reads(req.Method) {
 		limit = x.opts.ReadTimeout
 	}
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(req.Context(), limit)
+	ctx := req.Context()
+	if !reads(req.Method) && x.service != identityService {
+		// The cloud does not stop when its client goes away. If this call did,
+		// the next one about the same volume would be under way beside what is
+		// left of it: a second volume of one name, or an attachment that comes
+		// after the detachment.
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -83,8 +95,12 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		err = absorb(resp, reads(req.Method))
 	}
-	if err != nil && req.Context().Err() == nil {
+	switch over := req.Context().Err(); {
+	case err == nil:
+	case over == nil:
 		err = ownTimeout(ctx, err, limit)
+	case !errors.Is(err, over):
+		err = fmt.Errorf("%w: %w", over, ownTimeout(ctx, err, limit))
 	}
 	x.log(req, resp, err, time.Since(start))
 	if err != nil {

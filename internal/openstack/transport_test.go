@@ -125,7 +125,7 @@ func TestWhatNeverLeftIsCertain(t *testing.T) {
 	c := newTestCloud(t, nil)
 	client := c.connect(t, Options{})
 	c.Close()
-	client.base.CloseIdleConnections()
+	client.now().base.CloseIdleConnections()
 	_, err := client.CreateVolume(t.Context(), cloud.VolumeRequest{Name: "pvc-1", SizeGiB: 1})
 	wanted{kind: cloud.ErrUnavailable}.check(t, c, err)
 	if !strings.Contains(err.Error(), "create volume pvc-1") || !strings.Contains(err.Error(), "refused") {
@@ -142,7 +142,7 @@ func TestTheCallersDeadlineIsVisible(t *testing.T) {
 		}
 		hang(w, req)
 	})
-	client := c.connect(t, Options{})
+	client := c.connect(t, Options{WriteTimeout: time.Second})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-reached; cancel() }()
 	_, err := client.CreateVolume(ctx, cloud.VolumeRequest{Name: "pvc-1", SizeGiB: 1})
@@ -160,6 +160,23 @@ func TestTheCallersDeadlineIsVisible(t *testing.T) {
 	defer cancel()
 	_, err = client.GetVolume(ctx, idA)
 	wanted{1, context.DeadlineExceeded, false}.check(t, c, err)
+}
+
+func TestARequestThatChangesSomethingIsSeenThroughWhenItsCallerGivesUp(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	c := newTestCloud(t, func(w http.ResponseWriter, req *http.Request) {
+		cancel()
+		select {
+		case <-req.Context().Done():
+			t.Error("the request is cut off")
+		case <-time.After(200 * time.Millisecond):
+		}
+		w.WriteHeader(http.StatusAccepted)
+	})
+	client := c.connect(t, Options{})
+	if err := client.DeleteVolume(ctx, idA); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestACloudThatHangsIsNotTheCallersDeadline(t *testing.T) {

@@ -2,7 +2,9 @@ package openstack
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -88,7 +90,7 @@ func (c *Client) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*cl
 		body.Hints = &schedulerHints{SameHost: req.SameHost, DifferentHost: req.DifferentHost}
 	}
 	r := call{
-		operation: "create volume", resource: req.Name, metric: "volume_create", endpoint: c.cinder,
+		operation: "create volume", resource: req.Name, metric: "volume_create", endpoint: c.now().cinder,
 		method: http.MethodPost, path: []string{"volumes"}, body: body,
 		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted},
 	}
@@ -111,7 +113,7 @@ func (c *Client) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*cl
 func (c *Client) GetVolume(ctx context.Context, id string) (*cloud.Volume, error) {
 	var answer volumeAnswer
 	r := call{
-		operation: "get volume", resource: id, metric: "volume_get", endpoint: c.cinder,
+		operation: "get volume", resource: id, metric: "volume_get", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"volumes", id}, answer: &answer, accept: []int{http.StatusOK},
 	}
 	if err := r.known(id); err != nil {
@@ -127,10 +129,11 @@ func (c *Client) GetVolume(ctx context.Context, id string) (*cloud.Volume, error
 	return &v, nil
 }
 
-// ListVolumes is one GET. A marker that is gone is an ErrNotFound.
+// ListVolumes is one GET. A marker that is gone is an ErrNotFound, unless the
+// page tells when it was created: the place is found again then, by another GET.
 func (c *Client) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, page cloud.Page) ([]cloud.Volume, string, error) {
 	r := call{
-		operation: "list volumes", resource: filter.Name, metric: "volume_list", endpoint: c.cinder,
+		operation: "list volumes", resource: filter.Name, metric: "volume_list", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"volumes", "detail"},
 	}
 	metadata, err := metadataFilter(filter.Metadata)
@@ -138,7 +141,16 @@ func (c *Client) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, pag
 		return nil, "", r.failure(err)
 	}
 	r.query = filters(page, "name", filter.Name, "status", string(filter.Status), "metadata", metadata)
+	switch {
+	case page.Recent:
+		r.query.Set("sort", "updated_at:desc")
+	case page.Stable:
+		r.query.Set("sort", "created_at:desc,id:desc")
+	}
 	listed, next, err := list[volume](ctx, c, r, "volumes", page)
+	if errors.Is(err, cloud.ErrNotFound) && page.Stable && page.Marker != "" && !page.MarkerCreated.IsZero() {
+		listed, next, err = c.listVolumesAfter(ctx, r, page)
+	}
 	if err != nil {
 		return nil, "", err
 	}
@@ -151,10 +163,41 @@ func (c *Client) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, pag
 	return volumes, next, nil
 }
 
+// cinderTime is how Cinder reads a time in a filter.
+const cinderTime = "2006-01-02T15:04:05.999999"
+
+// listVolumesAfter returns the first volumes that come after the place of a
+// marker that does not exist any more. From microversion 3.60 on Cinder leaves
+// out what is newer; below it the pages before the place are read and dropped.
+func (c *Client) listVolumesAfter(ctx context.Context, r call, page cloud.Page) ([]volume, string, error) {
+	r.query.Del("marker")
+	if r.use(cinderTimeFilter) {
+		r.query.Set("created_at", "lte:"+page.MarkerCreated.UTC().Format(cinderTime))
+	}
+	for at := (cloud.Page{Limit: page.Limit}); ; {
+		listed, next, err := list[volume](ctx, c, r, "volumes", at)
+		if err != nil {
+			return nil, "", err
+		}
+		after := slices.IndexFunc(listed, func(v volume) bool {
+			order := v.CreatedAt.Compare(page.MarkerCreated)
+			return order < 0 || order == 0 && v.ID < page.Marker
+		})
+		if after >= 0 {
+			return listed[after:], next, nil
+		}
+		if next == "" {
+			return []volume{}, "", nil
+		}
+		at.Marker = next
+		r.query.Set("marker", next)
+	}
+}
+
 // ExtendVolume is one POST.
 func (c *Client) ExtendVolume(ctx context.Context, id string, sizeGiB int64, inUse bool) error {
 	r := call{
-		operation: "extend volume", resource: id, metric: "volume_expand", endpoint: c.cinder,
+		operation: "extend volume", resource: id, metric: "volume_expand", endpoint: c.now().cinder,
 		method: http.MethodPost, path: []string{"volumes", id, "action"},
 		body:   map[string]any{"os-extend": map[string]int64{"new_size": sizeGiB}},
 		accept: []int{http.StatusOK, http.StatusAccepted},
@@ -178,7 +221,7 @@ func (c *Client) DeleteVolume(ctx context.Context, id string) error {
 // remove deletes one thing of Cinder.
 func (c *Client) remove(ctx context.Context, what, collection, id string) error {
 	r := call{
-		operation: "delete " + what, resource: id, metric: what + "_delete", endpoint: c.cinder,
+		operation: "delete " + what, resource: id, metric: what + "_delete", endpoint: c.now().cinder,
 		method: http.MethodDelete, path: []string{collection, id},
 		accept: []int{http.StatusOK, http.StatusAccepted, http.StatusNoContent},
 	}

@@ -26,6 +26,15 @@ func (s *Service) Attach(ctx context.Context, volumeID, serverID string) (*cloud
 		return nil, err
 	}
 	defer unlock()
+	var volume *cloud.Volume
+	err = s.refusals.guard(ctx, change{attach: true, volumeID: volumeID, serverID: serverID}, func() (err error) {
+		volume, err = s.attachTo(ctx, volumeID, serverID)
+		return err
+	})
+	return volume, err
+}
+
+func (s *Service) attachTo(ctx context.Context, volumeID, serverID string) (*cloud.Volume, error) {
 	view, release := s.servers.use(serverID)
 	defer release()
 	a := &attachment{s: s, view: view, volumeID: volumeID, serverID: serverID}
@@ -48,6 +57,10 @@ type attachment struct {
 	// contradictions counts how often Nova said that the volume is attached
 	// while Cinder said that it is free.
 	contradictions int
+	// listed tells that Nova's answer held the entry of its list. It stays
+	// there until the attachment fails, and then Cinder says so. It is as good
+	// as asking Nova right after the request, and saves that.
+	listed bool
 }
 
 // try asks Nova once and follows it up. again tells that the reason why it did
@@ -55,14 +68,17 @@ type attachment struct {
 func (a *attachment) try(ctx context.Context) (volume *cloud.Volume, again bool, err error) {
 	sent := time.Now()
 	err = a.s.inTurn(ctx, a.serverID, func() error {
-		_, err := a.s.cloud.AttachVolume(ctx, a.serverID, a.volumeID)
+		entry, err := a.s.cloud.AttachVolume(ctx, a.serverID, a.volumeID)
+		a.listed = err == nil && entry.Device != ""
 		return err
 	})
 	switch {
 	case err == nil:
 		volume, err = a.follow(ctx, sent)
 		return volume, false, err
-	case ended(ctx, err) || !undecided(err):
+	case ended(ctx, err):
+		return nil, false, over(ctx, err)
+	case !undecided(err):
 		return nil, false, err
 	}
 	return a.refused(ctx, err, sent)
@@ -113,7 +129,13 @@ func (a *attachment) already(ctx context.Context, v *cloud.Volume, refusal error
 // otherAttempt waits for an attachment that is under way: this call's own, when
 // its answer was lost, or one to another server.
 func (a *attachment) otherAttempt(ctx context.Context) (*cloud.Volume, bool, error) {
-	v, err := a.s.waitVolume(ctx, a.volumeID, "attach volume", settled)
+	limited, cancel := context.WithTimeout(ctx, a.s.opts.StaleWait)
+	defer cancel()
+	v, err := a.s.waitVolume(limited, a.volumeID, "attach volume", settled)
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		again, err := a.leftBehind(ctx)
+		return nil, again, err
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("waiting for volume %s to be attached: %w", a.volumeID, unfinished(err))
 	}
@@ -131,6 +153,9 @@ func (a *attachment) follow(ctx context.Context, sent time.Time) (*cloud.Volume,
 		return nil, fmt.Errorf("volume %s disappeared while it was attached to server %s: %w", a.volumeID, a.serverID, ErrUnfinished)
 	case !v.AttachedTo(a.serverID) || v.Status != cloud.VolumeInUse:
 		return nil, a.fellBack(ctx, v)
+	}
+	if a.listed {
+		return v, nil
 	}
 	if err := a.agreed(ctx, sent); err != nil {
 		return nil, err

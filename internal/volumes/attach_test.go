@@ -238,11 +238,15 @@ func TestDetachWhenTheServerIsGone(t *testing.T) {
 		stale, other := w.create(volumes.CreateRequest{Name: "pvc-2"}), w.cloud.AddServer("other")
 		w.attach(stale.ID, other)
 		w.cloud.DeleteServer(other, true)
+		w.cloud.SetFault(cloudtest.Fault{Op: "cinder-attachment.delete", Times: 1, Err: cloud.ErrConflict})
 		err := w.service.Detach(w.within(time.Minute), stale.ID, other)
-		w.wantError(err, volumes.ErrUnfinished, "Cinder keeps an attachment")
-		time.AfterFunc(2*time.Second, func() { w.cloud.Forget(stale.ID, other, true) })
+		w.wantError(err, volumes.ErrState, "Cinder keeps attachment", "openstack server remove volume")
+		time.Sleep(time.Second) // as the attacher does
 		if err := w.service.Detach(w.within(time.Minute), stale.ID, other); err != nil {
 			t.Fatal(err)
+		}
+		if got := w.get(stale.ID); len(got.Attachments) != 0 || got.Status != cloud.VolumeAvailable {
+			t.Fatalf("got %+v", got)
 		}
 	})
 }

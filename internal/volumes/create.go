@@ -19,7 +19,7 @@ type CreateRequest struct {
 	// where that is larger, unless LimitGiB (0: none) forbids it.
 	SizeGiB, LimitGiB int64
 	// Type is the name or id of a volume type, Zone the name of one of
-	// Cinder's zones or its label (see ZoneLabel). Empty: Cinder's defaults.
+	// Cinder's zones or its label (see zone.Label). Empty: Cinder's defaults.
 	Type, Zone string
 	// AcceptZones are labels of zones in which a volume of an earlier attempt
 	// is as good; empty: only in Zone.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
@@ -25,7 +23,9 @@ func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 	}
 	defer unlock()
 	if serverID != "" {
-		return s.detachFrom(ctx, volumeID, serverID)
+		return s.refusals.guard(ctx, change{volumeID: volumeID, serverID: serverID}, func() error {
+			return s.detachFrom(ctx, volumeID, serverID)
+		})
 	}
 	volume, err := s.cloud.GetVolume(ctx, volumeID)
 	if errors.Is(err, cloud.ErrNotFound) {
@@ -74,7 +74,9 @@ func (d detachment) try(ctx context.Context) (again bool, err error) {
 	switch {
 	case err == nil:
 		return false, d.follow(ctx, sent)
-	case ended(ctx, err) || !undecided(err):
+	case ended(ctx, err):
+		return false, over(ctx, err)
+	case !undecided(err):
 		return false, err
 	case errors.Is(err, cloud.ErrNotFound):
 		return d.notListed(ctx)
@@ -112,11 +114,16 @@ func (d detachment) afterAttaching(ctx context.Context, v *cloud.Volume) (again 
 	case err == nil:
 		return true, fmt.Errorf("volume %s was just attached to server %s: %w", d.volumeID, d.serverID, ErrUnfinished)
 	case ctx.Err() == nil && limited.Err() != nil:
-		if v.AttachedTo(d.serverID) {
-			return false, fmt.Errorf("volume %s keeps status %s: %w", d.volumeID, v.Status, ErrUnfinished)
+		// Reserved for whomever. Where it is for this server, Nova must not
+		// know of it, and Cinder has to forget it.
+		if err := d.unlisted(ctx); err != nil {
+			return false, err
 		}
-		// Reserved for whomever: neither side says that this server has it.
-		return false, d.unlisted(ctx)
+		err := d.forget(ctx)
+		if errors.Is(err, cloud.ErrUnsupported) && !v.AttachedTo(d.serverID) {
+			return false, nil
+		}
+		return false, err
 	}
 	return false, fmt.Errorf("volume %s has status %s: %w", d.volumeID, v.Status, unfinished(err))
 }
@@ -134,7 +141,7 @@ func (d detachment) unlisted(ctx context.Context) error {
 }
 
 // stale waits for Cinder to drop an attachment that Nova does not know. It does
-// so by itself soon after a server was deleted.
+// so by itself soon after a server was deleted, and has to be told otherwise.
 func (d detachment) stale(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, d.s.opts.StaleWait)
 	defer cancel()
@@ -142,9 +149,7 @@ func (d detachment) stale(ctx context.Context) error {
 		return v == nil || !v.AttachedTo(d.serverID), nil
 	})
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
-		log(ctx, d.volumeID).Warn("Cinder keeps an attachment that Nova does not know", zap.String("server", d.serverID))
-		return fmt.Errorf("volume %s: %w: Cinder keeps an attachment to server %s that Nova does not know; remove it with `openstack volume attachment delete`",
-			d.volumeID, ErrUnfinished, d.serverID)
+		return d.forget(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("waiting for Cinder to release volume %s: %w", d.volumeID, unfinished(err))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
+	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
 
 // earlier returns the volume that an earlier attempt under this name has made
@@ -80,12 +81,12 @@ func (r CreateRequest) differs(v *cloud.Volume) error {
 }
 
 // fits reports whether a volume in a zone of Cinder's is where it is wanted.
-func (r CreateRequest) fits(zone string) bool {
-	label := ZoneLabel(zone)
-	if r.Zone == "" || r.AnyZone || zone == r.Zone || label == r.Zone {
+func (r CreateRequest) fits(name string) bool {
+	label := zone.Label(name)
+	if r.Zone == "" || r.AnyZone || name == r.Zone || label == r.Zone {
 		return true
 	}
-	return slices.Contains(r.AcceptZones, label) || slices.Contains(r.AcceptZones, zone)
+	return slices.Contains(r.AcceptZones, label) || slices.Contains(r.AcceptZones, name)
 }
 
 func orNone(id string) string {

@@ -35,6 +35,8 @@ var (
 	ErrNoCapacity = errors.New("no back end can take it")
 	// ErrTooLarge: what has to be created is larger than the caller's limit.
 	ErrTooLarge = errors.New("larger than the limit")
+	// ErrKeptType: Cinder accepted to change the type of a volume and gave up.
+	ErrKeptType = errors.New("it could not be changed")
 	// ErrNotMultiattach: the volume type does not allow several servers.
 	ErrNotMultiattach = errors.New("volume type does not allow several servers (multiattach)")
 )
@@ -56,6 +58,15 @@ func final(err error) bool {
 // ended reports whether err only says that the caller's context is over.
 func ended(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && err != nil
+}
+
+// over returns an error that says first that the caller's context is over, and
+// then what else went wrong: nobody is to act on that any more.
+func over(ctx context.Context, err error) error {
+	if errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ctx.Err(), err)
 }
 
 // undecided reports whether the state of things has to be read before one can

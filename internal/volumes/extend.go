@@ -30,7 +30,7 @@ func (s *Service) Extend(ctx context.Context, id string, sizeGiB int64) (int64, 
 		case err == nil:
 			return s.grown(ctx, id, sizeGiB)
 		case ended(ctx, err):
-			return 0, err
+			return 0, over(ctx, err)
 		case !undecided(err) && !errors.Is(err, cloud.ErrUnsupported):
 			return 0, fmt.Errorf("extending volume %s: %w", id, err)
 		}

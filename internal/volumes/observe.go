@@ -13,9 +13,21 @@ import (
 // few is up to how many things are asked for one by one; more are listed.
 const few = 2
 
-// maxPages bounds one question for many things. Cinder lists the newest first,
-// 1000 on a page, and what is waited for is mostly new.
-const maxPages = 10
+const (
+	// maxPages bounds one question for many snapshots or backups. Cinder lists
+	// the newest first, 1000 on a page, and what is waited for is mostly new.
+	maxPages = 10
+	// spare is how many volumes more than are waited for a list may hold: what
+	// others are working on. Volumes are listed by their last change, so that
+	// those that are waited for come first, be they old or new, and one short
+	// page is enough however many there are.
+	spare = 50
+	// maxRest bounds how many are asked for one by one because no page held
+	// them: what was deleted, mostly, whose absence from a part of the list
+	// proves nothing. With 200 operations in flight some ten are deleted between
+	// two questions.
+	maxRest = 30
+)
 
 // The states that are watched; nil stands for what does not exist.
 type (
@@ -40,8 +52,10 @@ func (s *Service) askVolumes(ctx context.Context, ids []string) (map[string]volu
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Volume, string, error) {
 			return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{}, page)
 		},
-		id:   func(v *cloud.Volume) string { return v.ID },
-		wrap: func(v *cloud.Volume) volumeState { return volumeState{v} },
+		first: cloud.Page{Recent: true, Limit: min(2*len(ids)+spare, 1000)},
+		pages: 1,
+		id:    func(v *cloud.Volume) string { return v.ID },
+		wrap:  func(v *cloud.Volume) volumeState { return volumeState{v} },
 	}
 	return q.ask(ctx, ids)
 }
@@ -52,8 +66,9 @@ func (s *Service) askSnapshots(ctx context.Context, ids []string) (map[string]sn
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Snapshot, string, error) {
 			return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{}, page)
 		},
-		id:   func(v *cloud.Snapshot) string { return v.ID },
-		wrap: func(v *cloud.Snapshot) snapshotState { return snapshotState{v} },
+		pages: maxPages,
+		id:    func(v *cloud.Snapshot) string { return v.ID },
+		wrap:  func(v *cloud.Snapshot) snapshotState { return snapshotState{v} },
 	}
 	return q.ask(ctx, ids)
 }
@@ -64,8 +79,9 @@ func (s *Service) askBackups(ctx context.Context, ids []string) (map[string]back
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Backup, string, error) {
 			return s.cloud.ListBackups(ctx, cloud.BackupFilter{}, page)
 		},
-		id:   func(v *cloud.Backup) string { return v.ID },
-		wrap: func(v *cloud.Backup) backupState { return backupState{v} },
+		pages: maxPages,
+		id:    func(v *cloud.Backup) string { return v.ID },
+		wrap:  func(v *cloud.Backup) backupState { return backupState{v} },
 	}
 	return q.ask(ctx, ids)
 }
@@ -75,8 +91,11 @@ func (s *Service) askBackups(ctx context.Context, ids []string) (map[string]back
 type question[T, S any] struct {
 	get  func(ctx context.Context, id string) (*T, error)
 	list func(ctx context.Context, page cloud.Page) ([]T, string, error)
-	id   func(*T) string
-	wrap func(*T) S
+	// first is the page to begin with, and pages how many are looked at.
+	first cloud.Page
+	pages int
+	id    func(*T) string
+	wrap  func(*T) S
 }
 
 func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, error) {
@@ -88,8 +107,8 @@ func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, er
 		missing[id] = true
 	}
 	states := make(map[string]S, len(ids))
-	var page cloud.Page
-	for range maxPages {
+	page := q.first
+	for range q.pages {
 		things, next, err := q.list(ctx, page)
 		if err != nil {
 			return states, fmt.Errorf("asking for %d at once: %w", len(ids), err)
@@ -120,9 +139,9 @@ func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, er
 // rest asks one by one for some of what was on none of the pages that were
 // looked at; what is left comes next time.
 func (q question[T, S]) rest(ctx context.Context, states map[string]S, missing map[string]bool) (map[string]S, error) {
-	ids := make([]string, 0, maxPages)
+	ids := make([]string, 0, maxRest)
 	for id := range missing {
-		if len(ids) == maxPages {
+		if len(ids) == maxRest {
 			break
 		}
 		ids = append(ids, id)

@@ -21,9 +21,15 @@ const (
 	maxRate    = 4.0
 )
 
-// gather is for how long a question to Nova waits for others about the same
-// server: those who learn at the same moment that Cinder is done.
-const gather = 30 * time.Millisecond
+// A question to Nova waits for others about the same server: shortly where a
+// call is alone with the server, for those who learn at the same moment that
+// Cinder is done; longer where others are at work on it, who are likely to have
+// the same question soon. The longer wait saves Nova half of the questions, and
+// is still well within the second that anybody may have to wait.
+const (
+	gatherAlone = 30 * time.Millisecond
+	gatherBusy  = 600 * time.Millisecond
+)
 
 // servers is what Nova lists as attached, per server, while somebody wants to
 // know. Many volumes of one server are answered for by one request.
@@ -68,7 +74,7 @@ func (s *servers) use(id string) (view *server, release func()) {
 			Final:  final,
 			Rate:   func() float64 { return serverRate },
 			Burst:  s.opts.AskBurst,
-			Gather: gather,
+			Gather: func() time.Duration { return s.gather(view) },
 		})
 		s.byID[id] = view
 	}
@@ -80,6 +86,16 @@ func (s *servers) use(id string) (view *server, release func()) {
 			delete(s.byID, id)
 		}
 	}
+}
+
+// gather returns for how long a question about a server waits for others.
+func (s *servers) gather(view *server) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if view.users > 1 {
+		return gatherBusy
+	}
+	return gatherAlone
 }
 
 // rate returns how often Cinder may be asked.

@@ -24,9 +24,11 @@ import (
 const (
 	// Description is what volumes, snapshots and backups are described as.
 	Description = "Created by OpenStack Cinder CSI driver"
+	// ReservedPrefix begins the metadata keys that mean something to the driver.
+	ReservedPrefix = "cinder.csi.openstack.org/"
 	// ClusterKey is the metadata key that names the cluster something was made
 	// for. What lacks it, or names another cluster, is never adopted.
-	ClusterKey = "cinder.csi.openstack.org/cluster"
+	ClusterKey = ReservedPrefix + "cluster"
 )
 
 // Options tunes a Service; the zero value is good for production.
@@ -61,6 +63,8 @@ type Service struct {
 	snaps   *watch.Watcher[string, snapshotState]
 	backups *watch.Watcher[string, backupState]
 	servers servers
+	// refusals spares the cloud callers that repeat what it has just refused.
+	refusals refusals
 }
 
 // New returns a service that asks c. It starts nothing: goroutines exist only
@@ -81,7 +85,7 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.AskBurst <= 0 {
 		opts.AskBurst = 3
 	}
-	s := &Service{cloud: c, opts: opts}
+	s := &Service{cloud: c, refusals: newRefusals(), opts: opts}
 	s.servers = servers{opts: opts, list: c.ListAttachments}
 	s.volumes = watch.New(askOptions(opts, s.servers.rate, s.askVolumes))
 	s.snaps = watch.New(askOptions(opts, nil, s.askSnapshots))

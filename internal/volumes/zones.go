@@ -3,51 +3,46 @@ package volumes
 import (
 	"context"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
-
-// notInLabel matches what a label value of Kubernetes may not contain.
-var notInLabel = regexp.MustCompile(`[^-a-zA-Z0-9_.]+`)
-
-// ZoneLabel returns the label value that stands for one of Cinder's zones: runs
-// of other characters than letters, digits, '-', '_' and '.' become one '-',
-// the ends are trimmed of punctuation, and it is cut to 63 characters. Nodes
-// carry this value, so the rule can never change.
-func ZoneLabel(zone string) string {
-	label := strings.Trim(notInLabel.ReplaceAllString(zone, "-"), "-_.")
-	return label[:min(len(label), 63)]
-}
-
-// zoneLister is a cloud that can tell the names of its zones.
-type zoneLister interface {
-	ListZones(ctx context.Context) ([]string, error)
-}
 
 // correctZone replaces the label of a zone by the zone's name. Nearly always
 // the two are the same, so that nobody asks for the zones before Cinder has
 // refused one.
 func (s *Service) correctZone(ctx context.Context, ask *cloud.VolumeRequest) (bool, error) {
-	lister, ok := s.cloud.(zoneLister)
-	if !ok || ask.Zone == "" {
+	if ask.Zone == "" {
 		return false, nil
 	}
-	zones, err := lister.ListZones(ctx)
+	zones, err := s.cloud.ListZones(ctx)
 	if err != nil {
 		return false, fmt.Errorf("looking for availability zone %s: %w", ask.Zone, err)
 	}
-	for _, zone := range zones {
-		if zone == ask.Zone {
-			return false, nil
+	if slices.Contains(zones, ask.Zone) {
+		return false, nil
+	}
+	meant := zonesOf(zones, ask.Zone)
+	switch len(meant) {
+	case 0:
+		return false, fmt.Errorf("availability zone %s does not exist, there are %s: %w", ask.Zone, strings.Join(zones, ", "), cloud.ErrInvalid)
+	case 1:
+		ask.Zone = meant[0]
+		return true, nil
+	}
+	return false, fmt.Errorf("availability zone %s may be any of %s: set the parameter availability to one of them: %w",
+		ask.Zone, strings.Join(meant, ", "), cloud.ErrInvalid)
+}
+
+// zonesOf returns the zones that a label stands for.
+func zonesOf(zones []string, label string) []string {
+	var meant []string
+	for _, name := range zones {
+		if zone.Label(name) == label {
+			meant = append(meant, name)
 		}
 	}
-	for _, zone := range zones {
-		if ZoneLabel(zone) == ask.Zone {
-			ask.Zone = zone
-			return true, nil
-		}
-	}
-	return false, fmt.Errorf("availability zone %s does not exist, there are %s: %w", ask.Zone, strings.Join(zones, ", "), cloud.ErrInvalid)
+	return meant
 }

@@ -27,9 +27,9 @@ type Options[K comparable, S any] struct {
 	// closely after a quiet time. Defaults: 1 and 1.
 	Rate  func() float64
 	Burst int
-	// Gather is for how long a question that is to be asked at once waits for
-	// others to join it.
-	Gather time.Duration
+	// Gather returns for how long a question that is to be asked at once waits
+	// for others to join it. Nil: it does not wait.
+	Gather func() time.Duration
 	// Timeout ends a single call of Ask. Default: 15 s.
 	Timeout time.Duration
 	// Patience is for how long Ask may fail before waiters are told. Default:
@@ -88,6 +88,9 @@ func New[K comparable, S any](opts Options[K, S]) *Watcher[K, S] {
 	if opts.Final == nil {
 		opts.Final = func(error) bool { return false }
 	}
+	if opts.Gather == nil {
+		opts.Gather = func() time.Duration { return 0 }
+	}
 	if opts.Estimates == nil {
 		opts.Estimates = &Estimates{}
 	}
@@ -108,8 +111,10 @@ func New[K comparable, S any](opts Options[K, S]) *Watcher[K, S] {
 // has returned because ctx ended, save for a call that is just running.
 func (w *Watcher[K, S]) Wait(ctx context.Context, key K, kind string, done func(S) (bool, error)) (S, error) {
 	now := time.Now()
-	me := &waiter[K, S]{key: key, kind: kind, done: done, since: now, due: now.Add(w.opts.Gather), result: make(chan result[S], 1)}
-	if kind != "" {
+	me := &waiter[K, S]{key: key, kind: kind, done: done, since: now, result: make(chan result[S], 1)}
+	if kind == "" {
+		me.due = now.Add(w.opts.Gather())
+	} else {
 		me.due = now.Add(w.opts.Estimates.next(kind, 0))
 	}
 	if err := ctx.Err(); err != nil {

@@ -163,9 +163,21 @@ func sortBy[T any](list []T, orders []sortOrder, value func(t *T, key string) st
 	if len(orders) == 0 {
 		return
 	}
-	slices.SortStableFunc(list, func(a, b T) int {
-		for _, o := range orders {
-			c := strings.Compare(value(&a, o.key), value(&b, o.key))
+	type row struct {
+		entry  T
+		values []string
+	}
+	rows := make([]row, len(list))
+	values := make([]string, len(list)*len(orders))
+	for i := range list {
+		rows[i] = row{list[i], values[i*len(orders) : (i+1)*len(orders)]}
+		for k, o := range orders {
+			rows[i].values[k] = value(&list[i], o.key)
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b row) int {
+		for k, o := range orders {
+			c := strings.Compare(a.values[k], b.values[k])
 			if o.descending {
 				c = -c
 			}
@@ -175,4 +187,7 @@ func sortBy[T any](list []T, orders []sortOrder, value func(t *T, key string) st
 		}
 		return 0
 	})
+	for i := range rows {
+		list[i] = rows[i].entry
+	}
 }

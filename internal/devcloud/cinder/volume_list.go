@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -31,6 +32,13 @@ func (s *Service) volumeFilter(r *request) (state.Filter, error) {
 		return nil, err
 	}
 	delete(want, "metadata")
+	created, err := timeFilter(r, want["created_at"])
+	if err != nil {
+		return nil, err
+	}
+	if created != nil {
+		delete(want, "created_at")
+	}
 	types := map[string]string{}
 	if want["volume_type"] != "" {
 		types = s.cloud.TypeNames()
@@ -41,8 +49,29 @@ func (s *Service) volumeFilter(r *request) (state.Filter, error) {
 				return false
 			}
 		}
-		return includes(v.Metadata, metadata)
+		return includes(v.Metadata, metadata) && (created == nil || created(v.CreatedAt))
 	}, nil
+}
+
+// timeFilter reads a filter like lte:2026-01-02T15:04:05, which exists from
+// microversion 3.60 on; nil for another one.
+func timeFilter(r *request, text string) (func(time.Time) bool, error) {
+	operator, value, found := strings.Cut(text, ":")
+	if !r.version.AtLeast(60) || !found {
+		return nil, nil
+	}
+	limit, err := time.Parse("2006-01-02T15:04:05.999999", value)
+	if err != nil {
+		return nil, rest.BadRequest("Invalid input received: created_at filter: %s is not a time", value)
+	}
+	compare := map[string]func(int) bool{
+		"gt": func(c int) bool { return c > 0 }, "gte": func(c int) bool { return c >= 0 }, "eq": func(c int) bool { return c == 0 },
+		"neq": func(c int) bool { return c != 0 }, "lt": func(c int) bool { return c < 0 }, "lte": func(c int) bool { return c <= 0 },
+	}[operator]
+	if compare == nil {
+		return nil, rest.BadRequest("Invalid input received: created_at filter: unknown operator %s", operator)
+	}
+	return func(at time.Time) bool { return compare(at.Truncate(time.Second).Compare(limit)) }, nil
 }
 
 func volumeMatches(v *state.Volume, key, value string, types map[string]string) bool {
@@ -80,7 +109,7 @@ func volumeValue(v *state.Volume, key string) string {
 	case "project_id":
 		return v.ProjectID
 	case "created_at":
-		return rest.Micros(v.CreatedAt)
+		return rest.Seconds(v.CreatedAt)
 	case "updated_at":
 		return rest.Micros(v.UpdatedAt)
 	case "bootable":

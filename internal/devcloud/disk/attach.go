@@ -112,8 +112,9 @@ func (s *Store) take(a *attachment) error {
 	if err != nil {
 		return errors.Join(inUse(err), s.publish(a))
 	}
-	s.forget(a)
-	return s.retract(a) // in case it was unbound by somebody else
+	err = s.retract(a) // in case it was unbound by somebody else
+	s.forget(a)        // from here on its name is another's
+	return err
 }
 
 // inUse turns the loop package's word for it into this package's.

@@ -65,6 +65,9 @@ type Options struct {
 	Latency   latency.Model
 	Behaviour *Behaviour // nil: as the store has it, or the default
 	Logger    *zap.Logger
+	// Ended is told which volume a task was about that is over. It runs under
+	// the lock. Nil: nobody is told.
+	Ended func(volumeID string)
 }
 
 // settingsKey is the id of the only row of the tables that have one.
@@ -92,6 +95,10 @@ func Open(path string, opts Options) (*Cloud, error) {
 	c.tasks.OnChange(func(_ string, before, after *Task) {
 		if before == nil && after != nil {
 			c.queue.add(*after)
+		}
+		// A guest notices growth when it likes; Cinder is done before that.
+		if opts.Ended != nil && after == nil && before != nil && before.Kind != taskGrowGuest {
+			opts.Ended(before.VolumeID)
 		}
 	})
 	db, err := store.Open(path, c.volumes, c.snapshots, c.backups, c.types, c.qos, c.messages, c.servers, c.actions, c.tasks, c.settings, c.sequence)

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -212,14 +213,18 @@ func (c *Cloud) logFailure(t Task, err error) {
 
 // newestFirst sorts by the order of creation, latest first.
 func newestFirst[T any](list []T, seq func(*T) uint64) {
-	slices.SortFunc(list, func(a, b T) int {
-		sa, sb := seq(&a), seq(&b)
-		switch {
-		case sa > sb:
-			return -1
-		case sa < sb:
-			return 1
-		}
-		return 0
-	})
+	// Records are large: each is moved once, however long the list is.
+	type place struct {
+		seq uint64
+		at  int
+	}
+	places := make([]place, len(list))
+	for i := range list {
+		places[i] = place{seq(&list[i]), i}
+	}
+	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(b.seq, a.seq) })
+	unsorted := slices.Clone(list)
+	for i, p := range places {
+		list[i] = unsorted[p.at]
+	}
 }

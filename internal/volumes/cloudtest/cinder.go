@@ -29,7 +29,7 @@ func (c *Cloud) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*clo
 			SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID, BackupID: req.BackupID,
 			Metadata: maps.Clone(req.Metadata), Multiattach: req.Type == "multiattach", CreatedAt: c.now(),
 		}}
-		c.volumes[v.ID] = v
+		c.volumes[v.ID], c.changed[v.ID] = v, time.Now()
 		c.then(v, "volume.create", c.Latency.Create, cloud.VolumeAvailable)
 		made = v.Volume
 		return nil
@@ -128,7 +128,12 @@ func (c *Cloud) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, page
 				all = append(all, v.Volume)
 			}
 		}
-		slices.SortFunc(all, func(a, b cloud.Volume) int { return b.CreatedAt.Compare(a.CreatedAt) })
+		slices.SortFunc(all, func(a, b cloud.Volume) int {
+			if page.Recent {
+				return c.changed[b.ID].Compare(c.changed[a.ID])
+			}
+			return b.CreatedAt.Compare(a.CreatedAt)
+		})
 		var err error
 		all, next, err = paginate(all, page, func(v cloud.Volume) string { return v.ID })
 		return err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -229,6 +230,9 @@ func (c *Cloud) request(ctx context.Context, op, resource string, act func() err
 	var err error
 	if fault == nil || fault.After {
 		err = act()
+		if err == nil && !strings.HasSuffix(op, ".get") && !strings.HasSuffix(op, ".list") {
+			c.changed[resource] = time.Now()
+		}
 	}
 	c.mu.Unlock()
 	if fault == nil {

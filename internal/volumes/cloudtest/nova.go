@@ -58,7 +58,7 @@ func (c *Cloud) AttachVolume(ctx context.Context, serverID, volumeID string) (*c
 		c.attach(s, v)
 		return nil
 	})
-	return &cloud.ServerAttachment{ServerID: serverID, VolumeID: volumeID}, err
+	return &cloud.ServerAttachment{ServerID: serverID, VolumeID: volumeID, Device: "/dev/vdb"}, err
 }
 
 func (c *Cloud) checkAttach(s *server, v *volume, serverID, volumeID string) error {
@@ -151,4 +151,38 @@ func (c *Cloud) SetServer(id string, change func(*cloud.Server)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	change(&c.servers[id].Server)
+}
+
+// ListAttachmentRecords implements cloud.AttachmentRecords. A record has the id
+// of the attachment that a volume shows; one that is on its way has none yet.
+func (c *Cloud) ListAttachmentRecords(ctx context.Context, volumeID string) ([]cloud.AttachmentRecord, error) {
+	var all []cloud.AttachmentRecord
+	err := c.request(ctx, "cinder-attachment.list", volumeID, func() error {
+		if v := c.volumes[volumeID]; v != nil {
+			for _, a := range v.Attachments {
+				all = append(all, cloud.AttachmentRecord{ID: a.ID, VolumeID: volumeID, ServerID: a.ServerID, Status: "attached"})
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// DeleteAttachmentRecord implements cloud.AttachmentRecords.
+func (c *Cloud) DeleteAttachmentRecord(ctx context.Context, id string) error {
+	return c.request(ctx, "cinder-attachment.delete", id, func() error {
+		for volumeID, v := range c.volumes {
+			for _, a := range v.Attachments {
+				if a.ID != id {
+					continue
+				}
+				if s := c.servers[a.ServerID]; s != nil && slices.Contains(s.attached, volumeID) {
+					return refuse(cloud.ErrConflict, "delete attachment record", id, "ConflictNovaUsingAttachment: Detach volume from instance "+a.ServerID+" using the Compute API")
+				}
+				c.release(v, a.ServerID)
+				return nil
+			}
+		}
+		return refuse(cloud.ErrNotFound, "delete attachment record", id, "")
+	})
 }

@@ -1,0 +1,52 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
+	"github.com/cinder-csi/cinder-csi/internal/zone"
+)
+
+// GetCapacity returns the room for more volumes of a StorageClass in a zone. The
+// request has no secrets: it is about the cloud for calls that name none.
+func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	service, ok := s.cfg.Clouds[""]
+	if !ok {
+		return nil, status.Error(codes.FailedPrecondition, "capacity is known for the cloud without a name only, and there is none")
+	}
+	if len(req.GetVolumeCapabilities()) > 0 {
+		if _, err := checkCapabilities(req.GetVolumeCapabilities()); err != nil {
+			return nil, err
+		}
+	}
+	params, err := s.classParameters(ctx, req.GetParameters(), createParameters())
+	if err != nil {
+		return nil, err
+	}
+	ask := volumes.CapacityRequest{Type: params.get(paramType), Zone: params.get(paramAvailability)}
+	if label := req.GetAccessibleTopology().GetSegments()[topologyKey]; label != "" && s.cfg.WithTopology && !s.cfg.IgnoreVolumeAZ {
+		if ask.Zone != "" && ask.Zone != label && zone.Label(ask.Zone) != label {
+			// Volumes of this class are made elsewhere.
+			return &csi.GetCapacityResponse{}, nil
+		}
+		ask.Zone = cmp.Or(ask.Zone, label)
+	}
+	room, err := service.Capacity(ctx, ask)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	resp := &csi.GetCapacityResponse{AvailableCapacity: room.Available * gib}
+	if room.Available > 0 {
+		resp.MinimumVolumeSize = wrapperspb.Int64(gib)
+	}
+	if room.Largest < volumes.Unlimited {
+		resp.MaximumVolumeSize = wrapperspb.Int64(room.Largest * gib)
+	}
+	return resp, nil
+}

@@ -1,0 +1,45 @@
+package controller_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+
+	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+)
+
+func inZone(name, label string) *csi.CreateVolumeRequest {
+	req := request(name, 1)
+	req.AccessibilityRequirements = &csi.TopologyRequirement{
+		Requisite: []*csi.Topology{{Segments: map[string]string{zone: label}}},
+		Preferred: []*csi.Topology{{Segments: map[string]string{zone: label}}},
+	}
+	return req
+}
+
+func TestALabelTurnsBackIntoTheZoneThatItStandsFor(t *testing.T) {
+	w := newWorld(t, devcloud.Instant(), func(c *devcloud.Config, _ *controller.Config) {
+		c.Servers = append(c.Servers, devcloud.Server{Name: "five", Zone: "room 1: left"},
+			devcloud.Server{Name: "six", Zone: "twin a"}, devcloud.Server{Name: "seven", Zone: "twin:a"})
+	})
+	w.resetRequests()
+	for _, name := range []string{"pvc-1", "pvc-2", "pvc-1"} {
+		v := w.create(inZone(name, "room-1-left"))
+		if got := v.GetAccessibleTopology()[0].GetSegments()[zone]; got != "room-1-left" {
+			t.Errorf("usable in %q", got)
+		}
+		if got := w.volumesNamed(name); len(got) != 1 || got[0].Zone != "room 1: left" {
+			t.Errorf("made %+v", got)
+		}
+	}
+	if got, want := w.spent(polls...), "volume.create:4 volume.list:3 zone.list:1"; got != want {
+		t.Errorf("requests %s, want %s", got, want)
+	}
+	_, err := w.CreateVolume(w.within(time.Minute), inZone("pvc-3", "mars"))
+	wantCode(t, err, codes.InvalidArgument, "mars", "room 1: left")
+	_, err = w.CreateVolume(w.within(time.Minute), inZone("pvc-4", "twin-a"))
+	wantCode(t, err, codes.InvalidArgument, "twin a, twin:a", "availability")
+}

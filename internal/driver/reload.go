@@ -1,0 +1,69 @@
+package driver
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/openstack"
+)
+
+// reloadEvery is how often the files with credentials are looked at. They are
+// read rather than watched: Kubernetes exchanges a symbolic link two levels up,
+// and a read of a few kilobytes costs less than the machinery to notice that.
+const reloadEvery = 30 * time.Second
+
+// reloader takes up changed files with credentials without a restart.
+type reloader struct {
+	paths   []string
+	clients map[string]*openstack.Client
+	every   time.Duration
+	logger  *zap.Logger
+	// seen is the state of the files with which the clients are connected.
+	seen string
+}
+
+// run looks at the files until ctx ends. A change that does not work, such as a
+// file that is half written, is told and tried again; what worked before goes
+// on working as long as the cloud lets it.
+func (r *reloader) run(ctx context.Context) {
+	ticker := time.NewTicker(r.every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			r.look(ctx)
+		}
+	}
+}
+
+func (r *reloader) look(ctx context.Context) {
+	found := openstack.Fingerprint(r.paths)
+	if found == r.seen {
+		return
+	}
+	conf, err := openstack.ReadConfig(r.paths...)
+	if err != nil {
+		r.logger.Error("the changed configuration of the cloud can't be read, the one before stays in use", zap.Error(err))
+		return
+	}
+	complete := true
+	for name, client := range r.clients {
+		section, err := conf.Cloud(name)
+		if err == nil {
+			err = client.Reconnect(ctx, section)
+		}
+		if err != nil {
+			complete = false
+			r.logger.Error("the changed credentials do not work, those before stay in use", zap.String("cloud", name), zap.Error(err))
+			continue
+		}
+		r.logger.Info("changed credentials are in use", zap.String("cloud", name))
+	}
+	if complete {
+		r.seen = found
+	}
+}

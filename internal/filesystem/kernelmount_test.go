@@ -1,0 +1,85 @@
+package filesystem
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestBindsAreTheSameInOneStepAndInTwo(t *testing.T) {
+	f := New(Options{})
+	_, staged := mounted(t, f, ext4, "noatime", "nodev")
+	for _, options := range []string{
+		"", "ro", "noexec", "nosuid,noexec,ro", "relatime", "strictatime,ro", "atime", "nodiratime", "dev", "nosymfollow", "discard",
+	} {
+		var got [2][]string
+		for i, bind := range []func(string, string, attributes) error{bindAtOnce, bindInSteps} {
+			target := mountDir(t)
+			list := strings.Split(options, ",")
+			if err := bind(staged, target, bindAttributes(slices.Contains(list, "ro"), list)); err != nil {
+				t.Fatalf("%s: %v", options, err)
+			}
+			m, _, err := f.Lookup(target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[i] = m.Options
+		}
+		if !slices.Equal(got[0], got[1]) {
+			t.Errorf("%q: %v in one step, %v in two", options, got[0], got[1])
+		}
+	}
+}
+
+func TestAMountIsTheSameWithMountAndWithoutIt(t *testing.T) {
+	f := New(Options{})
+	for _, fsType := range append(kinds(), ext2) {
+		for _, options := range []string{"", "ro", "noatime,nodev", "discard,noexec", "rw,strictatime", "nosymfollow,ro"} {
+			d := formattedDisk(t, f, fsType)
+			all := mountOptions(fsType, strings.Split(options, ","))
+			if options == "" {
+				all = mountOptions(fsType, nil)
+			}
+			var got [2]MountPoint
+			for i := range got {
+				target := mountDir(t)
+				attr, plain, ok := plainOptions(all)
+				if !ok {
+					t.Fatalf("%v is not plain", all)
+				}
+				mount := func() error { return kernelMount(d.Path, target, fsType, attr, plain) }
+				if i == 1 {
+					mount = func() error { return f.mounter.Mount(d.Path, target, fsType, all) }
+				}
+				err := mount()
+				if err != nil {
+					t.Fatalf("%s %s: %v", fsType, options, err)
+				}
+				got[i], _, err = f.Lookup(target)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := f.Unmount(soon(t), target); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !slices.Equal(got[0].Options, got[1].Options) || !slices.Equal(got[0].SuperOptions, got[1].SuperOptions) ||
+				got[0].Source != got[1].Source || got[0].FSType != got[1].FSType {
+				t.Errorf("%s %q:\n%+v\n%+v", fsType, options, got[0], got[1])
+			}
+		}
+	}
+}
+
+func TestOptionsThatMountHasToReadAreLeftToIt(t *testing.T) {
+	for _, options := range []string{"_netdev", "nofail", "x-systemd.automount", `context="a:b:c:s0,c1"`, "commit=5", "defaults", "user", "sync"} {
+		if _, _, ok := plainOptions([]string{"noatime", options}); ok {
+			t.Errorf("%s was taken", options)
+		}
+	}
+	f := New(Options{})
+	_, target := mounted(t, f, ext4, "defaults,commit=7", "_netdev", "x-test=1")
+	if m, _, err := f.Lookup(target); err != nil || !slices.Contains(m.SuperOptions, "commit=7") {
+		t.Errorf("%+v, %v", m, err)
+	}
+}

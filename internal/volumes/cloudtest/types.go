@@ -1,0 +1,79 @@
+package cloudtest
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+)
+
+// ListVolumeTypes implements cloud.Types. There is one type.
+func (c *Cloud) ListVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
+	err := c.request(ctx, "type.list", "", func() error { return nil })
+	return []cloud.VolumeType{{ID: "11111111-1111-4111-8111-111111111111", Name: "default"}}, err
+}
+
+// RetypeVolume implements cloud.Volumes.
+func (c *Cloud) RetypeVolume(ctx context.Context, id, volumeType string, _ bool) error {
+	return c.request(ctx, "volume.retype", id, func() error {
+		v := c.volumes[id]
+		switch {
+		case v == nil:
+			return refuse(cloud.ErrNotFound, "retype volume", id, "")
+		case v.Status != cloud.VolumeAvailable && v.Status != cloud.VolumeInUse:
+			return refuse(cloud.ErrInvalid, "retype volume", id, "Retype requires volume to be in available or in-use state")
+		case v.Type == volumeType:
+			return refuse(cloud.ErrInvalid, "retype volume", id, "New volume_type same as original")
+		}
+		before, fault := v.Status, c.outcome("volume.retype")
+		v.Status = cloud.VolumeRetyping
+		v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(c.Latency.Extend)), func() {
+			if v.Status = before; fault == nil {
+				v.Type = volumeType
+			}
+		}})
+		return nil
+	})
+}
+
+// SetVolumeMetadata implements cloud.Volumes.
+func (c *Cloud) SetVolumeMetadata(ctx context.Context, id string, metadata map[string]string) error {
+	return c.request(ctx, "volume.metadata.update", id, func() error {
+		v := c.volumes[id]
+		if v == nil {
+			return refuse(cloud.ErrNotFound, "set metadata of volume", id, "")
+		}
+		all := maps.Clone(v.Metadata)
+		if all == nil {
+			all = make(map[string]string)
+		}
+		maps.Copy(all, metadata)
+		v.Metadata = all
+		return nil
+	})
+}
+
+// ListPools implements cloud.Capacity: as for any ordinary account.
+func (c *Cloud) ListPools(ctx context.Context) ([]cloud.Pool, error) {
+	return nil, c.request(ctx, "pool.list", "", func() error {
+		return refuse(cloud.ErrForbidden, "list pools", "", "Policy doesn't allow scheduler_extension:scheduler_stats:get_pools to be performed.")
+	})
+}
+
+// Quota implements cloud.Capacity.
+func (c *Cloud) Quota(ctx context.Context) (cloud.Quota, error) {
+	quota := cloud.Quota{Lines: make(map[string]cloud.QuotaLine)}
+	err := c.request(ctx, "quota.get", "", func() error {
+		line := cloud.QuotaLine{Limit: -1}
+		if c.QuotaGiB > 0 {
+			line.Limit = c.QuotaGiB
+		}
+		for _, v := range c.volumes {
+			line.Used += v.SizeGiB
+		}
+		quota.Lines["gigabytes"] = line
+		return nil
+	})
+	return quota, err
+}
