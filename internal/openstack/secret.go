@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
-	"gopkg.in/yaml.v2"
+	"go.yaml.in/yaml/v2"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
