@@ -27,6 +27,7 @@ func TestSanity(t *testing.T) {
 	klog.SetOutput(io.Discard)
 	gomega.RegisterFailHandler(ginkgo.Fail)
 	suite, reporter := ginkgo.GinkgoConfiguration()
+	reporter.NoColor = true // go test is no terminal
 	reporter.Succinct = !reporter.Verbose && !reporter.VeryVerbose
 	ginkgo.RunSpecs(t, "csi-sanity", suite, reporter)
 }
