@@ -47,7 +47,7 @@ test-guest: ## The node's tests in a virtual machine with hot-plugged disks (roo
 	go test -count=1 -timeout=20m -v ./internal/guest
 
 .PHONY: bench
-bench: ## What each operation costs in requests, time and memory, against its budget (7 minutes)
+bench: ## What each operation costs in requests, time and memory, against its budget (4 minutes)
 	@go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench
 
 .PHONY: build

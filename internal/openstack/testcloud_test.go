@@ -39,14 +39,14 @@ type testCloud struct {
 
 	mu       sync.Mutex
 	issued   int
-	good     string
+	good     map[string]bool // tokens; a new one leaves the others good
 	requests []string
 	headers  []http.Header
 }
 
 func newTestCloud(t *testing.T, serve http.HandlerFunc) *testCloud {
 	t.Helper()
-	c := &testCloud{cinder: "3.70", nova: "2.93", tokenLife: time.Hour, serve: serve}
+	c := &testCloud{cinder: "3.70", nova: "2.93", tokenLife: time.Hour, serve: serve, good: map[string]bool{}}
 	c.Server = httptest.NewUnstartedServer(c)
 	c.Config.ErrorLog = discard
 	c.Start()
@@ -58,7 +58,7 @@ func newTestCloud(t *testing.T, serve http.HandlerFunc) *testCloud {
 // nobody has signed.
 func newTLSCloud(t *testing.T, serve http.HandlerFunc, change func(*tls.Config)) *testCloud {
 	t.Helper()
-	c := &testCloud{cinder: "3.70", nova: "2.93", tokenLife: time.Hour, serve: serve}
+	c := &testCloud{cinder: "3.70", nova: "2.93", tokenLife: time.Hour, serve: serve, good: map[string]bool{}}
 	c.Server = httptest.NewUnstartedServer(c)
 	c.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	if change != nil {
@@ -118,7 +118,7 @@ func (c *testCloud) header(name string) []string {
 func (c *testCloud) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.good = ""
+	clear(c.good)
 }
 
 func (c *testCloud) tokens() int {
@@ -132,7 +132,7 @@ func (c *testCloud) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	c.mu.Lock()
 	c.requests = append(c.requests, strings.TrimSuffix(req.Method+" "+path+"?"+req.URL.RawQuery, "?"))
 	c.headers = append(c.headers, req.Header.Clone())
-	good := c.good
+	good := c.good[req.Header.Get("X-Auth-Token")]
 	c.mu.Unlock()
 	switch {
 	case path == "/identity/v3/auth/tokens":
@@ -141,7 +141,7 @@ func (c *testCloud) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		_, _ = fmt.Fprintf(w, `{"versions": [{"id": "v3.0", "status": "CURRENT", "version": %q, "min_version": "3.0", "links": []}]}`, c.cinder)
 	case path == "/compute/v2.1":
 		_, _ = fmt.Fprintf(w, `{"version": {"id": "v2.1", "status": "CURRENT", "version": %q, "min_version": "2.1", "links": []}}`, c.nova)
-	case req.Header.Get("X-Auth-Token") != good:
+	case !good:
 		answer(w, http.StatusUnauthorized, `{"error": {"code": 401, "title": "Unauthorized", "message": "The request you have made requires authentication."}}`)
 	default:
 		c.serve(w, req)
@@ -151,8 +151,9 @@ func (c *testCloud) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (c *testCloud) token(w http.ResponseWriter) {
 	c.mu.Lock()
 	c.issued++
-	c.good = fmt.Sprintf("secret-token-%d", c.issued)
-	w.Header().Set("X-Subject-Token", c.good)
+	token := fmt.Sprintf("secret-token-%d", c.issued)
+	c.good[token] = true
+	w.Header().Set("X-Subject-Token", token)
 	life := c.tokenLife
 	c.mu.Unlock()
 	now := time.Now().UTC()
