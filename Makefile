@@ -18,7 +18,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: prerequisites build ## The main job on this machine: four volumes from birth to deletion (root)
+demo: demo-prerequisites build ## The main job on this machine: four volumes from birth to deletion (root)
 	@$(BIN)/demo $(DEMOFLAGS)
 
 .PHONY: test
@@ -70,6 +70,10 @@ fmt: ## Format the code
 .PHONY: prerequisites
 prerequisites: ## Install what demo and test need, or say what to install
 	@.ci/prerequisites
+
+.PHONY: demo-prerequisites
+demo-prerequisites:
+	@.ci/prerequisites demo
 
 .PHONY: clean
 clean: ## Remove what was built
