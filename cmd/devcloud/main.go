@@ -45,7 +45,7 @@ func parse(args []string) (options, error) {
 	var o options
 	flags := pflag.NewFlagSet("devcloud", pflag.ContinueOnError)
 	flags.StringVar(&o.config.StateDir, "state-dir", "", "folder in which everything lives (required)")
-	flags.StringVar(&o.config.Listen, "listen", "127.0.0.1:0", "address on loopback; port 0 takes a free one")
+	flags.StringVar(&o.config.Listen, "listen", "127.0.0.1:0", "address on loopback, or of a bridge without uplink; port 0 takes a free one")
 	servers := flags.StringArray("server", nil, "server to create at the first start, as NAME=ZONE (repeat)")
 	timing := flags.String("latency", "instant", "how long operations take: instant, fast or realistic")
 	flags.StringVar(&o.cloudConf, "cloud-conf", "", "file to write a cloud.conf for the driver to")

@@ -11,7 +11,6 @@ package devcloud
 import (
 	"errors"
 	"fmt"
-	"net"
 
 	"go.uber.org/zap"
 
@@ -62,7 +61,8 @@ type Server struct {
 type Config struct {
 	// StateDir is where everything lives; it is created.
 	StateDir string
-	// Listen is the address, on loopback; "127.0.0.1:0" when empty.
+	// Listen is the address, on loopback or on a bridge without uplink;
+	// "127.0.0.1:0" when empty.
 	Listen string
 	// Servers are created at the first start and kept from then on.
 	Servers []Server
@@ -89,12 +89,8 @@ func (cfg Config) check() (Config, error) {
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
 	}
-	host, _, err := net.SplitHostPort(cfg.Listen)
-	if err != nil {
-		return cfg, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return cfg, fmt.Errorf("listen address %q is not on loopback: whoever reaches this cloud owns the machine's disks", cfg.Listen)
+	if err := checkListen(cfg.Listen); err != nil {
+		return cfg, err
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()

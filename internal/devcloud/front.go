@@ -124,7 +124,7 @@ func (f *front) send(w http.ResponseWriter, r *rest.Request, resp *rest.Response
 		w.Header()[http.CanonicalHeaderKey(name)] = values
 	}
 	w.Header().Set("X-Openstack-Request-Id", r.ID)
-	if contentType != "" {
+	if contentType != "" && w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", contentType)
 	}
 	if resp.Status != http.StatusNoContent {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 )
 
 // recorded is an answer of a real Cinder 21.3 or Nova 26.2.
@@ -154,7 +156,7 @@ func lookRight(t *testing.T, c *client, want map[string]recorded) {
 	c.volume("70", "GET", "/snapshots/detail?name=nothing", "").like(t, "no snapshots", want["no snapshots"])
 	c.volume("70", "GET", "/os-availability-zone", "").like(t, "cinder zones", want["cinder zones"])
 	c.compute("93", "GET", "/os-availability-zone", "").like(t, "nova zones", want["nova zones"])
-	c.volume("70", "GET", "/types", "").like(t, "types", want["types"], "description")
+	c.volume("70", "GET", "/types", "").like(t, "types", want["types"], "description", "volume_types[0].extra_specs") // shown to some accounts only
 	c.volume("70", "GET", "/limits", "").like(t, "limits", want["limits"])
 	c.volume("70", "GET", "/os-quota-sets/"+c.project+"?usage=true", "").
 		like(t, "quotas", want["quotas"], "quota_set.volumes_", "quota_set.gigabytes_", "quota_set.snapshots_")
@@ -184,6 +186,22 @@ func TestEveryAnswerNamesItsRequestAndVersion(t *testing.T) {
 	}
 }
 
+// credential returns the id of the demo user's application credential.
+func credential(t *testing.T, cloud *devcloud.Cloud) string {
+	t.Helper()
+	accounts, err := cloud.Admin().Accounts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range accounts {
+		if a.User == "demo" {
+			return a.CredentialID
+		}
+	}
+	t.Fatal("no account demo")
+	return ""
+}
+
 func TestTokensAreChecked(t *testing.T) {
 	cloud := start(t, nil)
 	const refused = "The request you have made requires authentication."
@@ -193,7 +211,7 @@ func TestTokensAreChecked(t *testing.T) {
 		"no token for nova":     {path: "/compute/v2.1/servers"},
 		"a wrong password":      {path: "/identity/v3/auth/tokens", body: `{"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": "demo", "password": "x", "domain": {"id": "default"}}}}}}`},
 		"a wrong user":          {path: "/identity/v3/auth/tokens", body: `{"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": "nobody", "password": "x", "domain": {"id": "default"}}}}}}`},
-		"a wrong secret":        {path: "/identity/v3/auth/tokens", body: `{"auth": {"identity": {"methods": ["application_credential"], "application_credential": {"id": "x", "secret": "y"}}}}`},
+		"a wrong secret":        {path: "/identity/v3/auth/tokens", body: `{"auth": {"identity": {"methods": ["application_credential"], "application_credential": {"id": "` + credential(t, cloud) + `", "secret": "y"}}}}`},
 		"a token that is wrong": {path: "/identity/v3/auth/tokens", body: `{"auth": {"identity": {"methods": ["token"], "token": {"id": "x"}}}}`},
 	} {
 		t.Run(name, func(t *testing.T) {

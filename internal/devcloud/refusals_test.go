@@ -85,7 +85,7 @@ func TestCinderRefusesWhatDoesNotFitTheVolume(t *testing.T) {
 	c.await(v, "in-use", 1)
 	c.volume("70", "DELETE", "/volumes/"+v, "").refuses(t, "delete in use", 400, "badRequest", undeletable)
 	c.volume("70", "DELETE", "/volumes/"+v+"?cascade=true", "").refuses(t, "cascade in use", 400, "badRequest", undeletable)
-	c.volume("70", "DELETE", "/volumes/"+v+"?force=true", "").refuses(t, "force", 403, "forbidden", "Policy doesn't allow volume_extension:volume_admin_actions:force_delete to be performed.")
+	c.volume("70", "DELETE", "/volumes/"+v+"?force=true", "").refuses(t, "force", 403, "forbidden", "Policy doesn't allow volume:force_delete to be performed.")
 	c.volume("70", "POST", "/volumes/"+v+"/action", `{"os-detach": {}}`).refuses(t, "os-detach", 409, "conflictingRequest", "ConflictNovaUsingAttachment: Detach volume from instance "+server+" using the Compute API")
 	snapshot := func(minor, force string) answer {
 		return c.volume(minor, "POST", "/snapshots", `{"snapshot": {"volume_id": "`+v+`"`+force+`}}`)

@@ -38,7 +38,7 @@ func volumeOperation(r *rest.Request) string {
 func (s *Service) volumeAction(r *request) (*rest.Response, error) {
 	name, value := actionOf(r.Body)
 	id := r.PathValue("id")
-	done := &rest.Response{Status: http.StatusAccepted}
+	done := &rest.Response{Status: http.StatusAccepted, Header: http.Header{"Content-Type": {"application/json"}}}
 	switch name {
 	case "os-extend":
 		return done, s.extend(r, id, value)
@@ -46,7 +46,10 @@ func (s *Service) volumeAction(r *request) (*rest.Response, error) {
 		b := bodyReader{raw: value}
 		kind, policy := b.id("new_type"), b.id("migration_policy")
 		if kind == "" {
-			return nil, rest.Malformed()
+			return nil, rest.InvalidField(name, value, "'new_type' is a required property")
+		}
+		if policy != "" && policy != "on-demand" && policy != "never" {
+			return nil, rest.InvalidField("migration_policy", rest.Member(value, "migration_policy"), "'%s' is not one of ['on-demand', 'never']", policy)
 		}
 		return done, s.cloud.RetypeVolume(r.Call, id, kind, policy)
 	case "os-reset_status":
@@ -78,12 +81,16 @@ func (s *Service) volumeAction(r *request) (*rest.Response, error) {
 	if name == "" {
 		return nil, rest.BadRequest("Malformed request body")
 	}
-	return nil, rest.BadRequest("There is no such action: %s", name)
+	return nil, rest.BadRequest("There is no such action: %s. Verify the request body and Content-Type header and try again.", name)
 }
 
 func (s *Service) extend(r *request, id string, value json.RawMessage) error {
 	b := bodyReader{raw: value}
-	size := b.size("new_size")
+	const kinds = "'integer', 'string'"
+	size := b.size("new_size", kinds)
+	if raw := rest.Member(value, "new_size"); b.err == nil && raw != nil && rest.IsNull(raw) {
+		b.err = rest.InvalidField("new_size", raw, "None is not of type %s", kinds)
+	}
 	if b.err == nil && size == 0 {
 		b.err = rest.InvalidField("os-extend", value, "'new_size' is a required property")
 	}
@@ -104,6 +111,9 @@ func (s *Service) reset(r *request, id string, value json.RawMessage) error {
 	}
 	if status == "" && attach == "" {
 		return rest.BadRequest("Must specify 'status', 'attach_status' or 'migration_status' for update.")
+	}
+	if status == "deleting" {
+		return rest.BadRequest("Cannot reset-state to deleting")
 	}
 	v, err := s.cloud.Volume(r.Call, id)
 	if err != nil {

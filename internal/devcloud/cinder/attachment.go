@@ -63,7 +63,7 @@ func (s *Service) listAttachments(detail bool) handler {
 				}
 			}
 		}
-		list, more, err := cut(list, p, func(x *pair) string { return x.a.ID }, func(marker string) error {
+		list, _, err = cut(list, p, func(x *pair) string { return x.a.ID }, func(marker string) error {
 			return rest.NotFound("Volume attachment could not be found with filter: attachment_id = %s.", marker)
 		})
 		if err != nil {
@@ -75,11 +75,8 @@ func (s *Service) listAttachments(detail bool) handler {
 				views[i] = detailOf(x.v, x.a)
 			}
 		}
-		body := rest.Object{"attachments": views}
-		if more {
-			body["attachments_links"] = r.next(list[len(list)-1].a.ID)
-		}
-		return ok(body)
+		// Cinder links to no next page here.
+		return ok(rest.Object{"attachments": views})
 	}
 }
 

@@ -92,7 +92,7 @@ func (s *Service) createBackup(r *request) (*rest.Response, error) {
 	}
 	b := bodyReader{raw: raw}
 	spec := state.BackupSpec{
-		VolumeID: b.uuid("volume_id"), SnapshotID: b.uuid("snapshot_id"), Name: b.text("name"), Description: b.text("description"),
+		VolumeID: b.onlyUUID("volume_id"), SnapshotID: b.uuid("snapshot_id"), Name: b.text("name"), Description: b.text("description"),
 		Container: b.id("container"), Zone: b.id("availability_zone"), Metadata: b.metadata("metadata"),
 		Force: b.flag("force"), Incremental: b.flag("incremental"),
 	}
@@ -118,7 +118,7 @@ func (s *Service) getBackup(r *request) (*rest.Response, error) {
 }
 
 func (s *Service) deleteBackup(r *request) (*rest.Response, error) {
-	return &rest.Response{Status: http.StatusAccepted}, s.cloud.DeleteBackup(r.Call, r.PathValue("id"))
+	return &rest.Response{Status: http.StatusAccepted, Header: http.Header{"Content-Type": {"application/json"}}}, s.cloud.DeleteBackup(r.Call, r.PathValue("id"))
 }
 
 func (s *Service) updateBackup(r *request) (*rest.Response, error) {
@@ -198,7 +198,7 @@ func backupValue(b *state.Backup, key string) string {
 	case "volume_id":
 		return b.VolumeID
 	case "created_at":
-		return rest.Micros(b.CreatedAt)
+		return rest.Seconds(b.CreatedAt)
 	case "size":
 		return fmt.Sprintf("%020d", b.Size)
 	}

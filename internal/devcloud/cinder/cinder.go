@@ -3,6 +3,7 @@
 package cinder
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
@@ -44,6 +45,9 @@ func (s *Service) highest() rest.Microversion {
 	return v
 }
 
+// htmlType is the type of answers that Cinder has no serializer for.
+const htmlType = "text/html; charset=UTF-8"
+
 // wrap checks the token, the version and the project of a request, in the
 // order of Cinder's own filters.
 func (s *Service) wrap(h handler) rest.Handler {
@@ -52,15 +56,22 @@ func (s *Service) wrap(h handler) rest.Handler {
 		if err != nil {
 			return nil, err
 		}
+		if !rest.Names(r.Header, "volume") {
+			return nil, rest.Malformed()
+		}
 		version, err := rest.Negotiate(r.Header, "volume", "", lowest(), s.highest())
-		if err != nil {
+		if err != nil && version.Major < lowest().Major || errors.Is(err, rest.ErrFormat) {
 			return nil, err
 		}
 		project := r.PathValue("project")
-		if project != "" && project != call.ProjectID {
-			return nil, rest.BadRequest("Malformed request url")
+		var resp *rest.Response
+		switch {
+		case err != nil:
+		case project != "" && project != call.ProjectID:
+			err = rest.BadRequest("Malformed request url")
+		default:
+			resp, err = h(&request{Request: r, Call: call, version: version, project: project})
 		}
-		resp, err := h(&request{Request: r, Call: call, version: version, project: project})
 		if resp == nil {
 			resp = &rest.Response{}
 		}
@@ -69,7 +80,20 @@ func (s *Service) wrap(h handler) rest.Handler {
 		}
 		resp.Header.Set("OpenStack-API-Version", "volume "+version.String())
 		resp.Header.Set("Vary", "OpenStack-API-Version")
+		if err == nil && resp.Body == nil && r.Method == http.MethodDelete && resp.Header.Get("Content-Type") == "" {
+			resp.Header.Set("Content-Type", htmlType)
+		}
 		return resp, err
+	}
+}
+
+// checked makes a handler that knows no version of those that have a token.
+func (s *Service) checked(h rest.Handler) rest.Handler {
+	return func(r *rest.Request) (*rest.Response, error) {
+		if _, err := s.auth(r); err != nil {
+			return nil, err
+		}
+		return h(r)
 	}
 }
 
@@ -77,7 +101,7 @@ func (s *Service) wrap(h handler) rest.Handler {
 func since(minor int, h handler) handler {
 	return func(r *request) (*rest.Response, error) {
 		if !r.version.AtLeast(minor) {
-			return nil, rest.NotFound("API version %s is not supported on this method.", r.version)
+			return nil, rest.NotFound("The resource could not be found.")
 		}
 		return h(r)
 	}
@@ -108,7 +132,7 @@ func (s *Service) Routes() []rest.Route {
 		{Pattern: "GET /volume", Operation: "version.get", Handle: s.versions},
 		{Pattern: "GET /volume/v3/{$}", Operation: "version.get", Handle: s.version},
 		{Pattern: "GET /volume/v3", Operation: "version.get", Handle: s.version},
-		{Pattern: "/volume/", Operation: "unknown", Handle: s.wrap(func(*request) (*rest.Response, error) { return nil, rest.NoRoute() })},
+		{Pattern: "/volume/", Operation: "unknown", Handle: s.checked(rest.NoRoute)},
 	}
 	add := func(method, path, operation string, h handler) {
 		routes = append(routes, rest.Route{Pattern: method + " /volume/v3/{project}" + path, Operation: operation, Handle: s.wrap(h)})

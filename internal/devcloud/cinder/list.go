@@ -104,20 +104,20 @@ func filters(query url.Values, allowed ...string) (map[string]string, error) {
 }
 
 // metadataFilter reads the filter metadata={'k': 'v'}, which is a Python
-// literal, or JSON.
-func metadataFilter(text string) (map[string]string, error) {
+// literal, or JSON. One that can't be read selects nothing.
+func metadataFilter(text string) map[string]string {
 	if text == "" {
-		return nil, nil
+		return nil
 	}
 	var m map[string]string
 	if json.Unmarshal([]byte(text), &m) == nil {
-		return m, nil
+		return m
 	}
 	m, err := pythonDict(text)
 	if err != nil {
-		return nil, rest.BadRequest("Invalid filter 'metadata': could not be parsed.")
+		return map[string]string{"": ""} // no key of metadata is empty
 	}
-	return m, nil
+	return m
 }
 
 func includes(have, want map[string]string) bool {
@@ -152,7 +152,7 @@ func sortOrders(query url.Values, allowed ...string) ([]sortOrder, error) {
 	}
 	for _, o := range orders {
 		if !slices.Contains(allowed, o.key) {
-			return nil, rest.BadRequest("Invalid input received: Invalid sort keys: %s", o.key)
+			return nil, rest.BadRequest("Invalid input received: Invalid sort key")
 		}
 	}
 	return orders, nil

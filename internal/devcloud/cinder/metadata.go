@@ -14,7 +14,11 @@ type metadataOf func(r *request, change func(map[string]string) map[string]strin
 func (s *Service) metadataRoutes(add adder, path, kind string, of metadataOf) {
 	add("GET", path, kind+".metadata.get", func(r *request) (*rest.Response, error) {
 		m, err := of(r, nil)
-		return metadataReply(m, err)
+		resp, err := metadataReply(m, err)
+		if err == nil {
+			resp.Header = http.Header{"Content-Type": {htmlType}} // as Cinder's conditional answers have it
+		}
+		return resp, err
 	})
 	add("POST", path, kind+".metadata.update", func(r *request) (*rest.Response, error) {
 		return changeMetadata(r, of, false)
@@ -73,7 +77,7 @@ func metaReply(r *request, m map[string]string, err error) (*rest.Response, erro
 }
 
 func changeMetadata(r *request, of metadataOf, replace bool) (*rest.Response, error) {
-	b := bodyReader{raw: r.Body}
+	b := bodyReader{raw: r.Body, err: rest.Required(r.Body, "metadata")}
 	changes := b.metadata("metadata")
 	if b.err == nil && changes == nil {
 		b.err = rest.Malformed()

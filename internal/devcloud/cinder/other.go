@@ -16,6 +16,7 @@ func (s *Service) otherRoutes(add adder) {
 	add("GET", "/os-quota-sets/{target}", "quota.get", s.getQuotas)
 	add("PUT", "/os-quota-sets/{target}", "quota.update", admin("volume_extension:quotas:update", s.setQuotas))
 	add("GET", "/scheduler-stats/get_pools", "pool.list", admin("scheduler_extension:scheduler_stats:get_pools", s.pools))
+	add("GET", "/os-services", "service.list", admin("volume_extension:services:index", s.services))
 	add("GET", "/messages", "message.list", since(3, s.listMessages))
 	add("GET", "/messages/{id}", "message.get", since(3, s.getMessage))
 	add("DELETE", "/messages/{id}", "message.delete", since(3, s.deleteMessage))
@@ -102,41 +103,6 @@ func (s *Service) setQuotas(r *request) (*rest.Response, error) {
 		set[line.Name] = line.Limit
 	}
 	return ok(rest.Object{"quota_set": set})
-}
-
-// poolGiB is the size that every backend pretends to have.
-const poolGiB = 10 << 20
-
-// pools lists the backends.
-func (s *Service) pools(r *request) (*rest.Response, error) {
-	allocated := map[string]int64{}
-	types := map[string]state.VolumeType{}
-	for _, t := range s.cloud.Types() {
-		types[t.ID] = t
-		if t.Backend != "" {
-			allocated[t.Backend] += 0
-		}
-	}
-	for _, v := range s.cloud.Volumes(r.Call, true, nil) {
-		if backend := types[v.TypeID].Backend; backend != "" {
-			allocated[backend] += v.Size
-		}
-	}
-	pools := []rest.Object{}
-	for backend, used := range allocated {
-		pool := rest.Object{"name": "devcloud@" + backend + "#" + backend}
-		if truth(r.URL.Query().Get("detail")) {
-			pool["capabilities"] = rest.Object{
-				"volume_backend_name": backend, "vendor_name": "devcloud", "driver_version": "1.0", "storage_protocol": "file",
-				"total_capacity_gb": poolGiB, "free_capacity_gb": poolGiB - used, "allocated_capacity_gb": used, "provisioned_capacity_gb": used,
-				"reserved_percentage": 0, "max_over_subscription_ratio": "1.0", "thin_provisioning_support": true,
-				"thick_provisioning_support": false, "multiattach": true, "QoS_support": false, "timestamp": time.Now().UTC().Format("2006-01-02T15:04:05.000000"),
-			}
-		}
-		pools = append(pools, pool)
-	}
-	slices.SortFunc(pools, func(a, b rest.Object) int { return strings.Compare(a["name"].(string), b["name"].(string)) })
-	return ok(rest.Object{"pools": pools})
 }
 
 type messageView struct {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/state"
@@ -96,6 +97,12 @@ func (s *Service) createSnapshot(r *request) (*rest.Response, error) {
 		return nil, err
 	}
 	b := bodyReader{raw: raw}
+	if given := rest.Member(raw, "volume_id"); given != nil && rest.IsNull(given) {
+		return nil, rest.NotFound("Volume None could not be found.")
+	}
+	if name := rest.Member(raw, "name"); utf8.RuneCountInString(rest.Python(name)) > 257 {
+		return nil, rest.InvalidField("name", name, "%s is too long", rest.Python(name))
+	}
 	spec := state.SnapshotSpec{
 		Name: b.text("name", "display_name"), Description: b.text("description"), VolumeID: b.uuid("volume_id"),
 		Metadata: b.metadata("metadata"), Attached: attached,
@@ -182,7 +189,7 @@ func snapshotValue(s *state.Snapshot, key string) string {
 	case "volume_id":
 		return s.VolumeID
 	case "created_at":
-		return rest.Micros(s.CreatedAt)
+		return rest.Seconds(s.CreatedAt)
 	case "size", "volume_size":
 		return strconv.FormatInt(s.Size, 10)
 	}
@@ -196,14 +203,11 @@ func (s *Service) listSnapshots(detail bool) handler {
 		if err != nil {
 			return nil, err
 		}
-		want, err := filters(query, "name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota", "user_id", "project_id", "volume_size", "id")
+		want, err := filters(query, "name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota")
 		if err != nil {
 			return nil, err
 		}
-		metadata, err := metadataFilter(want["metadata"])
-		if err != nil {
-			return nil, err
-		}
+		metadata := metadataFilter(want["metadata"])
 		orders, err := sortOrders(query, "id", "name", "status", "created_at", "volume_id", "display_name")
 		if err != nil {
 			return nil, err
@@ -212,6 +216,7 @@ func (s *Service) listSnapshots(detail bool) handler {
 			return x.ID == p.marker || snapshotMatches(x, want) && includes(x.Metadata, metadata)
 		})
 		sortBy(list, orders, snapshotValue)
+		total := len(list)
 		list, more, err := cut(list, p, func(x *state.Snapshot) string { return x.ID }, func(marker string) error {
 			return rest.NotFound("Snapshot %s could not be found.", marker)
 		})
@@ -221,8 +226,15 @@ func (s *Service) listSnapshots(detail bool) handler {
 		views := make([]snapshotView, len(list))
 		for i, x := range list {
 			views[i] = r.viewSnapshot(x, !detail)
+			views[i].CreatedAt = rest.Seconds(x.CreatedAt)
+			if !detail {
+				views[i].GroupID, views[i].UserID, views[i].ConsumesQuota = nil, "", nil
+			}
 		}
 		body := rest.Object{"snapshots": views}
+		if r.version.AtLeast(45) && truth(query.Get("with_count")) {
+			body["count"] = total
+		}
 		if more {
 			body["snapshots_links"] = r.next(list[len(list)-1].ID)
 		}

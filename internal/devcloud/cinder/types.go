@@ -3,18 +3,19 @@ package cinder
 import (
 	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/state"
 )
 
 func (s *Service) typeRoutes(add adder) {
-	const manage = "volume_extension:types_manage"
+	const create, remove = "volume_extension:type_create", "volume_extension:type_delete"
 	add("GET", "/types", "type.list", s.listTypes)
 	add("GET", "/types/default", "type.get", s.defaultType)
 	add("GET", "/types/{id}", "type.get", s.getType)
-	add("POST", "/types", "type.create", admin(manage, s.createType))
-	add("DELETE", "/types/{id}", "type.delete", admin(manage, s.deleteType))
+	add("POST", "/types", "type.create", admin(create, s.createType))
+	add("DELETE", "/types/{id}", "type.delete", admin(remove, s.deleteType))
 	add("GET", "/types/{id}/extra_specs", "type.specs.get", s.getSpecs)
 	add("POST", "/types/{id}/extra_specs", "type.specs.update", admin("volume_extension:types_extra_specs:create", s.addSpecs))
 	add("GET", "/qos-specs", "qos.list", admin("volume_extension:qos_specs_manage:get_all", s.listQoS))
@@ -33,18 +34,30 @@ type typeView struct {
 	Access      bool               `json:"os-volume-type-access:is_public"`
 }
 
+// visibleSpecs are the extra specs of types that everybody may see.
+func visibleSpecs() []string {
+	return []string{"RESKEY:availability_zones", "multiattach", "replication_enabled"}
+}
+
 func (r *request) viewType(t state.VolumeType) typeView {
 	view := typeView{ID: t.ID, Name: t.Name, Public: t.Public, Access: t.Public, Description: t.Description}
+	specs := notNil(t.ExtraSpecs)
 	if r.Admin {
-		specs := notNil(t.ExtraSpecs)
-		view.ExtraSpecs, view.QoS = &specs, &rest.Nullable{Value: t.QoSID}
+		view.QoS = &rest.Nullable{Value: t.QoSID}
+	} else {
+		specs = maps.Clone(specs)
+		maps.DeleteFunc(specs, func(key, _ string) bool { return !slices.Contains(visibleSpecs(), key) })
 	}
+	view.ExtraSpecs = &specs
 	return view
 }
 
 func (s *Service) listTypes(r *request) (*rest.Response, error) {
 	p, err := parsePage(r.URL.Query())
 	if err != nil {
+		return nil, err
+	}
+	if _, err := filters(r.URL.Query(), "is_public", "extra_specs"); err != nil {
 		return nil, err
 	}
 	list, more, err := cut(s.cloud.Types(), p, func(t *state.VolumeType) string { return t.ID }, func(marker string) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -23,16 +24,22 @@ func (s *Service) volumeRoutes(add adder) {
 	s.metadataRoutes(add, "/volumes/{id}/metadata", "volume", s.volumeMetadata)
 }
 
+// hintsKey is where a creation has its hints for the scheduler.
+const hintsKey = "OS-SCH-HNT:scheduler_hints"
+
 // volumeSpec reads and checks the body of a creation.
 func (r *request) volumeSpec() (state.VolumeSpec, error) {
 	var spec state.VolumeSpec
-	fields, err := rest.Fields(r.Body)
+	if err := rest.Required(r.Body, "volume"); err != nil {
+		return spec, err
+	}
 	raw := rest.Member(r.Body, "volume")
-	if err != nil || raw == nil {
+	fields, err := rest.Fields(r.Body)
+	if err != nil {
 		return spec, rest.Malformed()
 	}
 	for _, f := range fields {
-		if f.Name != "volume" && f.Name != "OS-SCH-HNT:scheduler_hints" {
+		if f.Name != "volume" && f.Name != hintsKey {
 			return spec, rest.BadRequest("Additional properties are not allowed ('%s' was unexpected)", f.Name)
 		}
 	}
@@ -49,14 +56,18 @@ func (r *request) volumeSpec() (state.VolumeSpec, error) {
 	spec.Description = b.text("description", "display_description")
 	spec.Type, spec.Zone = b.id("volume_type"), b.id("availability_zone")
 	spec.SnapshotID, spec.SourceID = b.uuid("snapshot_id"), b.uuid("source_volid")
-	if r.version.AtLeast(47) {
-		spec.BackupID = b.uuid("backup_id")
-	}
+	spec.BackupID = b.uuid("backup_id") // also below 3.47, which brought it
 	spec.Metadata = b.metadata("metadata")
-	spec.Size = b.size("size")
+	spec.Size = b.size("size", "'integer', 'string', 'null'")
 	if !r.version.AtLeast(50) {
 		spec.Multiattach = b.flag("multiattach")
 	}
+	if hints := rest.Member(r.Body, hintsKey); !rest.IsNull(hints) {
+		if _, err := rest.Fields(hints); err != nil {
+			b.fail(rest.InvalidField(hintsKey, hints, "%s is not of type 'object', 'null'", rest.Python(hints)))
+		}
+	}
+	spec.SameHost, spec.DifferentHost = b.hint(r.Body, "same_host"), b.hint(r.Body, "different_host")
 	if b.err == nil && spec.Size == 0 && spec.SnapshotID == "" && spec.SourceID == "" && spec.BackupID == "" {
 		b.err = rest.Malformed()
 	}
@@ -88,7 +99,7 @@ func (s *Service) deleteVolume(r *request) (*rest.Response, error) {
 	cascade := truth(query.Get("cascade"))
 	if truth(query.Get("force")) {
 		if !r.version.AtLeast(23) || !r.Admin {
-			return nil, denied("volume_extension:volume_admin_actions:force_delete")
+			return nil, denied("volume:force_delete")
 		}
 		return &rest.Response{Status: http.StatusAccepted}, s.cloud.ForceDeleteVolume(r.Call, r.PathValue("id"))
 	}
@@ -179,11 +190,19 @@ func (b *bodyReader) text(names ...string) *string {
 
 func (b *bodyReader) id(name string) string { return state.Or(b.text(name)) }
 
+// uuid reads an id that may be left out; Cinder's schema for it has alternatives.
 func (b *bodyReader) uuid(name string) string {
+	return b.checkedUUID(name, "%s is not valid under any of the given schemas")
+}
+
+// onlyUUID reads an id that may be nothing else.
+func (b *bodyReader) onlyUUID(name string) string { return b.checkedUUID(name, "%s is not a 'uuid'") }
+
+func (b *bodyReader) checkedUUID(name, complaint string) string {
 	id := b.id(name)
 	if id != "" && !isUUID(id) {
 		raw := rest.Member(b.raw, name)
-		b.fail(rest.InvalidField(name, raw, "%s is not a 'uuid'", rest.Python(raw)))
+		b.fail(rest.InvalidField(name, raw, complaint, rest.Python(raw)))
 	}
 	return id
 }
@@ -210,15 +229,37 @@ func (b *bodyReader) metadata(name string) map[string]string {
 			b.fail(rest.InvalidField(f.Name, f.Value, "%s is too long", rest.Python(f.Value)))
 		}
 		if f.Name == "" || utf8.RuneCountInString(f.Name) > 255 {
-			b.fail(rest.InvalidField(name, raw, "Additional properties are not allowed ('%s' was unexpected)", f.Name))
+			b.fail(rest.InvalidField(name, raw, "'%s' does not match any of the regexes: '^[a-zA-Z0-9-_:. /]{1,255}$'", f.Name))
 		}
 		m[f.Name] = s
 	}
 	return m
 }
 
-// size reads a number of GiB that may be written as a string; 0 where there is none.
-func (b *bodyReader) size(name string) int64 {
+// hint reads a scheduler hint: the id of a volume, or a list of them.
+func (b *bodyReader) hint(body json.RawMessage, name string) []string {
+	raw := rest.Member(rest.Member(body, hintsKey), name)
+	if rest.IsNull(raw) {
+		return nil
+	}
+	var ids []string
+	if len(raw) > 0 && raw[0] == '"' {
+		ids = make([]string, 1)
+		_ = json.Unmarshal(raw, &ids[0])
+	} else if json.Unmarshal(raw, &ids) != nil {
+		b.fail(rest.InvalidField(name, raw, "%s is not valid under any of the given schemas", rest.Python(raw)))
+		return nil
+	}
+	if slices.ContainsFunc(ids, func(id string) bool { return !isUUID(id) }) {
+		b.fail(rest.InvalidField(name, raw, "%s is not valid under any of the given schemas", rest.Python(raw)))
+		return nil
+	}
+	return ids
+}
+
+// size reads a number of GiB that may be written as a string; 0 where there is
+// none. The kinds are those that its schema allows.
+func (b *bodyReader) size(name, kinds string) int64 {
 	raw := rest.Member(b.raw, name)
 	if rest.IsNull(raw) {
 		return 0
@@ -233,7 +274,7 @@ func (b *bodyReader) size(name string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
 	switch {
 	case err != nil:
-		b.fail(rest.InvalidField(name, raw, "%s is not of type 'integer', 'string'", rest.Python(raw)))
+		b.fail(rest.InvalidField(name, raw, "%s is not of type %s", rest.Python(raw), kinds))
 	case n < 1:
 		b.fail(rest.InvalidField(name, raw, "%d is less than the minimum of 1", n))
 	case n > 1<<31-1:

@@ -22,15 +22,11 @@ func (s *Service) volumeFilter(r *request) (state.Filter, error) {
 	}
 	want, err := filters(query,
 		"name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id", "glance_metadata",
-		"volume_type_id", "snapshot_id", "source_volid", "id", "size", "multiattach", "created_at", "updated_at", "user_id",
-		"consumes_quota", "project_id", "host", "volume_type")
+		"size", "created_at", "updated_at", "consumes_quota")
 	if err != nil {
 		return nil, err
 	}
-	metadata, err := metadataFilter(want["metadata"])
-	if err != nil {
-		return nil, err
-	}
+	metadata := metadataFilter(want["metadata"])
 	delete(want, "metadata")
 	created, err := timeFilter(r, want["created_at"])
 	if err != nil {
@@ -57,8 +53,11 @@ func (s *Service) volumeFilter(r *request) (state.Filter, error) {
 // microversion 3.60 on; nil for another one.
 func timeFilter(r *request, text string) (func(time.Time) bool, error) {
 	operator, value, found := strings.Cut(text, ":")
-	if !r.version.AtLeast(60) || !found {
+	if !r.version.AtLeast(60) || text == "" {
 		return nil, nil
+	}
+	if !found {
+		return nil, rest.BadRequest("Invalid %s operator", operator)
 	}
 	limit, err := time.Parse("2006-01-02T15:04:05.999999", value)
 	if err != nil {

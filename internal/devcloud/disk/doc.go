@@ -9,10 +9,10 @@
 //	volumes/volume-<uuid>
 //	snapshots/snapshot-<uuid>
 //	backups/backup-<uuid>
-//	servers/<server>/config-2.iso
 //	servers/<server>/dev/vdb                              block node of the loop device
+//	servers/<server>/dev/sr0                              config drive
 //	servers/<server>/dev/disk/by-id/virtio-<20 characters> -> ../../vdb
-//	servers/<server>/dev/disk/by-label/config-2            -> ../../../config-2.iso
+//	servers/<server>/dev/disk/by-label/config-2            -> ../../sr0
 //
 // # Where the truth is
 //

@@ -44,7 +44,7 @@ func (s *Store) repair() error {
 
 // sweepTemps removes everything unfinished.
 func (s *Store) sweepTemps() error {
-	for _, pattern := range []string{"", "volumes", "snapshots", "backups", "servers", "servers/*"} {
+	for _, pattern := range []string{"", "volumes", "snapshots", "backups", "servers", "servers/*", "servers/*/dev"} {
 		temps, err := filepath.Glob(filepath.Join(globEscape(s.dir), pattern, tempPrefix+"*"))
 		if err != nil {
 			return err

@@ -26,6 +26,10 @@ func checkServer(name string) error {
 	return nil
 }
 
+// driveName is the server's config drive in its device directory, which holds all
+// that the server sees: it may become the /dev of a mount namespace.
+const driveName = "sr0"
+
 // AddServer makes the server's device directory and writes its config drive.
 // files maps a path in the drive ("openstack/latest/meta_data.json") to its
 // content (see configdrive.Files); nil means no config drive. A server that is
@@ -49,7 +53,7 @@ func (s *Store) makeServer(name string, files map[string][]byte) error {
 	if err := errors.Join(os.MkdirAll(s.byID(name), dirMode), os.MkdirAll(labels, dirMode)); err != nil {
 		return err
 	}
-	drive := filepath.Join(s.serverDir(name), "config-2.iso")
+	drive := filepath.Join(s.DeviceDir(name), driveName)
 	link := filepath.Join(labels, configdrive.Label)
 	if files == nil {
 		return errors.Join(removeIfThere(link), removeIfThere(drive))
@@ -58,7 +62,7 @@ func (s *Store) makeServer(name string, files map[string][]byte) error {
 	if err != nil {
 		return fmt.Errorf("write the config drive: %w", err)
 	}
-	return placeLink(link, filepath.Join("..", "..", "..", filepath.Base(drive)))
+	return placeLink(link, filepath.Join("..", "..", driveName))
 }
 
 // RemoveServer detaches what is attached to the server and removes its

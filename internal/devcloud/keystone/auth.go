@@ -128,6 +128,9 @@ func (s *Service) byCredential(t token, ref named, secret string, owner *userRef
 		userID = user.ID
 	}
 	cred, ok := accounts.Credential(ref.ID, ref.Name, userID)
+	if !ok && ref.ID != "" {
+		return t, rest.NotFound("Could not find Application Credential: %s.", ref.ID)
+	}
 	if !ok || !state.Matches(secret, cred.Secret) {
 		return t, rest.Unauthorized()
 	}

@@ -3,6 +3,7 @@ package nova
 import (
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strconv"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/fault"
@@ -93,13 +94,16 @@ type attachBody struct {
 	DeleteOnTermination bool            `json:"delete_on_termination"`
 }
 
+// deviceName is how Nova's schema has a device.
+var deviceName = regexp.MustCompile(`(^/dev/x{0,1}[a-z]{0,1}d{0,1})([a-z]+)[0-9]*$`)
+
 // attachSpec reads and checks the body of an attachment.
 func (r *request) attachSpec() (state.AttachSpec, error) {
 	var spec state.AttachSpec
-	raw := rest.Member(r.Body, "volumeAttachment")
-	if raw == nil {
-		return spec, rest.BadRequest("Invalid input for field/attribute volumeAttachment. Value: None. 'volumeAttachment' is a required property")
+	if err := rest.Required(r.Body, "volumeAttachment"); err != nil {
+		return spec, err
 	}
+	raw := rest.Member(r.Body, "volumeAttachment")
 	keys := []string{"volumeId", "device"}
 	if r.version.AtLeast(49) {
 		keys = append(keys, "tag")
@@ -116,6 +120,9 @@ func (r *request) attachSpec() (state.AttachSpec, error) {
 	}
 	if body.VolumeID == nil {
 		return spec, rest.InvalidField("volumeAttachment", raw, "'volumeId' is a required property")
+	}
+	if body.Device != nil && !deviceName.MatchString(*body.Device) {
+		return spec, rest.InvalidField("device", rest.Member(raw, "device"), "'%s' does not match '%s'", *body.Device, deviceName)
 	}
 	var id string
 	if err := json.Unmarshal(body.VolumeID, &id); err != nil || !isUUID(id) {

@@ -3,6 +3,7 @@
 package nova
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -44,6 +45,20 @@ func (s *Service) highest() rest.Microversion {
 	return v
 }
 
+// errorType is the type of Nova's own errors; its other answers, and those of
+// the filters before it, name no character set.
+const errorType = "application/json; charset=UTF-8"
+
+// checked makes a handler that knows no version of those that have a token.
+func (s *Service) checked(h rest.Handler) rest.Handler {
+	return func(r *rest.Request) (*rest.Response, error) {
+		if _, err := s.auth(r); err != nil {
+			return nil, err
+		}
+		return h(r)
+	}
+}
+
 // wrap checks the token and the version of a request.
 func (s *Service) wrap(h handler) rest.Handler {
 	return func(r *rest.Request) (*rest.Response, error) {
@@ -52,15 +67,24 @@ func (s *Service) wrap(h handler) rest.Handler {
 			return nil, err
 		}
 		version, err := rest.Negotiate(r.Header, "compute", "X-OpenStack-Nova-API-Version", lowest(), s.highest())
-		if err != nil {
-			return nil, err
+		if errors.Is(err, rest.ErrFormat) {
+			return &rest.Response{Header: http.Header{"Content-Type": {errorType}}}, err
 		}
-		resp, err := h(&request{Request: r, Call: call, version: version})
+		var resp *rest.Response
+		if err == nil {
+			resp, err = h(&request{Request: r, Call: call, version: version})
+		}
 		if resp == nil {
 			resp = &rest.Response{}
 		}
 		if resp.Header == nil {
 			resp.Header = http.Header{}
+		}
+		switch {
+		case err != nil:
+			resp.Header.Set("Content-Type", errorType)
+		case resp.Body == nil:
+			resp.Header.Set("Content-Type", "application/json") // also where there is no body
 		}
 		resp.Header.Set("OpenStack-API-Version", "compute "+version.String())
 		resp.Header.Set("X-OpenStack-Nova-API-Version", version.String())
@@ -77,7 +101,7 @@ func (s *Service) Routes() []rest.Route {
 		{Pattern: "GET /compute", Operation: "version.get", Handle: s.versions},
 		{Pattern: "GET /compute/v2.1/{$}", Operation: "version.get", Handle: s.currentVersion},
 		{Pattern: "GET /compute/v2.1", Operation: "version.get", Handle: s.currentVersion},
-		{Pattern: "/compute/", Operation: "unknown", Handle: s.wrap(func(*request) (*rest.Response, error) { return nil, rest.NoRoute() })},
+		{Pattern: "/compute/", Operation: "unknown", Handle: s.checked(rest.NoRoute)},
 	}
 	add := func(method, path, operation string, h handler) {
 		routes = append(routes, rest.Route{Pattern: method + " /compute/v2.1" + path, Operation: operation, Handle: s.wrap(h)})

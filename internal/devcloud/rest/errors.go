@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -40,8 +41,31 @@ func OverLimit(format string, args ...any) error {
 	return Fail(http.StatusRequestEntityTooLarge, format, args...)
 }
 
-// NoRoute is the 404 of a path that means nothing.
-func NoRoute() error { return NotFound("The resource could not be found.") }
+// NoRoute answers a path that means nothing, in the words of the router that
+// stands before the services.
+func NoRoute(*Request) (*Response, error) {
+	return Reply(http.StatusNotFound, Object{
+		"code": "404 Not Found", "message": "The resource could not be found.<br /><br />\n\n\n", "title": "Not Found",
+	})
+}
+
+// Unreadable is the 400 of a body that is no JSON.
+func Unreadable() error { return BadRequest("Malformed request body") }
+
+// Required checks that a body is an object with a member of that name. What is
+// wrong is said as the services' schemas do.
+func Required(body []byte, name string) error {
+	if !json.Valid(body) {
+		return Unreadable()
+	}
+	if _, err := Fields(body); err != nil {
+		return BadRequest("%s is not of type 'object'", Python(body))
+	}
+	if Member(body, name) == nil {
+		return BadRequest("'%s' is a required property", name)
+	}
+	return nil
+}
 
 // Malformed is the 400 of a body that makes no sense.
 func Malformed() error {

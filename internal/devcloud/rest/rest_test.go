@@ -51,9 +51,9 @@ func TestVersionsAreNegotiated(t *testing.T) {
 		"among others":         {header("OpenStack-API-Version", "volume 3.70, compute 2.60"), "2.60", 0},
 		"latest":               {header("OpenStack-API-Version", "compute latest"), "2.93", 0},
 		"the older header":     {header("X-OpenStack-Nova-API-Version", "2.5"), "2.5", 0},
-		"too new":              {header("OpenStack-API-Version", "compute 2.94"), "2.1", 406},
-		"too old":              {header("OpenStack-API-Version", "compute 2.0"), "2.1", 406},
-		"of another major one": {header("OpenStack-API-Version", "compute 3.0"), "2.1", 406},
+		"too new":              {header("OpenStack-API-Version", "compute 2.94"), "2.94", 406},
+		"too old":              {header("OpenStack-API-Version", "compute 2.0"), "2.0", 406},
+		"of another major one": {header("OpenStack-API-Version", "compute 3.0"), "3.0", 406},
 		"nonsense":             {header("OpenStack-API-Version", "compute x"), "2.1", 400},
 	} {
 		got, err := rest.Negotiate(tc.header, "compute", "X-OpenStack-Nova-API-Version", low, high)

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -33,9 +34,27 @@ func (v Microversion) less(o Microversion) bool {
 	return v.Major < o.Major || v.Major == o.Major && v.Minor < o.Minor
 }
 
+// ErrFormat tells that a request asks for a version that can't be read.
+var ErrFormat = errors.New("no microversion")
+
+// Names reports whether a request that asks for versions asks for one of that
+// service.
+func Names(h http.Header, service string) bool {
+	asked := h.Values("OpenStack-API-Version")
+	for _, value := range asked {
+		for _, part := range strings.Split(value, ",") {
+			if words := strings.Fields(part); len(words) == 2 && words[0] == service {
+				return true
+			}
+		}
+	}
+	return len(asked) == 0
+}
+
 // Negotiate returns the version that a request asks of a service (as in
 // "volume") whose versions are lowest to highest. Requests that ask for none
-// get the lowest. legacy names an older header, empty for none.
+// get the lowest; one that is refused comes with the error. legacy names an
+// older header, empty for none.
 func Negotiate(h http.Header, service, legacy string, lowest, highest Microversion) (Microversion, error) {
 	asked := ""
 	for _, value := range h.Values("OpenStack-API-Version") {
@@ -57,10 +76,10 @@ func Negotiate(h http.Header, service, legacy string, lowest, highest Microversi
 	}
 	v, err := ParseMicroversion(asked)
 	if err != nil {
-		return lowest, BadRequest("API Version String %s is of invalid format. Must be of format MajorNum.MinorNum.", asked)
+		return lowest, errors.Join(ErrFormat, BadRequest("API Version String %s is of invalid format. Must be of format MajorNum.MinorNum.", asked))
 	}
 	if v.less(lowest) || highest.less(v) {
-		return lowest, Fail(http.StatusNotAcceptable, "Version %s is not supported by the API. Minimum is %s and maximum is %s.", v, lowest, highest)
+		return v, Fail(http.StatusNotAcceptable, "Version %s is not supported by the API. Minimum is %s and maximum is %s.", v, lowest, highest)
 	}
 	return v, nil
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/fault"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
@@ -126,7 +127,7 @@ func reservable(v Volume) error {
 	if v.Multiattach {
 		allowed, list = append(allowed, "in-use"), "available or in-use or downloading"
 	}
-	if v.Status == "error" {
+	if strings.HasPrefix(v.Status, "error") {
 		return rest.BadRequest("Invalid input received: Invalid volume: Volume attachments can not be created if the volume is in an error state. The Volume %s currently has a status of: %s  (HTTP 400) (Request-ID: %s)", v.ID, v.Status, rest.NewID())
 	}
 	if !oneOf(v.Status, allowed...) {

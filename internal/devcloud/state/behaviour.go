@@ -26,6 +26,10 @@ type Behaviour struct {
 	// SeparateZones: a volume cannot be attached to a server in another zone
 	// (Nova's cross_az_attach=False).
 	SeparateZones bool `json:"separate_zones"`
+	// ZoneFallback: a volume for a zone that does not exist is made in the
+	// default zone instead of being refused (Cinder's
+	// allow_availability_zone_fallback=True).
+	ZoneFallback bool `json:"zone_fallback"`
 	// MaxDisks is the number of disks that a server may have, its root disk
 	// counted; 0 is no limit.
 	MaxDisks int `json:"max_disks"`

@@ -51,7 +51,7 @@ func (c *Cloud) newRestored(call Call, b Backup, name string) (Volume, error) {
 		return v, err
 	}
 	kind, _ := c.types.Get(v.TypeID)
-	v.Host = "devcloud@" + kind.Backend + "#" + kind.Backend
+	v.Host = poolOf(v.Zone, kind.Backend)
 	return v, c.checkVolumeQuota(v)
 }
 

@@ -24,6 +24,12 @@ func (c *Cloud) CreateSnapshot(call Call, spec SnapshotSpec) (Snapshot, error) {
 		if err != nil {
 			return err
 		}
+		if v.Status == "error" {
+			return rest.BadRequest("Invalid volume: The snapshot cannot be created when the volume is in error status.")
+		}
+		if v.Status == "maintenance" {
+			return rest.BadRequest("Invalid volume: The snapshot cannot be created when the volume is in maintenance mode.")
+		}
 		allowed := []string{"available"}
 		if spec.Attached {
 			allowed = append(allowed, "in-use")

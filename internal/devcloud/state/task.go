@@ -27,6 +27,9 @@ type Task struct {
 	// retype.
 	Size   int64
 	TypeID string
+	// SameHost and DifferentHost are the hints that a volume is made with.
+	SameHost      []string `json:",omitempty"`
+	DifferentHost []string `json:",omitempty"`
 	// Orphan is a volume that was deleted before it had a backend.
 	Orphan *Volume `json:",omitempty"`
 	// Server is the server that is deleted: Nova forgets it at once.

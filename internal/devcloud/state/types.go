@@ -3,6 +3,8 @@ package state
 import (
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
 )
 
@@ -38,6 +40,9 @@ func (c *Cloud) findType(name string) (VolumeType, error) {
 		}
 		return found == nil
 	})
+	if found == nil && uuid.Validate(name) == nil {
+		return VolumeType{}, rest.NotFound("Volume type %s could not be found.", name)
+	}
 	if found == nil {
 		return VolumeType{}, rest.NotFound("Volume type with name %s could not be found.", name)
 	}

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
@@ -18,6 +19,8 @@ type VolumeSpec struct {
 	BackupID          string
 	Metadata          map[string]string
 	Multiattach       bool
+	// SameHost and DifferentHost are volumes whose host is wanted, or not.
+	SameHost, DifferentHost []string
 }
 
 // CreateVolume accepts a new volume.
@@ -32,7 +35,7 @@ func (c *Cloud) CreateVolume(call Call, spec VolumeSpec) (Volume, error) {
 			return err
 		}
 		c.volumes.Put(v.ID, v)
-		c.start(Task{Kind: taskCreateVolume, Call: call, VolumeID: v.ID})
+		c.start(Task{Kind: taskCreateVolume, Call: call, VolumeID: v.ID, SameHost: spec.SameHost, DifferentHost: spec.DifferentHost})
 		return nil
 	})
 	return v, err
@@ -53,6 +56,9 @@ func (c *Cloud) newVolume(call Call, spec VolumeSpec) (Volume, error) {
 		return v, err
 	}
 	if v.Zone == "" {
+		v.Zone = DefaultZone
+	}
+	if !c.zoneExists(v.Zone) && c.Behaviour().ZoneFallback {
 		v.Zone = DefaultZone
 	}
 	if !c.zoneExists(v.Zone) {
@@ -93,7 +99,7 @@ func (c *Cloud) fitSource(call Call, v *Volume, kind *VolumeType, typed bool) er
 			return rest.NotFound("Volume %s could not be found.", v.SourceID)
 		}
 		if !oneOf(source.Status, "available", "in-use") {
-			return rest.BadRequest("Invalid source volume: Originating source volume status must be one of 'available', 'in-use' values")
+			return rest.BadRequest("Invalid volume: Originating source volume status must be one of 'available, in-use' values")
 		}
 		if v.Size == 0 {
 			v.Size = source.Size
@@ -113,6 +119,9 @@ func (c *Cloud) fitSource(call Call, v *Volume, kind *VolumeType, typed bool) er
 		if v.Size == 0 {
 			v.Size = b.Size
 		}
+		if v.Size < b.Size {
+			return rest.BadRequest("Invalid input received: Volume size %dGB cannot be smaller than the backup size %dGB. It must be >= backup size.", v.Size, b.Size)
+		}
 	}
 	return nil
 }
@@ -122,7 +131,11 @@ func (c *Cloud) fitBackend(v *Volume, kind *VolumeType, typed bool, sourceType, 
 		if !typed {
 			*kind = original
 		} else if kind.Backend != original.Backend {
-			return rest.BadRequest("Invalid input received: Invalid volume_type provided: %s (requested type is not compatible; either match %s, or omit type argument).", kind.ID, what)
+			advice := "either match source volume, or omit type argument"
+			if v.SnapshotID != "" {
+				advice = "recommend omitting the type argument"
+			}
+			return rest.BadRequest("Invalid input received: Invalid volume_type provided: %s (requested type is not compatible; %s).", kind.ID, advice)
 		}
 	}
 	if v.Zone == "" {
@@ -190,14 +203,15 @@ func (c *Cloud) schedule(t Task) (bool, error) {
 			return nil
 		}
 		kind, _ := c.types.Get(v.TypeID)
-		if kind.Backend == "" || len(kind.Zones) > 0 && !oneOf(v.Zone, kind.Zones...) {
+		host := poolOf(v.Zone, kind.Backend)
+		if kind.Backend == "" || len(kind.Zones) > 0 && !oneOf(v.Zone, kind.Zones...) || !c.hinted(t, host) {
 			c.note(t.Call, v.ProjectID, "VOLUME_VOLUME_001_003", "schedule allocate volume:Could not find any available weighted backend.", "VOLUME", v.ID)
 			v.Status, v.UpdatedAt = "error", now()
 			c.volumes.Put(v.ID, v)
 			c.finish(t)
 			return nil
 		}
-		v.Host = "devcloud@" + kind.Backend + "#" + kind.Backend
+		v.Host = host
 		c.volumes.Put(v.ID, v)
 		scheduled = true
 		return nil
@@ -206,6 +220,16 @@ func (c *Cloud) schedule(t Task) (bool, error) {
 		err = c.plane.CreateVolume(orphan.ID, orphan.Size*GiB)
 	}
 	return scheduled, err
+}
+
+// hinted reports whether a host is where the hints of a request want the volume:
+// with any of some volumes, and with none of others. Only under the lock.
+func (c *Cloud) hinted(t Task, host string) bool {
+	holds := func(id string) bool {
+		v, ok := c.volumes.Get(id)
+		return ok && v.Host == host
+	}
+	return (len(t.SameHost) == 0 || slices.ContainsFunc(t.SameHost, holds)) && !slices.ContainsFunc(t.DifferentHost, holds)
 }
 
 func creationStep(v Volume) string {

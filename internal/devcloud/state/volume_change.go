@@ -103,11 +103,14 @@ func (c *Cloud) RetypeVolume(call Call, id, typeName, policy string) error {
 		if err != nil {
 			return err
 		}
+		if v.Status != "available" && kind.Multiattach() != v.Multiattach {
+			return rest.BadRequest("Invalid input received: Invalid volume_type passed, retypes affecting multiattach are only allowed on available volumes, the specified volume however currently has a status of: %s.", v.Status)
+		}
 		if !oneOf(v.Status, "available", "in-use") {
 			return rest.BadRequest("Invalid volume: Retype requires volume to be in available or in-use state, but it is %s.", v.Status)
 		}
 		if v.TypeID == kind.ID {
-			return rest.BadRequest("Invalid input received: New volume_type same as original: %s.", kind.ID)
+			return rest.BadRequest("Invalid volume: Retype needs volume to be in available or in-use state, not be part of an active migration or a consistency group, requested type has to be different that the one from the volume, and for in-use volumes front-end qos specs cannot change.")
 		}
 		old, _ := c.types.Get(v.TypeID)
 		t := Task{Kind: taskRetypeVolume, Call: call, VolumeID: id, TypeID: kind.ID}

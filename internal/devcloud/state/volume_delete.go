@@ -19,7 +19,7 @@ func (c *Cloud) DeleteVolume(call Call, id string, cascade bool) error {
 			return c.deleteUnscheduled(v)
 		}
 		snapshots := c.snapshotsOf(id)
-		if !oneOf(v.Status, "available", "error", "error_restoring", "error_extending", "error_managing", "error_deleting") ||
+		if !oneOf(v.Status, "available", "error", "error_restoring", "error_extending", "error_managing") ||
 			len(v.Attached()) > 0 || len(snapshots) > 0 && !cascade {
 			return rest.BadRequest("%s", undeletable)
 		}

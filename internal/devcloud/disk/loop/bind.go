@@ -73,6 +73,13 @@ func (o Opener) configure(number int, config *unix.LoopConfig) (Device, error) {
 	if err := unix.IoctlLoopConfigure(int(f.Fd()), config); err != nil {
 		return Device{}, err
 	}
+	// A guest that makes its disk read-only (BLKROSET) does so until the disk is
+	// taken out. The kernel remembers it of a loop device beyond its unbinding.
+	if flags == os.O_RDWR {
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.BLKROSET, 0); err != nil {
+			return Device{}, fmt.Errorf("make it writable: %w", err)
+		}
+	}
 	d, bound, err := read(number)
 	if err == nil && !bound {
 		err = errors.New("unbound by somebody else right after it was bound")
