@@ -47,6 +47,8 @@ type Disk struct {
 	// sequence is the kernel's number of this very disk (diskseq), which is
 	// never given twice; 0 before Linux 5.15.
 	sequence uint64
+	// byAddress: it was not known by its serial.
+	byAddress bool
 }
 
 // Finder looks for the disk of a volume.

@@ -27,14 +27,38 @@ func systemMounts() []string {
 // is the system's. Empty means that nothing does.
 func Holders(d Disk) ([]string, error) {
 	sys := sysfs(or(d.sysDir, "/sys"))
-	use, err := readUse(or(d.procDir, "/proc"))
-	if err != nil {
-		return nil, err
-	}
 	names, err := sys.holders(d.Name)
 	if err != nil {
 		return nil, err
 	}
+	others, err := otherUse(d)
+	return append(names, others...), err
+}
+
+// foreignHolders is Holders without the volume's own mapping.
+func foreignHolders(d Disk) ([]string, error) {
+	sys := sysfs(or(d.sysDir, "/sys"))
+	devices, err := sys.holderNames(d.Name)
+	if err != nil {
+		return nil, err
+	}
+	own := func(holder string) bool { return sys.isOwnMapping(d.VolumeID, holder) }
+	if !slices.ContainsFunc(devices, own) {
+		return Holders(d)
+	}
+	names := slices.DeleteFunc(devices, own)
+	others, err := otherUse(d)
+	return append(names, others...), err
+}
+
+// otherUse tells what uses the disk besides devices built upon all of it.
+func otherUse(d Disk) ([]string, error) {
+	sys := sysfs(or(d.sysDir, "/sys"))
+	use, err := readUse(or(d.procDir, "/proc"))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
 	names = append(names, use.of(d.Number, d.Name, systemMounts())...)
 	partitions, err := sys.partitions(d.Name)
 	if err != nil {

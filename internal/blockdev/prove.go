@@ -23,7 +23,7 @@ func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
 	if d.Size == 0 {
 		return Disk{}, fmt.Errorf("volume %s: %w: %s has no capacity (yet)", volumeID, ErrNotFound, path)
 	}
-	users, err := Holders(d)
+	users, err := foreignHolders(d)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
 	}

@@ -43,7 +43,7 @@ func refresh(d Disk) (Disk, error) {
 		return Disk{}, fmt.Errorf("volume %s: %w", d.VolumeID, err)
 	}
 	sys := sysfs(or(d.sysDir, "/sys"))
-	if rescanned && compare(d.VolumeID, sys.identities(d.Name)) == other {
+	if rescanned && !d.fits(sys.identities(d.Name)) {
 		return Disk{}, fmt.Errorf("volume %s: %w: %s had its serial, but has it no more: its place was given to another disk",
 			d.VolumeID, ErrUnsafe, d.Path)
 	}
@@ -62,6 +62,14 @@ func refresh(d Disk) (Disk, error) {
 	}
 	d.Size = size
 	return d, nil
+}
+
+// fits tells whether a disk still has the names that it was found by.
+func (d Disk) fits(identities []identity) bool {
+	if d.byAddress {
+		return !namesVolume(identities)
+	}
+	return compare(d.VolumeID, identities) != other
 }
 
 // rescan tells a SCSI disk, and no other, to ask its target for the capacity and

@@ -115,9 +115,9 @@ func (s sysfs) partitions(name string) ([]string, error) {
 	return names, nil
 }
 
-// holders returns the names of the block devices that are built upon a disk
+// holderNames returns the names of the block devices that are built upon a disk
 // or, as disk/partition, upon a partition.
-func (s sysfs) holders(name string) ([]string, error) {
+func (s sysfs) holderNames(name string) ([]string, error) {
 	entries, err := os.ReadDir(s.block(name, "holders"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -125,13 +125,20 @@ func (s sysfs) holders(name string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("holders of %s: %w", name, err)
 	}
-	var names []string
+	names := make([]string, 0, len(entries))
 	for _, e := range entries {
-		holder := e.Name()
-		if title := s.text(holder, "dm", "name"); title != "" {
-			holder += " (" + title + ")"
-		}
-		names = append(names, holder)
+		names = append(names, e.Name())
 	}
 	return names, nil
+}
+
+// holders is holderNames in words.
+func (s sysfs) holders(name string) ([]string, error) {
+	names, err := s.holderNames(name)
+	for i, holder := range names {
+		if title := s.text(holder, "dm", "name"); title != "" {
+			names[i] += " (" + title + ")"
+		}
+	}
+	return names, err
 }

@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,9 @@ type System struct {
 	SysDir string
 	// ProcDir is where procfs is mounted, /proc when empty.
 	ProcDir string
+	// Locate tells where the cloud says that a volume's disk is. It is asked only
+	// when no disk has the volume's serial, see byPath; may be nil.
+	Locate func(ctx context.Context, volumeID string) (Location, error)
 }
 
 // Find implements Finder. Exactly one disk must be the volume's; it must have
@@ -29,39 +33,103 @@ func (s System) Find(ctx context.Context, volumeID string) (Disk, error) {
 		return Disk{}, err
 	}
 	sys := sysfs(or(s.SysDir, "/sys"))
-	disks, err := sys.disks()
+	matches, looked, err := s.matches(ctx, sys, volumeID)
 	if err != nil {
-		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
-	}
-	var matches []string
-	var sequence uint64
-	for _, name := range disks {
-		if err := ctx.Err(); err != nil {
-			return Disk{}, fmt.Errorf("volume %s: look for its disk: %w", volumeID, err)
-		}
-		before := sys.sequence(name)
-		if compare(volumeID, sys.identities(name)) != other {
-			matches = append(matches, name)
-			sequence = before
-		}
+		return Disk{}, err
 	}
 	switch len(matches) {
 	case 0:
-		return Disk{}, fmt.Errorf("volume %s: %w: none of %d disks has its serial", volumeID, ErrNotFound, len(disks))
+		d, err := Disk{}, ErrNotFound
+		if s.Locate != nil {
+			d, err = s.byPath(ctx, sys, volumeID)
+		}
+		if errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("volume %s: %w: none of %d disks has its serial", volumeID, err, looked)
+		}
+		return d, err
 	case 1:
 	default:
 		return Disk{}, fmt.Errorf("volume %s: %w: more than one disk has its serial: %s",
-			volumeID, ErrUnsafe, strings.Join(matches, ", "))
+			volumeID, ErrUnsafe, strings.Join(names(matches), ", "))
 	}
-	name := matches[0]
+	name := matches[0].name
 	d, err := prove(sys, or(s.ProcDir, "/proc"), volumeID, name, s.node(name))
 	if err != nil {
 		return Disk{}, err
 	}
-	if d.sequence != sequence {
+	if d.sequence != matches[0].sequence {
 		return Disk{}, fmt.Errorf("volume %s: %w: %s was replaced while it was looked at", volumeID, ErrNotFound, name)
 	}
 	return d, nil
+}
+
+// match is a disk that has a volume's serial.
+type match struct {
+	name     string
+	sequence uint64 // at the time
+}
+
+func names(matches []match) []string {
+	var all []string
+	for _, m := range matches {
+		all = append(all, m.name)
+	}
+	return all
+}
+
+// matches returns all disks that have a volume's serial, and how many it has
+// looked at.
+func (s System) matches(ctx context.Context, sys sysfs, volumeID string) (found []match, looked int, err error) {
+	disks, err := sys.disks()
+	if err != nil {
+		return nil, 0, fmt.Errorf("volume %s: %w", volumeID, err)
+	}
+	for _, name := range disks {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, fmt.Errorf("volume %s: look for its disk: %w", volumeID, err)
+		}
+		before := sys.sequence(name)
+		if compare(volumeID, sys.identities(name)) != other {
+			found = append(found, match{name, before})
+		}
+	}
+	return found, len(disks), nil
+}
+
+// Candidates returns all disks that have a volume's serial, proven or not: for
+// whoever wants to know that none of them is in use. A disk whose place was given
+// to another one without a word to the kernel is among them.
+func (s System) Candidates(ctx context.Context, volumeID string) ([]Disk, error) {
+	if err := checkVolumeID(volumeID); err != nil {
+		return nil, err
+	}
+	sys := sysfs(or(s.SysDir, "/sys"))
+	matches, _, err := s.matches(ctx, sys, volumeID)
+	if err != nil {
+		return nil, err
+	}
+	if len(matches) == 0 && s.Locate != nil {
+		d, err := s.Find(ctx, volumeID)
+		if err != nil {
+			return nil, err
+		}
+		return []Disk{d}, nil
+	}
+	var disks []Disk
+	for _, m := range matches {
+		number, err := sys.number(m.name)
+		if errors.Is(err, ErrNotFound) {
+			continue // it has just gone
+		}
+		if err != nil {
+			return nil, fmt.Errorf("volume %s: %w", volumeID, err)
+		}
+		disks = append(disks, Disk{
+			VolumeID: volumeID, Path: s.node(m.name), Name: m.name, Number: number, Size: sys.size(m.name),
+			sysDir: string(sys), procDir: or(s.ProcDir, "/proc"), sequence: m.sequence,
+		})
+	}
+	return disks, nil
 }
 
 // node returns the path of a disk's node. A slash in a kernel name is written

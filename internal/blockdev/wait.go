@@ -30,8 +30,9 @@ func deviceDirs(devDir string) []string {
 }
 
 // Wait looks for the disk of a volume until it is found or ctx ends. It is
-// woken by the kernel's events and by changes in the device directories. Only ErrNotFound makes it wait:
-// any other error is returned at once. When ctx ends, the error wraps both its
+// woken by the kernel's events and by changes in the device directories, and has
+// those SCSI hosts look that announce nothing. Only ErrNotFound makes it wait: any
+// other error is returned at once. When ctx ends, the error wraps both its
 // cause and what was last found.
 func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
 	d, err := f.Find(ctx, volumeID)
@@ -46,18 +47,25 @@ func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
 	defer bell.close()
 	poll := time.NewTicker(slowPoll)
 	defer poll.Stop()
+	mute := newScans(ctx, f)
+	defer mute.stop()
 	for {
 		// Directories may have come since, and what came before the watch
 		// would be missed: so watch first, then look.
 		bell.watch()
-		d, err = f.Find(ctx, volumeID)
-		if !errors.Is(err, ErrNotFound) {
-			return d, err
+		d, now := f.Find(ctx, volumeID)
+		if now == nil || errors.Is(now, ErrUnsafe) || !errors.Is(now, ErrNotFound) && ctx.Err() == nil {
+			return d, now
+		}
+		if ctx.Err() == nil { // else it was interrupted, and what it says is that
+			err = now
 		}
 		select {
 		case <-ctx.Done():
 			return Disk{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		case <-poll.C:
+		case <-mute.due():
+			mute.run(ctx)
 		case <-bell.events():
 			bell.drain(ctx)
 		case <-bell.kernel.rings():

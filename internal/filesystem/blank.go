@@ -144,18 +144,23 @@ func firstData(ctx context.Context, d *device) (string, error) {
 	for _, e := range extents {
 		_ = unix.Fadvise(int(d.Fd()), e.offset, e.length, unix.FADV_WILLNEED)
 	}
+	return firstDataIn(ctx, d, extents)
+}
+
+// firstDataIn reads extents, in any order, and returns what firstData does.
+func firstDataIn(ctx context.Context, r io.ReaderAt, extents []extent) (string, error) {
 	found := make([]string, len(extents))
 	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range readers {
 		group.Go(func() error {
-			buf := make([]byte, chunk)
+			buf := aligned(chunk)
 			for i := next.Add(1) - 1; int(i) < len(extents); i = next.Add(1) - 1 {
 				if err := ctx.Err(); err != nil {
 					return context.Cause(ctx)
 				}
 				var err error
-				if found[i], err = dataIn(d, extents[i], buf); err != nil {
+				if found[i], err = dataIn(r, extents[i], buf); err != nil {
 					return err
 				}
 			}

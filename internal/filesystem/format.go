@@ -2,7 +2,6 @@ package filesystem
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -23,6 +22,15 @@ import (
 // mkfs that has begun runs to its end when ctx ends before; a later call for
 // the same device waits for it.
 func (f *FS) Format(ctx context.Context, path, fsType string, options []string) error {
+	return f.formatOver(ctx, path, nil, fsType, options)
+}
+
+// FormatMapping is Format for a mapping whose bytes are beneath it.
+func (f *FS) FormatMapping(ctx context.Context, path string, beneath Beneath, fsType string, options []string) error {
+	return f.formatOver(ctx, path, &beneath, fsType, options)
+}
+
+func (f *FS) formatOver(ctx context.Context, path string, beneath *Beneath, fsType string, options []string) error {
 	if !Supported(fsType) {
 		return fmt.Errorf("format %s: %w: %q", path, ErrUnsupported, fsType)
 	}
@@ -30,51 +38,37 @@ func (f *FS) Format(ctx context.Context, path, fsType string, options []string) 
 	if err != nil {
 		return fmt.Errorf("format %s: %w", path, err)
 	}
-	d, err := openDevice(path)
-	if err != nil {
-		return fmt.Errorf("format %s: %w", path, err)
-	}
-	// The device stays open until mkfs has ended, so that the path can't come
-	// to mean another disk.
-	what := strings.Join(append([]string{"mkfs." + fsType}, options...), " ")
-	err = f.jobs.onDevice(ctx, d, what, func(detached context.Context) error {
-		select {
-		case f.slots <- struct{}{}:
-			defer func() { <-f.slots }()
-		case <-ctx.Done():
-			return fmt.Errorf("%w: too many others run: %w", errNeverBegan, context.Cause(ctx))
-		}
-		return f.format(ctx, detached, path, d, fsType, asked)
-	})
-	if err != nil {
+	if err := f.formatBlank(ctx, path, beneath, fsType, options, asked); err != nil {
 		return fmt.Errorf("format %s: %w", path, err)
 	}
 	return nil
 }
 
-// format does the work of Format. It begins nothing more when ctx has ended.
-func (f *FS) format(ctx, detached context.Context, path string, d *device, fsType string, asked []option) error {
-	args, err := f.mkfsArguments(fsType, asked)
-	if err != nil {
-		return err
+// formatBlank does the work of Format.
+func (f *FS) formatBlank(ctx context.Context, path string, beneath *Beneath, fsType string, options []string, asked []option) error {
+	name := "mkfs." + fsType
+	w := blankWrite{
+		path: path, beneath: beneath, smallest: smallest(fsType),
+		name: fsType, what: strings.Join(append([]string{name}, options...), " "),
 	}
-	// Each mkfs that is tried has a proof of its own right before it.
-	err = f.whenFree(ctx, d.number, func() error {
-		if err := f.fitToFormat(ctx, path, d, fsType); err != nil {
+	return f.onBlank(ctx, w, func(ctx context.Context, d *device) error {
+		args, err := f.mkfsArguments(fsType, asked)
+		if err != nil {
 			return err
 		}
-		output, status, err := f.writer("mkfs."+fsType, append(args, path)...)
+		output, status, err := f.writer(name, append(args, path)...)
 		if err == nil && status != 0 {
-			err = failed("mkfs."+fsType, status, output)
+			err = failed(name, status, output)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return verifyFormat(ctx, path, d, fsType)
 	})
-	if err != nil && ctx.Err() != nil && (errors.Is(err, ErrBusy) || errors.Is(err, context.Cause(ctx))) {
-		return fmt.Errorf("%w: %w", errNeverBegan, err)
-	}
-	if err != nil {
-		return err
-	}
+}
+
+// verifyFormat reads what mkfs says it has made.
+func verifyFormat(ctx context.Context, path string, d *device, fsType string) error {
 	made, err := readSuperblock(d)
 	if err != nil {
 		return fmt.Errorf("mkfs.%s said it succeeded: %w", fsType, err)
@@ -84,35 +78,8 @@ func (f *FS) format(ctx, detached context.Context, path string, d *device, fsTyp
 		return fmt.Errorf("mkfs.%s said it succeeded, but made a %s of %d bytes on a device of %d",
 			fsType, made.fsType, made.size, d.size)
 	}
-	logging.From(detached).Info("formatted", zap.String("device", path), zap.String("fs_type", fsType),
+	logging.From(ctx).Info("formatted", zap.String("device", path), zap.String("fs_type", fsType),
 		zap.Int64("size", d.size))
-	return nil
-}
-
-// fitToFormat returns nil only for a blank device that nothing else uses.
-func (f *FS) fitToFormat(ctx context.Context, path string, pinned *device, fsType string) error {
-	d, err := claim(path)
-	if err != nil {
-		return err
-	}
-	// Given back right before mkfs, which claims the device for itself.
-	defer d.release()
-	switch {
-	case d.number != pinned.number:
-		return fmt.Errorf("%w: %s has become device %s, it was %s", ErrBusy, path,
-			numberString(d.number), numberString(pinned.number))
-	case d.readOnly:
-		return fmt.Errorf("device is %w", ErrReadOnly)
-	case d.size < smallest(fsType):
-		return fmt.Errorf("%w: %s needs %d bytes, it has %d", ErrTooSmall, fsType, smallest(fsType), d.size)
-	}
-	content, err := f.probe(ctx, path, d)
-	if err != nil {
-		return err
-	}
-	if content.Kind != Blank {
-		return fmt.Errorf("%w: it holds %s", ErrNotBlank, content.Detail)
-	}
 	return nil
 }
 

@@ -23,6 +23,23 @@ type job struct {
 	err  error
 }
 
+// Run does work on a device by path, which stays open meanwhile and so can't come
+// to mean another disk. It is the only one that works on it, and runs to its end
+// when ctx ends before; then Run returns an error that wraps ErrBusy. A later call
+// for the same work, which what names, waits for it and gets its outcome.
+func (f *FS) Run(ctx context.Context, path, what string, work func(context.Context) error) error {
+	d, err := openDevice(path)
+	if err != nil {
+		return err
+	}
+	return f.jobs.onDevice(ctx, d, what, work)
+}
+
+// RunNamed is Run for work on something that has a name and need not be there.
+func (f *FS) RunNamed(ctx context.Context, name, what string, work func(context.Context) error) error {
+	return f.jobs.do(ctx, name, what, work)
+}
+
 // do runs work, unless the same work is already being done on key: then it
 // waits for that and returns its outcome. Other work on key is waited for
 // first. The context that work gets is never cancelled. When ctx ends before

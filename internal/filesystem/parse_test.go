@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/quick"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 func TestTellingPartsCoverTheDevicesEdgesAndStayWithinIt(t *testing.T) {
@@ -155,6 +157,32 @@ func FuzzOptions(f *testing.F) {
 				t.Errorf("%+v", o)
 			}
 			preset(slices.Clone(parsed), o.name, "nodiscard")
+		}
+	})
+}
+
+func FuzzMounts(f *testing.F) {
+	f.Add("36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n", "/mnt2")
+	f.Add("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:1 / / ro - xfs /dev/sdb ro\n", "/")
+	f.Add("36 35 0:7 / /a\\040b rw - tmpfs none rw\n", "/a b")
+	f.Add("36 35 4294967295:4294967295 / /x rw - x - -\n", "/x")
+	f.Fuzz(func(t *testing.T, table, place string) {
+		infos, err := mountinfo.GetMountsFromReader(strings.NewReader(table), nil)
+		if err != nil {
+			return
+		}
+		info := topmost(infos, place)
+		if info == nil {
+			return
+		}
+		if info.Mountpoint != place {
+			t.Errorf("%q is mounted at %q", place, info.Mountpoint)
+		}
+		if info.FSType == btrfs {
+			return // asked itself where its disk is
+		}
+		if m := mountPoint(info); m.Target != place || m.ReadOnly != (slices.Contains(m.Options, "ro") || slices.Contains(m.SuperOptions, "ro")) {
+			t.Errorf("%+v", m)
 		}
 	})
 }

@@ -49,13 +49,24 @@ type Content struct {
 // signature, or one of the supported filesystems a copy of its superblock. A
 // device that can't be read there is an error, not blank.
 func (f *FS) Probe(ctx context.Context, path string) (Content, error) {
+	return f.probeOver(ctx, path, nil)
+}
+
+// ProbeMapping is Probe for a mapping whose bytes are beneath it. A mapping that
+// decrypts shows noise where nothing was ever written; it is blank when all that
+// Probe looks at reads as zeros beneath.
+func (f *FS) ProbeMapping(ctx context.Context, path string, beneath Beneath) (Content, error) {
+	return f.probeOver(ctx, path, &beneath)
+}
+
+func (f *FS) probeOver(ctx context.Context, path string, beneath *Beneath) (Content, error) {
 	content, err := abandonable(ctx, func() (Content, error) {
 		d, err := openDevice(path)
 		if err != nil {
 			return Content{}, err
 		}
 		defer d.close()
-		return f.probe(ctx, path, d)
+		return f.probe(ctx, path, d, beneath)
 	})
 	if err != nil {
 		return Content{}, fmt.Errorf("probe %s: %w", path, err)
@@ -63,8 +74,8 @@ func (f *FS) Probe(ctx context.Context, path string) (Content, error) {
 	return content, nil
 }
 
-// probe is Probe of an open device.
-func (f *FS) probe(ctx context.Context, path string, d *device) (Content, error) {
+// probe is Probe of an open device; beneath is nil unless it is a mapping.
+func (f *FS) probe(ctx context.Context, path string, d *device, beneath *Beneath) (Content, error) {
 	if _, err := readSuperblock(d); err == nil {
 		// A filesystem, most likely: blkid's word will do, and saves reading
 		// all over a device that is merely mounted again.
@@ -74,6 +85,15 @@ func (f *FS) probe(ctx context.Context, path string, d *device) (Content, error)
 		}
 		if is.usage == "filesystem" && is.table == "" && Supported(is.fsType) {
 			return Content{Kind: Filesystem, Type: is.fsType, UUID: is.uuid, Detail: is.fsType + " filesystem"}, nil
+		}
+	}
+	if beneath != nil {
+		data, err := beneath.firstData(ctx, d.size)
+		if err != nil {
+			return Content{}, err
+		}
+		if data == "" {
+			return Content{Kind: Blank, Detail: "blank"}, nil
 		}
 	}
 	data, err := firstData(ctx, d)

@@ -3,6 +3,7 @@ package filesystem
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -24,20 +25,41 @@ func (f *FS) tool(name string, args ...string) (stdout string, status int, err e
 // so that an interrupt from a terminal, meant for this process, doesn't kill it
 // half way. It returns all that the program wrote.
 func (f *FS) writer(name string, args ...string) (output string, status int, err error) {
+	return f.Tool(nil, name, args...)
+}
+
+// Tool runs a program that may write to a device, as mkfs is run: without a
+// shell, in a session of its own, to its end. It reads stdin by a pipe, where
+// nobody else can see it. It returns all that the program wrote, and its exit
+// status; err is for a program that couldn't be run or was killed.
+func (f *FS) Tool(stdin io.Reader, name string, args ...string) (output string, status int, err error) {
 	program := name
 	if setsid, err := f.exec.LookPath("setsid"); err == nil {
 		program, args = setsid, append([]string{name}, args...)
 	}
 	cmd := f.exec.Command(program, args...)
 	cmd.SetEnv(toolEnv())
+	if stdin != nil {
+		cmd.SetStdin(stdin)
+	}
 	out, err := cmd.CombinedOutput()
 	status, err = exitStatus(name, err)
 	return strings.TrimSpace(string(out)), status, err
 }
 
-// toolEnv makes the tools speak English, which is part of what errors quote.
+// Programs are what this package runs, by the names that are looked for in PATH.
+func Programs() []string {
+	return []string{
+		"blkid", "wipefs", "setsid", "mount",
+		"mkfs.ext2", "mkfs.ext3", "mkfs.ext4", "e2fsck", "resize2fs", "mkfs.xfs", "mkfs.btrfs", "btrfs",
+	}
+}
+
+// toolEnv makes the tools speak English, which is part of what errors quote, and
+// those that make mappings not wait for udev's word, which doesn't reach a
+// container: they would wait forever.
 func toolEnv() []string {
-	return append(os.Environ(), "LC_ALL=C")
+	return append(os.Environ(), "LC_ALL=C", "DM_DISABLE_UDEV=1")
 }
 
 // exitStatus tells an exit status apart from a failure to run.
@@ -70,6 +92,13 @@ func markBusy(err error, output string) error {
 		}
 	}
 	return err
+}
+
+// Failed makes an error of a program that Tool ran and that ended with a status
+// that isn't 0, with the last of its words. It wraps ErrBusy when the program
+// says that the device is in use.
+func Failed(name string, status int, output string) error {
+	return failed(name, status, output)
 }
 
 // words shortens what a program said to what fits into an error: its last lines.

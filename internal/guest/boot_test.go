@@ -77,12 +77,12 @@ func start(ctx context.Context, t *testing.T, cfg machine.Config) *machine.Machi
 func tryToStart(ctx context.Context, t *testing.T, cfg machine.Config, limit time.Duration) (*machine.Machine, error) {
 	t.Helper()
 	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("nothing heard within %v", limit))
+	defer cancel()
 	m, err := machine.Start(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("nothing heard within %v", limit))
-	defer cancel()
 	var ready wire.Ready
 	if ready, err = m.AwaitReady(ctx); err != nil {
 		return nil, errors.Join(err, m.Close())

@@ -14,7 +14,7 @@ import (
 
 const (
 	// testTime bounds one test inside.
-	testTime = 90 * time.Second
+	testTime = 3 * time.Minute
 	// wholeTime bounds all of it. An emulated guest on two cores that others
 	// use too needs a third of that.
 	wholeTime = 8 * time.Minute

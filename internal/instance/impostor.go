@@ -13,10 +13,11 @@ import (
 // sysDir is where the kernel shows its devices.
 const sysDir = "/sys"
 
-// checkDrive refuses a drive that is a volume, or a part of one. Everybody who
-// may write to a volume can give it the label of a config drive, and would tell
-// the node that it is another server. Volumes carry their id as serial, which
-// the hypervisor sets; config drives have none.
+// checkDrive refuses a drive that is a volume, or a part of one, or that the kernel
+// has made of something. Everybody who may write to a volume can give it the label
+// of a config drive, and would tell the node that it is another server. Volumes
+// carry their id as serial, which the hypervisor sets; config drives have none. A
+// loop device, or the mapping of an encrypted volume, has none either.
 func checkDrive(f *os.File, sysDir string) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -32,18 +33,27 @@ func checkDrive(f *os.File, sysDir string) error {
 	if err != nil {
 		return fmt.Errorf("its device: %w", err)
 	}
+	device = wholeDisk(device)
+	if _, err := os.Stat(filepath.Join(device, "device")); err != nil {
+		return fmt.Errorf("%s is no disk that is attached to this server, but something that its kernel has made", filepath.Base(device))
+	}
 	if serial, found := volumeSerial(device); found {
 		return fmt.Errorf("it is the volume with the serial %s, which somebody has given the label of a config drive", serial)
 	}
 	return nil
 }
 
-// volumeSerial returns the serial of a disk, or of the one that a partition is
-// on, if it is a volume's: a UUID, of which some buses show but 20 characters.
-func volumeSerial(device string) (serial string, found bool) {
+// wholeDisk returns the disk that a partition is on.
+func wholeDisk(device string) string {
 	if _, err := os.Stat(filepath.Join(device, "partition")); err == nil {
-		device = filepath.Dir(device)
+		return filepath.Dir(device)
 	}
+	return device
+}
+
+// volumeSerial returns the serial of a disk if it is a volume's: a UUID, of which
+// some buses show but 20 characters.
+func volumeSerial(device string) (serial string, found bool) {
 	uuid := regexp.MustCompile(`(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f-]*`)
 	for _, name := range []string{"serial", "device/serial", "device/vpd_pg80", "device/wwid", "wwid"} {
 		data, err := os.ReadFile(filepath.Join(device, name)) // #nosec G304 -- below sysfs

@@ -22,11 +22,21 @@ const (
 // errRepeat marks a failure that another attempt may mend.
 var errRepeat = errors.New("metadata service unavailable")
 
-// fromService asks the metadata service, a few times where that may help.
+// fromService asks the metadata service.
 func fromService(ctx context.Context, base string, timeout time.Duration) (Identity, error) {
-	address, err := serviceURL(base)
+	data, err := readService(ctx, base, timeout)
 	if err != nil {
 		return Identity{}, err
+	}
+	return parseMetadata(data)
+}
+
+// readService returns meta_data.json of the metadata service, which it asks a few
+// times where that may help.
+func readService(ctx context.Context, base string, timeout time.Duration) ([]byte, error) {
+	address, err := serviceURL(base)
+	if err != nil {
+		return nil, err
 	}
 	client := serviceClient(timeout)
 	defer client.CloseIdleConnections()
@@ -35,14 +45,14 @@ func fromService(ctx context.Context, base string, timeout time.Duration) (Ident
 	for attempt := 1; ; attempt++ {
 		data, err := get(ctx, client, address)
 		if err == nil {
-			return parseMetadata(data)
+			return data, nil
 		}
 		if !errors.Is(err, errRepeat) || attempt == attempts || ctx.Err() != nil {
-			return Identity{}, err
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			return Identity{}, err
+			return nil, err
 		case <-time.After(pause):
 		}
 		pause *= 2

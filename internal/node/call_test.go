@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -30,8 +31,9 @@ type call struct {
 	DevDir  string          `json:"devDir"`
 	Method  string          `json:"method"`
 	Request json.RawMessage `json:"request"`
-	// DieAfter is the number of the step after which the child kills itself.
-	DieAfter int `json:"dieAfter"`
+	// Died are the steps after which it has been killed before: the child kills
+	// itself after the first one that is not among them.
+	Died []string `json:"died"`
 }
 
 // runCall is the child's main function; its exit status is 0 for success.
@@ -43,14 +45,13 @@ func runCall(encoded string) int {
 	}
 	server := node.New(node.Config{
 		Finder: blockdev.Loop{DevDir: c.DevDir}, FS: filesystem.New(filesystem.Options{}),
-	})
-	steps := 0
-	node.SetStep(server, func(done string) {
-		if steps++; steps == c.DieAfter {
-			fmt.Fprintf(os.Stderr, "killed after %q\n", done)
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
-		}
+		Step: func(done string) {
+			if !slices.Contains(c.Died, done) {
+				fmt.Fprint(os.Stderr, done)
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+		},
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -85,38 +86,40 @@ func invoke[Req proto.Message, Resp any](ctx context.Context, data []byte, req R
 	return err
 }
 
-// inChild makes a call in a process of its own that is killed after that many
-// steps. It reports whether the process lived to its end.
-func (r *rig) inChild(method string, req proto.Message, dieAfter int) (survived bool) {
+// inChild makes a call in a process of its own that is killed after its first
+// step that is none of those. It returns the step, empty if it lived to its end.
+func (r *rig) inChild(method string, req proto.Message, died []string) (step string) {
 	r.t.Helper()
 	request, err := protojson.Marshal(req)
 	must(r.t, err)
-	encoded, err := json.Marshal(call{DevDir: r.dev, Method: method, Request: request, DieAfter: dieAfter})
+	encoded, err := json.Marshal(call{DevDir: r.dev, Method: method, Request: request, Died: died})
 	must(r.t, err)
 	cmd := exec.CommandContext(r.context(), os.Args[0])
 	// The race detector would have every process wait a second before it ends.
 	cmd.Env = append(os.Environ(), callVariable+"="+string(encoded), "GORACE=atexit_sleep_ms=0")
 	out, err := cmd.CombinedOutput()
 	if err == nil {
-		return true
+		return ""
 	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		r.t.Fatalf("%s in a child: %v: %s", method, err, out)
 	}
-	r.t.Logf("%s: %s", method, out)
-	return false
+	return string(out)
 }
 
-// killed makes a call that is killed after its first step, one that is killed
-// after its second, and so on until one lives to its end. In between it is as
-// if the node plugin had just been started again.
+// killed has a call killed after each of its steps, until it lives to its end. In
+// between it is as if the node plugin had just been started again.
 func (r *rig) killed(method string, req proto.Message) {
 	r.t.Helper()
-	for dieAfter := 1; dieAfter < 20; dieAfter++ {
-		if r.inChild(method, req, dieAfter) {
+	var died []string
+	for range 20 {
+		step := r.inChild(method, req, died)
+		if step == "" {
+			r.t.Logf("%s: killed after %q", method, died)
 			return
 		}
+		died = append(died, step)
 	}
 	r.t.Fatalf("%s never ends", method)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/keylock"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 )
 
 // What a call can end with besides the errors of the packages below.
@@ -64,6 +65,8 @@ func codeTable() []codeRow {
 		{blockdev.ErrVolumeID, codes.NotFound},
 		{blockdev.ErrUnsafe, codes.FailedPrecondition},
 		{blockdev.ErrNotFound, codes.Unavailable},
+		{luks.ErrPassphrase, codes.InvalidArgument},
+		{luks.ErrNotLUKS, codes.FailedPrecondition},
 		{filesystem.ErrBusy, codes.Aborted},
 		{filesystem.ErrUnsupported, codes.InvalidArgument},
 		{filesystem.ErrOptions, codes.InvalidArgument},

@@ -17,7 +17,8 @@ import (
 // NodeExpandVolume makes the filesystem at a path as large as its disk, after it
 // has proven that the path is a mount of that very disk, and that the disk has
 // grown. For block access it only proves the latter. The capacity it answers is
-// the disk's, which the filesystem then fills.
+// the disk's, which the filesystem then fills, but for the header of one that is
+// encrypted.
 func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
 	size, err := s.expand(ctx, req)
 	if err != nil {
@@ -51,15 +52,27 @@ func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (
 	if err != nil {
 		return 0, err
 	}
-	block, err := checkExpandable(at, disk, req.GetVolumeCapability())
+	data, encrypted, err := s.dataDisk(disk)
 	if err != nil {
 		return 0, err
 	}
-	if disk, err = awaitSize(ctx, disk, required); err != nil || block {
-		return disk.Size, err
+	block, err := checkExpandable(at, data, req.GetVolumeCapability())
+	if err != nil {
+		return 0, err
+	}
+	if disk, err = awaitSize(ctx, disk, required); err != nil {
+		return 0, err
 	}
 	s.step("refreshed")
-	return disk.Size, s.growMounted(ctx, disk, at)
+	if !encrypted {
+		data = disk
+	} else if data, err = s.growMapping(ctx, disk, data); err != nil {
+		return 0, err
+	}
+	if block {
+		return disk.Size, nil
+	}
+	return disk.Size, s.growMounted(ctx, data, at)
 }
 
 // checkVolumePath returns the path of a volume that exists somewhere. A path

@@ -20,6 +20,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/instance"
 	"github.com/cinder-csi/cinder-csi/internal/keylock"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 )
 
 const (
@@ -46,6 +47,8 @@ type Config struct {
 	Finder blockdev.Finder
 	// FS works on filesystems.
 	FS *filesystem.FS
+	// Crypt works on encrypted disks; default luks.New(FS).
+	Crypt *luks.Crypt
 	// WithTopology makes NodeGetInfo tell the node's zone.
 	WithTopology bool
 	// AdditionalTopology is told beside the zone; it may override it.
@@ -59,6 +62,9 @@ type Config struct {
 	DefaultFSType string
 	// TopologyKey is the label of the zone; default DefaultTopologyKey.
 	TopologyKey string
+	// Step is for tests: it is called between any two steps that leave something
+	// behind, with the name of what has just been done.
+	Step func(done string)
 }
 
 // Server is the CSI node service. It is safe for concurrent use.
@@ -73,8 +79,7 @@ type Server struct {
 	targets keylock.Locks[string]
 	self    self
 
-	// step is called between any two steps that leave something behind, with
-	// the name of what has just been done. Tests end the process there.
+	// step is Config.Step, or does nothing.
 	step func(done string)
 }
 
@@ -88,8 +93,14 @@ func New(cfg Config) *Server {
 	if cfg.TopologyKey == "" {
 		cfg.TopologyKey = DefaultTopologyKey
 	}
+	if cfg.Step == nil {
+		cfg.Step = func(string) {}
+	}
+	if cfg.Crypt == nil {
+		cfg.Crypt = luks.New(cfg.FS)
+	}
 	_, deployed := cfg.Finder.(blockdev.System)
-	return &Server{cfg: cfg, deployed: deployed, step: func(string) {}}
+	return &Server{cfg: cfg, deployed: deployed, step: cfg.Step}
 }
 
 // lock makes the call the only one for its volume, and for its target where it

@@ -85,3 +85,10 @@ func (u use) difference(mount, staging filesystem.MountPoint) string {
 	}
 	return ""
 }
+
+// discards tells whether the disk is to be told what is free as soon as it is.
+func (u use) discards() bool {
+	return slices.ContainsFunc(u.flags, func(flag string) bool {
+		return flag == "discard" || strings.HasPrefix(flag, "discard=")
+	})
+}

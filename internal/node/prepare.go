@@ -15,7 +15,7 @@ import (
 // its type: the one that is there, or a new one on a disk that is proven blank.
 // Anything else is refused and left as it is.
 func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, u use) (fsType string, err error) {
-	content, err := s.cfg.FS.Probe(ctx, disk.Path)
+	content, err := s.probe(ctx, disk, u)
 	if err != nil {
 		return "", err
 	}
@@ -28,6 +28,14 @@ func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, u use) (fsType
 	}
 	return "", fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is",
 		errRefused, disk.Path, content.Detail)
+}
+
+// probe tells what is on a disk, or in the mapping of an encrypted one.
+func (s *Server) probe(ctx context.Context, disk blockdev.Disk, u use) (filesystem.Content, error) {
+	if u.beneath != nil {
+		return s.cfg.FS.ProbeMapping(ctx, disk.Path, *u.beneath)
+	}
+	return s.cfg.FS.Probe(ctx, disk.Path)
 }
 
 // format makes the filesystem on a blank disk. FS reads the disk again right
@@ -49,7 +57,12 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, u use) (string,
 	}
 	logging.From(ctx).Info("formatting a blank disk",
 		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType))
-	if err := s.cfg.FS.Format(ctx, disk.Path, fsType, options); err != nil {
+	if u.beneath != nil {
+		err = s.cfg.FS.FormatMapping(ctx, disk.Path, *u.beneath, fsType, options)
+	} else {
+		err = s.cfg.FS.Format(ctx, disk.Path, fsType, options)
+	}
+	if err != nil {
 		return "", err
 	}
 	s.step("formatted")

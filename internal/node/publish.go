@@ -49,6 +49,17 @@ func (s *Server) publish(ctx context.Context, req *csi.NodePublishVolumeRequest)
 		return err
 	}
 	if p.block {
+		// Its place may have been given to another disk since it was staged.
+		if disk, err = blockdev.Refresh(ctx, disk); err != nil {
+			return err
+		}
+	}
+	if p.encrypted {
+		if disk, err = s.openDisk(disk); err != nil {
+			return err
+		}
+	}
+	if p.block {
 		return s.publishBlock(ctx, disk, p)
 	}
 	return s.publishFilesystem(ctx, disk, p)
@@ -66,7 +77,10 @@ func checkPublish(req *csi.NodePublishVolumeRequest) (publication, error) {
 	if p.use, err = checkCapability(req.GetVolumeCapability()); err != nil {
 		return p, err
 	}
-	p.readOnly = p.readOnly || req.GetReadonly()
+	p.readOnly = p.readOnly || req.GetReadonly() || publishedReadOnly(req.GetPublishContext())
+	if p.encrypted, err = wantsEncryption(req.GetVolumeContext()); err != nil {
+		return p, err
+	}
 	if req.GetVolumeContext()[ephemeralKey] == "true" {
 		return p, fmt.Errorf("%w: inline ephemeral volumes are not supported: use a generic ephemeral volume", errInvalid)
 	}

@@ -11,14 +11,9 @@ import (
 )
 
 // publishBlock binds the disk's device node onto the target, once. The mount of
-// a device node can be read-only without the device being so: what readonly
-// promises for a block volume has to be kept by how it is attached.
+// a device node can be read-only without the device being so: it is where a
+// volume was published to this server, or staged, for reading; see setReadOnly.
 func (s *Server) publishBlock(ctx context.Context, disk blockdev.Disk, p publication) error {
-	// Its place may have been given to another disk since it was staged.
-	disk, err := blockdev.Refresh(ctx, disk)
-	if err != nil {
-		return err
-	}
 	if err := s.checkFree(disk); err != nil {
 		return err
 	}

@@ -27,6 +27,11 @@ type use struct {
 	readOnly bool
 	// context is the volume context, where what shapes a new filesystem is from.
 	context map[string]string
+	// encrypted: what is on the disk is LUKS2, opened by the passphrase.
+	encrypted  bool
+	passphrase []byte
+	// beneath is where the bytes of an encrypted volume really are.
+	beneath *filesystem.Beneath
 	// single: the volume may be published at one target only.
 	single bool
 }

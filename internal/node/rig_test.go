@@ -122,6 +122,7 @@ type volume struct {
 	id, staging, target string
 	cap                 *csi.VolumeCapability
 	readonly            bool
+	context, secrets    map[string]string
 }
 
 // attach makes a blank volume of that size and attaches it.
@@ -250,12 +251,15 @@ func (v volume) at(target string) volume {
 }
 
 func (v volume) stageRequest() *csi.NodeStageVolumeRequest {
-	return &csi.NodeStageVolumeRequest{VolumeId: v.id, StagingTargetPath: v.staging, VolumeCapability: v.cap}
+	return &csi.NodeStageVolumeRequest{
+		VolumeId: v.id, StagingTargetPath: v.staging, VolumeCapability: v.cap, VolumeContext: v.context, Secrets: v.secrets,
+	}
 }
 
 func (v volume) publishRequest() *csi.NodePublishVolumeRequest {
 	return &csi.NodePublishVolumeRequest{
 		VolumeId: v.id, StagingTargetPath: v.staging, TargetPath: v.target, VolumeCapability: v.cap, Readonly: v.readonly,
+		VolumeContext: v.context,
 	}
 }
 

@@ -35,6 +35,10 @@ func (s *Server) stage(ctx context.Context, req *csi.NodeStageVolumeRequest) err
 		return err
 	}
 	u.context = req.GetVolumeContext()
+	u.readOnly = u.readOnly || publishedReadOnly(req.GetPublishContext())
+	if u, err = u.withEncryption(req.GetSecrets()); err != nil {
+		return err
+	}
 	unlock, err := s.lock(ctx, req.GetVolumeId(), "")
 	if err != nil {
 		return err
@@ -49,8 +53,14 @@ func (s *Server) stage(ctx context.Context, req *csi.NodeStageVolumeRequest) err
 		return err
 	}
 	s.step("found")
-	if u.block {
-		return s.checkFree(disk)
+	switch {
+	case u.encrypted:
+		return s.stageEncrypted(ctx, disk, staging, u)
+	case u.block:
+		if err := s.checkFree(disk); err != nil {
+			return err
+		}
+		return setReadOnly(disk, u.readOnly)
 	}
 	return s.stageFilesystem(ctx, disk, staging, u)
 }

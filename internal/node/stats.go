@@ -40,13 +40,17 @@ func (s *Server) stats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) 
 	if err != nil {
 		return nil, err
 	}
+	data, _, err := s.dataDisk(disk)
+	if err != nil {
+		return nil, err
+	}
 	switch {
-	case at.device && at.number == disk.Number:
-		return []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: disk.Size}}, nil
-	case at.holds(disk):
+	case at.device && at.number == data.Number:
+		return []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: data.Size}}, nil
+	case at.holds(data):
 		return s.filesystemStats(ctx, at.path)
 	}
-	return nil, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errNotHere, at, disk.Path, formatNumber(disk.Number))
+	return nil, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errNotHere, at, data.Path, formatNumber(data.Number))
 }
 
 func (s *Server) filesystemStats(ctx context.Context, path string) ([]*csi.VolumeUsage, error) {

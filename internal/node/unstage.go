@@ -8,6 +8,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
@@ -40,39 +41,72 @@ func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest)
 	if staging, err = resolve(staging); err != nil {
 		return err
 	}
-	disk, found, err := s.lookForDisk(ctx, req.GetVolumeId())
+	disks, err := s.disksOf(ctx, req.GetVolumeId())
 	if err != nil {
 		return err
 	}
-	if err := s.unmountStaging(ctx, disk, staging); err != nil {
+	mapping, open, err := s.mapping(req.GetVolumeId())
+	if err != nil {
+		return err
+	}
+	data := disks
+	if open {
+		data = append([]blockdev.Disk{mapping.Disk}, disks...)
+	}
+	if err := s.unmountStaging(ctx, data, staging); err != nil {
 		return err
 	}
 	s.step("unmounted")
-	if !found {
-		return nil
+	if open {
+		if err := s.closeMapping(ctx, mapping); err != nil {
+			return err
+		}
 	}
-	return s.release(ctx, disk)
+	for _, disk := range disks {
+		if err := s.release(ctx, disk); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// lookForDisk finds the disk of a volume that may be detached already, or may
-// never have been here.
-func (s *Server) lookForDisk(ctx context.Context, volumeID string) (disk blockdev.Disk, found bool, err error) {
-	disk, err = s.cfg.Finder.Find(ctx, volumeID)
+// candidates is a Finder that can tell all disks that may be a volume's.
+type candidates interface {
+	Candidates(ctx context.Context, volumeID string) ([]blockdev.Disk, error)
+}
+
+// disksOf returns the disks of a volume, whatever their state: none when it is
+// detached already or has never been here, more than one when the kernel hasn't
+// been told that an earlier attachment is over. To take something away, none of
+// them has to be the right one; each must be unused in the end.
+func (s *Server) disksOf(ctx context.Context, volumeID string) ([]blockdev.Disk, error) {
+	var disks []blockdev.Disk
+	var err error
+	if finder, ok := s.cfg.Finder.(candidates); ok {
+		disks, err = finder.Candidates(ctx, volumeID)
+	} else {
+		disks = make([]blockdev.Disk, 1)
+		disks[0], err = s.cfg.Finder.Find(ctx, volumeID)
+	}
 	if errors.Is(err, blockdev.ErrNotFound) || errors.Is(err, blockdev.ErrVolumeID) {
-		return blockdev.Disk{}, false, nil
+		return nil, nil
 	}
-	return disk, err == nil, err
+	return disks, err
 }
 
-// unmountStaging unmounts what is mounted at staging unless the disk is also
-// mounted elsewhere. A mount that is not of the volume's disk is what was left
-// of it when it was pulled: nothing can be saved by keeping it.
-func (s *Server) unmountStaging(ctx context.Context, disk blockdev.Disk, staging string) error {
+// unmountStaging unmounts what is mounted at staging unless the same disk is
+// also mounted elsewhere. It goes by the number of what is mounted: a mount that
+// is not of the volume's disks is what was left of one when it was pulled, and
+// nothing can be saved by keeping it.
+func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, staging string) error {
 	at, err := s.inspect(staging)
 	if err != nil || !at.mounted {
 		return err
 	}
-	if at.holds(disk) {
+	for _, disk := range disks {
+		if !at.holds(disk) {
+			continue
+		}
 		if err := s.checkUnshared(disk, staging); err != nil {
 			return err
 		}
@@ -116,7 +150,17 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 	if targets := append(targetsOf(mounts), nodes...); len(targets) > 0 {
 		return fmt.Errorf("%w: %s is mounted at %v", errInUse, disk.Path, targets)
 	}
+	holders, err := blockdev.Holders(disk)
+	if err != nil {
+		return err
+	}
+	if len(holders) > 0 {
+		return fmt.Errorf("%w: %s is used by %v", errInUse, disk.Path, holders)
+	}
 	if err := awaitUnclaimed(ctx, disk); err != nil {
+		if hasGone(err) {
+			return nil
+		}
 		return err
 	}
 	if err := flush(ctx, disk.Path); err != nil {
@@ -130,6 +174,12 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 			zap.String("volume_id", disk.VolumeID), zap.Error(err))
 	}
 	return nil
+}
+
+// hasGone tells whether a device couldn't be opened because nothing is there, or
+// nothing behind its node.
+func hasGone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV)
 }
 
 // targetsOf returns where the mounts are.

@@ -100,6 +100,12 @@ func (d *Device) attach(readOnly bool) error {
 	if err := unix.IoctlLoopConfigure(int(open.Fd()), &config); err != nil {
 		return errors.Join(err, open.Close())
 	}
+	if !readOnly {
+		// An earlier user may have made it read-only; the kernel remembers that.
+		if err := unix.IoctlSetPointerInt(int(open.Fd()), unix.BLKROSET, 0); err != nil {
+			return errors.Join(err, open.Close())
+		}
+	}
 	if err := unix.Fstat(int(open.Fd()), &st); err != nil {
 		return errors.Join(err, open.Close())
 	}

@@ -17,11 +17,11 @@ import (
 func tools() map[string]string {
 	return map[string]string{
 		"udevadm": "udev", "kmod": "kmod", "dmsetup": "dmsetup",
-		"mkfs.ext3": "e2fsprogs", "mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs", "resize2fs": "e2fsprogs",
+		"mkfs.ext2": "e2fsprogs", "mkfs.ext3": "e2fsprogs", "mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs", "resize2fs": "e2fsprogs",
 		"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_repair": "xfsprogs",
 		"mkfs.btrfs": "btrfs-progs", "btrfs": "btrfs-progs",
 		"blkid": "util-linux", "wipefs": "util-linux", "setsid": "util-linux",
-		"mount": "mount", "umount": "mount",
+		"mount": "mount", "umount": "mount", "cryptsetup": "cryptsetup-bin",
 	}
 }
 

@@ -51,6 +51,24 @@ func born(t testing.TB, path string) time.Time {
 	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec))
 }
 
+// TestADiskThatItsHostDoesNotAnnounce comes while a call waits for it, on a host
+// that has to be told to look; another one isn't.
+func TestADiskThatItsHostDoesNotAnnounce(t *testing.T) {
+	v := newVolume(t, wire.MuteSCSI, 64*mib, filesystemOf("ext4"))
+	plug(t, v.disk)
+	t.Cleanup(func() { v.forget(t) })
+	if present(v.id) {
+		t.Fatal("the guest has been told of the disk, so that this test shows nothing")
+	}
+	must(t, v.stage(patient(t)))
+	must(t, v.unstage(patient(t)))
+	v.detach(t)
+
+	ask(t, wire.Request{Action: wire.Plug, Disk: v.disk, After: 2 * time.Second})
+	v.use(t)
+	v.release(t)
+}
+
 // TestADiskThatArrivesWhileItIsStaged is what happens in a cloud: it says that
 // the disk is attached before the guest has it.
 func TestADiskThatArrivesWhileItIsStaged(t *testing.T) {

@@ -1,9 +1,11 @@
 package inside
 
 import (
+	"context"
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -192,6 +194,52 @@ func TestADiskThatIgnoresItsUnplug(t *testing.T) {
 	v.use(t)
 	v.wantContent(t, content)
 	v.release(t)
+}
+
+// TestUnstageWhileAGhostHasTheSameSerial has the volume attached a second time
+// while it is staged, as the guest sees it: no more than one of the two can be
+// the disk, but both must be unused in the end.
+func TestUnstageWhileAGhostHasTheSameSerial(t *testing.T) {
+	v := newVolume(t, wire.VirtioSCSI, 64*mib, filesystemOf("ext4"))
+	disk := v.attach(t)
+	v.use(t)
+	content := v.write(t)
+	ghost := wire.Disk{Image: "ghost", Bus: wire.VirtioSCSI, Serial: v.id, Size: 8 * mib}
+	plug(t, ghost)
+	eventually(t, "it is there twice", func() bool { return len(scsiDisks(t, v.id)) == 2 })
+	must(t, v.unpublish(patient(t)))
+
+	// Something uses the ghost, or the real one: which of them doesn't matter.
+	for _, name := range scsiDisks(t, v.id) {
+		if name == disk.Name {
+			continue
+		}
+		f, err := os.OpenFile("/dev/"+name, os.O_RDONLY|unix.O_EXCL, 0)
+		must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		_, err = server().NodeUnstageVolume(ctx, v.unstageRequest())
+		cancel()
+		must(t, f.Close())
+		wantCode(t, err, codes.FailedPrecondition, "/dev/"+name)
+	}
+	must(t, v.unstage(patient(t)))
+	wantNotMounted(t, v)
+	pull(t, ghost.Image)
+	eventually(t, "the ghost has gone", func() bool { return len(scsiDisks(t, v.id)) == 1 })
+	v.use(t)
+	v.wantContent(t, content)
+	v.release(t)
+}
+
+// TestUnstageOfTheBootVolumeTouchesNothing asks for the volume that the server
+// was booted from.
+func TestUnstageOfTheBootVolumeTouchesNothing(t *testing.T) {
+	v := newVolume(t, wire.VirtioBlk, 0, filesystemOf("ext4"))
+	v.id = bootVolume(t)
+	wantCode(t, v.unstage(patient(t)), codes.FailedPrecondition, "/dev/vda", "mounted at /boot")
+	if _, err := os.Stat("/boot/lost+found"); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestADiskWhosePlaceWasGivenToAnother is on a bus that doesn't tell of it: the

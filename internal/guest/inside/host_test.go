@@ -12,7 +12,7 @@ import (
 )
 
 // patience bounds whatever a test waits for and that is going to happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // host is the connection to the host, one for the process.
 var host struct {

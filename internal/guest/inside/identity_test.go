@@ -98,29 +98,52 @@ func TestAVolumeThatPosesAsTheConfigDriveIsNotBelieved(t *testing.T) {
 	}
 }
 
-// TestAnImpostorBesideTheConfigDrive may at worst keep the config drive from
-// being used: udev has one link for both.
+// TestAnImpostorBesideTheConfigDrive neither is believed nor hides the config
+// drive, to whichever of the two udev's one link leads.
 func TestAnImpostorBesideTheConfigDrive(t *testing.T) {
-	plug(t, wire.Disk{Image: "config drive", Bus: wire.CDROM, Content: wire.ConfigDrive, ReadOnly: true})
-	change(t)
-	awaitDrive(t)
-	serial := uuid.NewString()
-	plug(t, wire.Disk{Image: "impostor", Bus: wire.VirtioBlk, Serial: serial, Content: wire.Impostor})
-	eventually(t, "udev has seen the impostor", func() bool {
-		_, err := os.Lstat("/dev/disk/by-id/virtio-" + serial[:20])
-		return err == nil
-	})
-	awaitDrive(t)
-	id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.ConfigDrive}})
-	if err != nil {
-		t.Logf("not found: %v", err)
-	} else {
-		wantThisServer(t, id)
+	for _, bus := range []wire.Bus{wire.CDROM, wire.VirtioBlk} {
+		t.Run(string(bus), func(t *testing.T) {
+			plug(t, wire.Disk{Image: "config drive", Bus: bus, Content: wire.ConfigDrive, ReadOnly: true})
+			if bus == wire.CDROM {
+				change(t)
+			}
+			awaitDrive(t)
+			genuine, err := filepath.EvalSymlinks(driveLink)
+			must(t, err)
+			serial := uuid.NewString()
+			plug(t, wire.Disk{Image: "impostor", Bus: wire.VirtioBlk, Serial: serial, Content: wire.Impostor})
+			fake := "/dev/disk/by-id/virtio-" + serial[:20]
+			eventually(t, "udev has seen the impostor", func() bool {
+				_, err := os.Lstat(fake)
+				return err == nil
+			})
+			fake, err = filepath.EvalSymlinks(fake)
+			must(t, err)
+			for _, to := range []string{genuine, fake, ""} {
+				link(t, to)
+				id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.ConfigDrive}})
+				must(t, err)
+				wantThisServer(t, id)
+			}
+			pull(t, "impostor")
+			pull(t, "config drive")
+			if bus == wire.CDROM {
+				change(t)
+			}
+			awaitNoDrive(t)
+		})
 	}
-	pull(t, "impostor")
-	pull(t, "config drive")
-	change(t)
-	awaitNoDrive(t)
+}
+
+// link makes udev's link by label lead to a device, or takes it away.
+func link(t testing.TB, device string) {
+	t.Helper()
+	if err := os.Remove(driveLink); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if device != "" {
+		must(t, os.Symlink(device, driveLink))
+	}
 }
 
 // TestTheMetadataServiceTellsWhichServerThisIs asks it at the address that it

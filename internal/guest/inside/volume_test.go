@@ -19,6 +19,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 )
 
@@ -34,6 +35,8 @@ type volume struct {
 	disk            wire.Disk
 	staging, target string
 	capability      *csi.VolumeCapability
+	// context and secrets are what the calls get besides.
+	context, secrets map[string]string
 }
 
 // newVolume returns a volume that isn't attached yet. Its places are where the
@@ -59,8 +62,7 @@ func newVolume(t testing.TB, bus wire.Bus, size int64, capability *csi.VolumeCap
 func (v *volume) attach(t testing.TB) blockdev.Disk {
 	t.Helper()
 	plug(t, v.disk)
-	if v.disk.Bus == wire.MuteSCSI {
-		scan(t)
+	if v.disk.Bus == wire.MuteSCSI { // Wait has the host look
 		t.Cleanup(func() { v.forget(t) })
 	}
 	disk, err := blockdev.Wait(patient(t), blockdev.System{}, v.id)
@@ -87,7 +89,8 @@ func (v *volume) forget(t testing.TB) {
 	}
 }
 
-// scan has the guest look for disks whose bus doesn't tell that they have come.
+// scan has the guest look for disks whose bus doesn't tell that they have come,
+// for a test that doesn't wait for one.
 func scan(t testing.TB) {
 	t.Helper()
 	hosts, err := filepath.Glob("/sys/class/scsi_host/host*")
@@ -133,8 +136,19 @@ func (v *volume) unmount(t testing.TB) {
 }
 
 // server returns a node service that knows nothing of what earlier ones did.
-func server() *node.Server {
-	return node.New(node.Config{Finder: blockdev.System{}, FS: filesystem.New(filesystem.Options{})})
+func server() *node.Server { return newServer(node.Config{}) }
+
+// newServer adds what every node service has. Keys of new encrypted volumes are
+// cheap, since an emulated processor takes seconds for what is usual.
+func newServer(cfg node.Config) *node.Server {
+	cfg.FS = filesystem.New(filesystem.Options{})
+	if cfg.Finder == nil {
+		cfg.Finder = blockdev.System{}
+	}
+	if cfg.Crypt == nil {
+		cfg.Crypt = luks.NewWithCost(cfg.FS, luks.Cost{Memory: 1 << 10, Passes: 4})
+	}
+	return node.New(cfg)
 }
 
 func filesystemOf(fsType string) *csi.VolumeCapability {
@@ -157,35 +171,57 @@ func rawBlock() *csi.VolumeCapability {
 	}
 }
 
+// The requests of the calls.
+
+func (v *volume) stageRequest() *csi.NodeStageVolumeRequest {
+	return &csi.NodeStageVolumeRequest{
+		VolumeId: v.id, StagingTargetPath: v.staging, VolumeCapability: v.capability, VolumeContext: v.context, Secrets: v.secrets,
+	}
+}
+
+func (v *volume) publishRequest() *csi.NodePublishVolumeRequest {
+	return &csi.NodePublishVolumeRequest{
+		VolumeId: v.id, StagingTargetPath: v.staging, TargetPath: v.target, VolumeCapability: v.capability, VolumeContext: v.context,
+	}
+}
+
+func (v *volume) expandRequest(size int64) *csi.NodeExpandVolumeRequest {
+	return &csi.NodeExpandVolumeRequest{
+		VolumeId: v.id, VolumePath: v.target, StagingTargetPath: v.staging, VolumeCapability: v.capability,
+		CapacityRange: &csi.CapacityRange{RequiredBytes: size},
+	}
+}
+
+func (v *volume) unpublishRequest() *csi.NodeUnpublishVolumeRequest {
+	return &csi.NodeUnpublishVolumeRequest{VolumeId: v.id, TargetPath: v.target}
+}
+
+func (v *volume) unstageRequest() *csi.NodeUnstageVolumeRequest {
+	return &csi.NodeUnstageVolumeRequest{VolumeId: v.id, StagingTargetPath: v.staging}
+}
+
 func (v *volume) stage(ctx context.Context) error {
-	_, err := server().NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{
-		VolumeId: v.id, StagingTargetPath: v.staging, VolumeCapability: v.capability,
-	})
+	_, err := server().NodeStageVolume(ctx, v.stageRequest())
 	return err
 }
 
 func (v *volume) publish(ctx context.Context) error {
-	_, err := server().NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-		VolumeId: v.id, StagingTargetPath: v.staging, TargetPath: v.target, VolumeCapability: v.capability,
-	})
+	_, err := server().NodePublishVolume(ctx, v.publishRequest())
 	return err
 }
 
 func (v *volume) expand(ctx context.Context, size int64) (int64, error) {
-	resp, err := server().NodeExpandVolume(ctx, &csi.NodeExpandVolumeRequest{
-		VolumeId: v.id, VolumePath: v.target, StagingTargetPath: v.staging, VolumeCapability: v.capability,
-		CapacityRange: &csi.CapacityRange{RequiredBytes: size},
-	})
+	resp, err := server().NodeExpandVolume(ctx, v.expandRequest(size))
 	return resp.GetCapacityBytes(), err
 }
 
 func (v *volume) unpublish(ctx context.Context) error {
-	_, err := server().NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: v.id, TargetPath: v.target})
+	_, err := server().NodeUnpublishVolume(ctx, v.unpublishRequest())
 	return err
 }
 
 func (v *volume) unstage(ctx context.Context) error {
-	_, err := server().NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: v.id, StagingTargetPath: v.staging})
+	_, err := server().NodeUnstageVolume(ctx, v.unstageRequest())
 	return err
 }
 

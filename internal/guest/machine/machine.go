@@ -85,14 +85,15 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 // launch starts QEMU and begins to talk to it.
 func (m *Machine) launch(ctx context.Context) error {
 	var theirs []*os.File
-	defer func() {
+	closeTheirs := func() {
 		for _, f := range theirs {
 			_ = f.Close() // QEMU has its own
 		}
-	}()
+	}
 	for range 3 {
 		host, guest, err := wirePair()
 		if err != nil {
+			closeTheirs()
 			return err
 		}
 		m.wires, theirs = append(m.wires, host), append(theirs, guest)
@@ -101,7 +102,9 @@ func (m *Machine) launch(ctx context.Context) error {
 	cmd := exec.Command("nice", append([]string{"-n", "10", program}, m.arguments()...)...) //nolint:noctx // ends by Close
 	cmd.ExtraFiles = theirs                                                                 // from descriptor 3 on: monitor, agent, console
 	cmd.Stdout, cmd.Stderr = &m.console, &m.console
-	if err := m.run(cmd); err != nil {
+	err := m.run(cmd)
+	closeTheirs() // before anybody listens: else nobody hears that QEMU has ended
+	if err != nil {
 		return err
 	}
 	go m.console.copyFrom(m.wires[2])

@@ -1,0 +1,141 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// gibibyte is the unit of which every Cinder volume has a whole number.
+const gibibyte = 1 << 30
+
+// Location is where the cloud says that a volume's disk is.
+type Location struct {
+	// Addresses are what udev's links below /dev/disk/by-path end with, as in
+	// scsi-0:0:0:2; none where the cloud doesn't say.
+	Addresses []string
+	// Live tells that the cloud was asked just now. What is on a config drive was
+	// true when the server was built.
+	Live bool
+}
+
+// Hyper-V and VMware don't let Nova set the serial of a disk. There, the server's
+// metadata names the address of the disk, and that is believed under conditions,
+// since it is no proof: the volume may have gone from the address, and another
+// one may have come. So
+//
+//   - no disk has the volume's serial;
+//   - the metadata names exactly one address for the volume, and exactly one disk
+//     is there;
+//   - that disk has no name of its own that is another volume's id;
+//   - it is no medium that can be changed, its size is that of a Cinder volume, a
+//     whole number of GiB, and prove holds for it as for every disk;
+//   - the metadata was asked for just now or, where only a config drive tells, the
+//     disk is the only one on the server that nothing else is known of.
+//
+// The cloud isn't asked where no disk could be meant. byPath returns an error that
+// wraps ErrNotFound where it knows no such disk, and ErrUnsafe where more than one
+// could be it.
+func (s System) byPath(ctx context.Context, sys sysfs, volumeID string) (Disk, error) {
+	strangers, err := s.strangers(sys)
+	if err != nil {
+		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
+	}
+	if len(strangers) == 0 {
+		return Disk{}, ErrNotFound
+	}
+	at, err := s.Locate(ctx, volumeID)
+	if err != nil {
+		return Disk{}, fmt.Errorf("%w, and where it is can't be learnt: %w", ErrNotFound, err)
+	}
+	switch {
+	case len(at.Addresses) == 0:
+		return Disk{}, fmt.Errorf("%w, and the server's metadata don't tell where it is", ErrNotFound)
+	case len(at.Addresses) > 1:
+		return Disk{}, fmt.Errorf("volume %s: %w: the server's metadata tell several addresses of it: %s",
+			volumeID, ErrUnsafe, strings.Join(at.Addresses, ", "))
+	case !at.Live && len(strangers) > 1:
+		return Disk{}, fmt.Errorf("volume %s: %w: only the config drive tells its address, %s, which may be out of date, and it could be each of %s",
+			volumeID, ErrUnsafe, at.Addresses[0], strings.Join(strangers, ", "))
+	}
+	name, err := s.atAddress(at.Addresses[0])
+	if err != nil {
+		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
+	}
+	if !slices.Contains(strangers, name) {
+		return Disk{}, fmt.Errorf("volume %s: %w: at its address %s is %s, which is known to be something else, or has no size of a volume",
+			volumeID, ErrUnsafe, at.Addresses[0], name)
+	}
+	d, err := prove(sys, or(s.ProcDir, "/proc"), volumeID, name, s.node(name))
+	d.byAddress = err == nil
+	return d, err
+}
+
+// strangers returns the disks of which nothing tells what they are, and that
+// could be a volume.
+func (s System) strangers(sys sysfs) ([]string, error) {
+	disks, err := sys.disks()
+	if err != nil {
+		return nil, err
+	}
+	use, err := readUse(or(s.ProcDir, "/proc"))
+	if err != nil {
+		return nil, err
+	}
+	var strangers []string
+	for _, name := range disks {
+		size := sys.size(name)
+		if !sys.onBus(name) || sys.text(name, "removable") == "1" || size == 0 || size%gibibyte != 0 || namesVolume(sys.identities(name)) {
+			continue
+		}
+		system, err := sys.isSystem(use, name)
+		if err != nil {
+			return nil, err
+		}
+		if !system {
+			strangers = append(strangers, name)
+		}
+	}
+	return strangers, nil
+}
+
+// namesVolume tells whether one of a disk's names, whoever gave it, is a volume's id.
+func namesVolume(identities []identity) bool {
+	return isVolume(identities) || slices.ContainsFunc(identities, func(i identity) bool { return isUUID(i.name) })
+}
+
+// atAddress returns the one disk to which links by that address lead.
+func (s System) atAddress(address string) (string, error) {
+	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._-]*$`).MatchString(address) {
+		return "", fmt.Errorf("%w: the server's metadata tell an address that is none: %q", ErrUnsafe, address)
+	}
+	links, err := filepath.Glob(filepath.Join(or(s.DevDir, "/dev"), "disk", "by-path", "*-"+address))
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, link := range links {
+		path, err := filepath.EvalSymlinks(link)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has just gone
+		}
+		if err != nil {
+			return "", err
+		}
+		if name := filepath.Base(path); !slices.Contains(found, name) {
+			found = append(found, name)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", fmt.Errorf("%w: nothing is at its address %s", ErrNotFound, address)
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("%w: more than one disk is at its address %s: %s", ErrUnsafe, address, strings.Join(found, ", "))
+}

@@ -1,0 +1,109 @@
+package blockdev
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Mapping is the device that shows what an encrypted volume holds while it is
+// open: one of device-mapper's, made by dm-crypt from LUKS2. As a Disk it can be
+// verified, pinned and looked at like the volume's own.
+type Mapping struct {
+	Disk
+	// Title is its name for device-mapper and cryptsetup.
+	Title string
+	// ReadOnly tells that it refuses to be written to.
+	ReadOnly bool
+}
+
+// MappingTitle returns the name that the mapping of a volume has. It is made of
+// the volume's id: the UUID of LUKS is no name, since a clone has its origin's.
+func MappingTitle(volumeID string) string {
+	return "cinder-csi-" + strings.ToLower(volumeID)
+}
+
+// Mapping returns the mapping of a volume; false when none is open. It may be
+// left from a disk that has gone, see On. It returns an error that wraps
+// ErrUnsafe when something else has the mapping's name.
+func (s System) Mapping(volumeID string) (Mapping, bool, error) {
+	if err := checkVolumeID(volumeID); err != nil {
+		return Mapping{}, false, err
+	}
+	sys := sysfs(or(s.SysDir, "/sys"))
+	title := MappingTitle(volumeID)
+	name, found, err := sys.mapping(title)
+	if err != nil || !found {
+		return Mapping{}, false, err
+	}
+	if kind := sys.text(name, "dm", "uuid"); !isMappingOf(title, kind) {
+		return Mapping{}, false, fmt.Errorf("volume %s: %w: %s has the name %s, but is no LUKS2 mapping (%q)",
+			volumeID, ErrUnsafe, name, title, kind)
+	}
+	number, err := sys.number(name)
+	if err != nil {
+		return Mapping{}, false, fmt.Errorf("volume %s: mapping: %w", volumeID, err)
+	}
+	return Mapping{
+		Title: title, ReadOnly: sys.text(name, "ro") == "1",
+		Disk: Disk{
+			VolumeID: volumeID, Path: s.node(name), Name: name, Number: number, Size: sys.size(name),
+			sysDir: string(sys), procDir: or(s.ProcDir, "/proc"), sequence: sys.sequence(name),
+		},
+	}, true, nil
+}
+
+// Mapping implements the same for a development cloud. Mappings are the
+// kernel's, which has their nodes in /dev.
+func (l Loop) Mapping(volumeID string) (Mapping, bool, error) {
+	return System{SysDir: l.SysDir, ProcDir: l.ProcDir}.Mapping(volumeID)
+}
+
+// On tells whether the mapping is built upon that very disk and nothing else. A
+// disk that was pulled while its mapping was open may come back by the same name
+// and number, but the kernel doesn't list the mapping among its holders then.
+func (m Mapping) On(d Disk) (bool, error) {
+	sys := sysfs(or(d.sysDir, "/sys"))
+	holders, err := sys.holderNames(d.Name)
+	if err != nil || !slices.Contains(holders, m.Name) {
+		return false, err
+	}
+	slaves, err := os.ReadDir(sys.block(m.Name, "slaves"))
+	if err != nil {
+		return false, fmt.Errorf("what %s is built upon: %w", m.Name, err)
+	}
+	if len(slaves) != 1 || slaves[0].Name() != d.Name {
+		return false, nil
+	}
+	number, err := sys.number(filepath.Join(m.Name, "slaves", d.Name))
+	return err == nil && number == d.Number, err
+}
+
+// mapping returns the kernel's name of the device-mapper device with that title.
+func (s sysfs) mapping(title string) (name string, found bool, err error) {
+	names, err := s.disks()
+	if err != nil {
+		return "", false, err
+	}
+	for _, name := range names {
+		if s.text(name, "dm", "name") == title {
+			return name, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+// isMappingOf tells whether a device-mapper UUID is what cryptsetup gives to a
+// LUKS2 mapping of that title.
+func isMappingOf(title, kind string) bool {
+	return regexp.MustCompile(`^CRYPT-LUKS2-[0-9a-f]{32}-` + regexp.QuoteMeta(title) + `$`).MatchString(kind)
+}
+
+// isOwnMapping tells whether a holder of a volume's disk is its mapping.
+func (s sysfs) isOwnMapping(volumeID, holder string) bool {
+	title := MappingTitle(volumeID)
+	return s.text(holder, "dm", "name") == title && isMappingOf(title, s.text(holder, "dm", "uuid"))
+}

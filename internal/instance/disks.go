@@ -1,0 +1,76 @@
+package instance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DiskAddress is where Nova says that a disk is attached.
+type DiskAddress struct {
+	// Bus is Nova's word for the bus, as in scsi; Address the place on it, as in
+	// 0:0:0:2.
+	Bus, Address string
+}
+
+// serviceTime bounds the question for a disk: whoever asks for it asks again.
+const serviceTime = 2 * time.Second
+
+// DiskAddresses returns where the server's metadata say that the volume is: all
+// entries of type disk with its id as serial, none where there is no such entry.
+// The metadata service is asked first, whatever the order of the sources is: it
+// knows of a volume that was attached just now, and live is true then. A config
+// drive is as old as the server, and is asked only when the service can't be.
+func DiskAddresses(ctx context.Context, opts Options, volumeID string) (addresses []DiskAddress, live bool, err error) {
+	opts = opts.withDefaults()
+	var failures []error
+	if slices.Contains(opts.Order, MetadataService) {
+		ctx, cancel := context.WithTimeout(ctx, serviceTime)
+		defer cancel()
+		data, err := readService(ctx, opts.MetadataURL, opts.Timeout)
+		if err == nil {
+			addresses, err := parseDisks(data, volumeID)
+			return addresses, true, err
+		}
+		failures = append(failures, fmt.Errorf("%s: %w", MetadataService, err))
+	}
+	if slices.Contains(opts.Order, ConfigDrive) {
+		data, err := readDrives(ctx, opts.DevDir)
+		if err == nil {
+			addresses, err := parseDisks(data, volumeID)
+			return addresses, false, err
+		}
+		failures = append(failures, fmt.Errorf("%s: %w", ConfigDrive, err))
+	}
+	return nil, false, errors.Join(failures...)
+}
+
+// parseDisks reads where a meta_data.json says that a volume is.
+func parseDisks(data []byte, volumeID string) ([]DiskAddress, error) {
+	if len(data) > maxMetadata {
+		return nil, fmt.Errorf("meta_data.json is %w", errTooLarge)
+	}
+	var doc struct {
+		Devices []struct {
+			Type    string `json:"type"`
+			Bus     string `json:"bus"`
+			Address string `json:"address"`
+			Serial  string `json:"serial"`
+		} `json:"devices"`
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("meta_data.json: %w", err)
+	}
+	var addresses []DiskAddress
+	for _, d := range doc.Devices {
+		at := DiskAddress{Bus: d.Bus, Address: d.Address}
+		if d.Type == "disk" && strings.EqualFold(d.Serial, volumeID) && at.Bus != "" && at.Address != "" && !slices.Contains(addresses, at) {
+			addresses = append(addresses, at)
+		}
+	}
+	return addresses, nil
+}

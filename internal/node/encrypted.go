@@ -1,0 +1,294 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
+)
+
+const (
+	// encryptedKey of a volume context says that the node encrypts the volume.
+	// It comes from the parameter of the StorageClass.
+	encryptedKey = "cinder.csi.openstack.org/encrypted"
+	// luks2 is its only value.
+	luks2 = "luks2"
+	// passphraseKey of the secrets for NodeStageVolume is the passphrase, every
+	// byte of it.
+	passphraseKey = "encryptionPassphrase" // #nosec G101 -- the name of a key
+	// luksType is what a disk with a LUKS header holds, in libblkid's words.
+	luksType = "crypto_LUKS"
+)
+
+// wantsEncryption reads a volume context.
+func wantsEncryption(volumeContext map[string]string) (bool, error) {
+	value, asked := volumeContext[encryptedKey]
+	if asked && value != luks2 {
+		return false, fmt.Errorf("%w: %s is %q: it must be %s", errInvalid, encryptedKey, value, luks2)
+	}
+	return asked, nil
+}
+
+// withEncryption adds to a use what it takes to open an encrypted volume.
+func (u use) withEncryption(secrets map[string]string) (use, error) {
+	var err error
+	if u.encrypted, err = wantsEncryption(u.context); err != nil || !u.encrypted {
+		return u, err
+	}
+	u.passphrase = []byte(secrets[passphraseKey])
+	if len(u.passphrase) == 0 {
+		return u, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
+			errInvalid, passphraseKey)
+	}
+	return u, nil
+}
+
+// mapper is a Finder that knows of mappings.
+type mapper interface {
+	Mapping(volumeID string) (blockdev.Mapping, bool, error)
+}
+
+// mapping returns the mapping of a volume, whatever it is built upon.
+func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
+	finder, ok := s.cfg.Finder.(mapper)
+	if !ok {
+		return blockdev.Mapping{}, false, nil
+	}
+	m, found, err := finder.Mapping(volumeID)
+	if errors.Is(err, blockdev.ErrVolumeID) || errors.Is(err, blockdev.ErrNotFound) {
+		return blockdev.Mapping{}, false, nil // none, or gone while it was looked at
+	}
+	return m, found, err
+}
+
+// dataDisk returns what a workload's data is on: the mapping of an encrypted
+// volume that is open, else the disk itself.
+func (s *Server) dataDisk(disk blockdev.Disk) (data blockdev.Disk, encrypted bool, err error) {
+	m, found, err := s.mapping(disk.VolumeID)
+	if err != nil || !found {
+		return disk, false, err
+	}
+	on, err := m.On(disk)
+	if err != nil || !on {
+		return disk, false, err
+	}
+	return m.Disk, true, nil
+}
+
+// openDisk returns the mapping of an encrypted volume that has been staged.
+func (s *Server) openDisk(disk blockdev.Disk) (blockdev.Disk, error) {
+	data, open, err := s.dataDisk(disk)
+	if err == nil && !open {
+		return disk, fmt.Errorf("%w: the volume is encrypted and not open: it has to be staged first", errRefused)
+	}
+	return data, err
+}
+
+// stageEncrypted stages what an encrypted disk holds, after it has been opened.
+// A blank disk is made an encrypted one before. The mapping is staged as a disk
+// is, and a volume for block access is the mapping.
+func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging string, u use) error {
+	if err := s.dropStale(ctx, disk, staging); err != nil {
+		return err
+	}
+	pinned, err := disk.Pin()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pinned.Close() }() // it was only read
+	data, open, err := s.dataDisk(disk)
+	if err != nil {
+		return err
+	}
+	if !open {
+		if data, err = s.open(ctx, disk, staging, u); err != nil {
+			return err
+		}
+	}
+	if err := s.stageOpened(ctx, disk, data, staging, u); err != nil {
+		return errors.Join(err, s.closeUnused(context.WithoutCancel(ctx), disk.VolumeID))
+	}
+	return nil
+}
+
+// stageOpened stages the mapping of an encrypted disk.
+func (s *Server) stageOpened(ctx context.Context, disk, data blockdev.Disk, staging string, u use) error {
+	header, err := luks.ReadHeader(disk.Path)
+	if err != nil {
+		return err
+	}
+	if !u.readOnly {
+		if data, err = s.growMapping(ctx, disk, data); err != nil {
+			return err
+		}
+	}
+	if u.block {
+		return s.checkFree(data)
+	}
+	u.beneath = &filesystem.Beneath{Path: disk.Path, Offset: header.Offset}
+	return s.stageFilesystem(ctx, data, staging, u)
+}
+
+// closeUnused closes the mapping of a volume that could not be staged, unless
+// something uses it. Whoever was told that nothing is staged detaches the disk
+// without another word.
+func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
+	m, found, err := s.mapping(volumeID)
+	if err != nil || !found {
+		return err
+	}
+	if held, err := blockdev.Claimed(m.Path); err != nil || held {
+		return err
+	}
+	if nodes, err := deviceMounts(m.Disk); err != nil || len(nodes) > 0 {
+		return err
+	}
+	return s.closeMapping(ctx, m)
+}
+
+// open makes the mapping of a disk that nothing uses, and proves that it is the
+// disk's.
+func (s *Server) open(ctx context.Context, disk blockdev.Disk, staging string, u use) (blockdev.Disk, error) {
+	if err := s.checkVacant(staging, u); err != nil {
+		return disk, err
+	}
+	if err := s.checkUnused(ctx, disk); err != nil {
+		return disk, err
+	}
+	if err := s.encrypt(ctx, disk, u); err != nil {
+		return disk, err
+	}
+	if err := disk.Verify(); err != nil {
+		return disk, err
+	}
+	err := s.cfg.Crypt.Open(ctx, disk.Path, blockdev.MappingTitle(disk.VolumeID), u.passphrase,
+		luks.Options{ReadOnly: u.readOnly, Discard: u.discards()})
+	if err != nil {
+		return disk, err
+	}
+	s.step("opened")
+	data, open, err := s.dataDisk(disk)
+	if err == nil && !open {
+		err = fmt.Errorf("cryptsetup said it had opened %s, but no mapping of it is there", disk.Path)
+	}
+	return data, err
+}
+
+// checkVacant refuses a staging path at which something is mounted that isn't
+// the volume's, before anything is written to a disk.
+func (s *Server) checkVacant(staging string, u use) error {
+	if u.block {
+		return nil
+	}
+	at, err := s.inspectDir(staging)
+	if err != nil {
+		return fmt.Errorf("staging path: %w", err)
+	}
+	if at.mounted && !at.gone() {
+		return fmt.Errorf("%w: %v, and the volume is not even open", errRefused, at)
+	}
+	return nil
+}
+
+// encrypt leaves the disk with a LUKS header: the one that is there, or a new
+// one on a disk that is proven blank. Anything else is refused and left as it is.
+func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, u use) error {
+	content, err := s.cfg.FS.Probe(ctx, disk.Path)
+	if err != nil {
+		return err
+	}
+	switch {
+	case content.Type == luksType:
+		return nil
+	case content.Kind != filesystem.Blank:
+		return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is", errRefused, disk.Path, content.Detail)
+	case u.readOnly:
+		return fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errRefused, disk.Path)
+	}
+	if err := disk.Verify(); err != nil {
+		return err
+	}
+	logging.From(ctx).Info("encrypting a blank disk", zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path))
+	if err := s.cfg.Crypt.Format(ctx, disk.Path, u.passphrase); err != nil {
+		return err
+	}
+	s.step("encrypted")
+	return nil
+}
+
+// dropStale closes a mapping that is left from a disk which has gone, and
+// unmounts staging if that is what is mounted there: no data can be reached by
+// either. It refuses when a workload still has it.
+func (s *Server) dropStale(ctx context.Context, disk blockdev.Disk, staging string) error {
+	m, found, err := s.mapping(disk.VolumeID)
+	if err != nil || !found {
+		return err
+	}
+	on, err := m.On(disk)
+	if err != nil || on {
+		return err
+	}
+	logging.From(ctx).Warn("closing a mapping whose disk is gone",
+		zap.String("volume_id", disk.VolumeID), zap.String("mapping", m.Path))
+	if staging, err = resolve(staging); err != nil {
+		return err
+	}
+	at, err := s.inspect(staging)
+	if err != nil {
+		return err
+	}
+	if at.holds(m.Disk) {
+		if err := s.unmount(ctx, at.path); err != nil {
+			return err
+		}
+	}
+	return s.closeMapping(ctx, m)
+}
+
+// closeMapping proves that nothing on this node uses the mapping, flushes it and
+// takes it away.
+func (s *Server) closeMapping(ctx context.Context, m blockdev.Mapping) error {
+	if err := s.release(ctx, m.Disk); err != nil {
+		return err
+	}
+	if err := s.cfg.Crypt.Close(ctx, m.Title); err != nil {
+		return err
+	}
+	if _, found, err := s.mapping(m.VolumeID); err != nil || found {
+		return errors.Join(err, fmt.Errorf("%w: the mapping %s of %s is still there", errInUse, m.Title, m.Path))
+	}
+	s.step("closed")
+	return nil
+}
+
+// growMapping makes a mapping as large as its disk, and returns it with its new
+// size.
+func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk) (blockdev.Disk, error) {
+	header, err := luks.ReadHeader(disk.Path)
+	if err != nil {
+		return data, err
+	}
+	want := header.Mapped(disk.Size)
+	if data.Size >= want {
+		return data, nil
+	}
+	if err := s.cfg.Crypt.Resize(ctx, disk.Path, blockdev.MappingTitle(disk.VolumeID)); err != nil {
+		return data, err
+	}
+	s.step("mapping grown")
+	grown, err := blockdev.Refresh(ctx, data)
+	if err != nil {
+		return data, err
+	}
+	if grown.Size != want {
+		return data, fmt.Errorf("cryptsetup said it succeeded, but the mapping %s has %d bytes, and should have %d",
+			grown.Path, grown.Size, want)
+	}
+	return grown, nil
+}
