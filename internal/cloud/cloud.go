@@ -156,11 +156,11 @@ type Page struct {
 	Marker string
 	// Recent asks for those volumes first that have changed last.
 	Recent bool
-	// Stable asks for volumes in an order in which a place can be found again:
-	// newest first, those of one moment by descending id. It is Cinder's own.
+	// Stable asks for an order in which a place can be found again: newest
+	// first, those of one moment by descending id. It is Cinder's own.
 	Stable bool
 	// MarkerCreated is when the entry of Marker was created, zero where unknown.
-	// With it a stable list of volumes goes on even if that entry is gone.
+	// With it a stable list goes on even if that entry is gone.
 	MarkerCreated time.Time
 }
 

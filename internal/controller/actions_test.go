@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 )
@@ -171,6 +173,73 @@ var actions = map[string]action{
 		},
 		count: func(*world, string) int { return 1 },
 	},
+	"GetCapacity": {
+		write: "quota.get", reads: []string{"quota.get", "zone.list", "type.list", "pool.list"},
+		// What an earlier call has learnt is not to be at hand.
+		prepare: func(w *world, _ string) { w.onlyCloud() },
+		call: func(ctx context.Context, w *world, _ string) error {
+			resp, err := w.GetCapacity(ctx, capacityOf("nova", "type", "standard"))
+			if err == nil && resp.GetAvailableCapacity() != faultQuotaGiB*gib {
+				return status.Errorf(codes.DataLoss, "%d bytes available", resp.GetAvailableCapacity())
+			}
+			return err
+		},
+		count: func(*world, string) int { return 1 },
+	},
+	"ValidateVolumeCapabilities": {
+		write: "volume.get", reads: []string{"volume.get"},
+		prepare: func(w *world, n string) { w.create(request(n, 1)) },
+		call: func(ctx context.Context, w *world, n string) error {
+			resp, err := w.ValidateVolumeCapabilities(ctx, &csi.ValidateVolumeCapabilitiesRequest{
+				VolumeId: w.volumeID(n), VolumeCapabilities: []*csi.VolumeCapability{singleWriter},
+			})
+			if err == nil && resp.GetConfirmed() == nil {
+				return status.Error(codes.DataLoss, resp.GetMessage())
+			}
+			return err
+		},
+		count: func(*world, string) int { return 1 },
+	},
+	"GetSnapshot": {
+		write: "snapshot.get", reads: []string{"snapshot.get"},
+		prepare: func(w *world, n string) { w.snapshot(n, w.create(request(n, 1)).GetVolumeId()) },
+		call: func(ctx context.Context, w *world, n string) error {
+			_, err := w.GetSnapshot(ctx, &csi.GetSnapshotRequest{SnapshotId: w.snapshotID(n)})
+			return err
+		},
+		count: func(w *world, n string) int { return w.copies(n) },
+	},
+	"GetSnapshot of a backup": {
+		write: "backup.get", reads: []string{"snapshot.get", "backup.get"},
+		prepare: func(w *world, n string) { w.backup(n, w.create(request(n, 1)).GetVolumeId()) },
+		call: func(ctx context.Context, w *world, n string) error {
+			_, err := w.GetSnapshot(ctx, &csi.GetSnapshotRequest{SnapshotId: w.snapshotID(n)})
+			return err
+		},
+		count: func(w *world, n string) int { return w.copies(n) },
+	},
+	"DeleteSnapshot of a backup": {
+		write: "backup.delete", reads: []string{"snapshot.get", "backup.get"}, bad: "error_deleting",
+		prepare: func(w *world, n string) { w.backup(n, w.create(request(n, 1)).GetVolumeId()) },
+		call: func(ctx context.Context, w *world, n string) error {
+			_, err := w.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: w.snapshotID(n)})
+			return err
+		},
+		count: func(w *world, n string) int { return 1 - w.copies(n) },
+	},
+	"CreateVolume from a backup": {
+		write: "volume.create", reads: []string{"volume.list", "volume.get", "snapshot.get", "backup.get"},
+		prepare: func(w *world, n string) { w.backup("source of "+n, w.create(request("origin of "+n, 1)).GetVolumeId()) },
+		call: func(ctx context.Context, w *world, n string) error {
+			req := request(n, 1)
+			req.VolumeContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{
+				Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: w.snapshotID("source of " + n)},
+			}}
+			_, err := w.CreateVolume(ctx, req)
+			return err
+		},
+		count: func(w *world, n string) int { return w.usable(n) },
+	},
 	"ListSnapshots": {
 		write: "snapshot.list", reads: []string{"snapshot.list", "backup.list"},
 		call: func(ctx context.Context, w *world, _ string) error {
@@ -253,13 +322,37 @@ func (w *world) lists(name string) (cinder, nova int) {
 	return cinder, nova
 }
 
+// snapshotID returns the id of a snapshot or backup of that name.
 func (w *world) snapshotID(name string) string {
-	for _, s := range w.dump().Snapshots {
+	d := w.dump()
+	for _, s := range d.Snapshots {
 		if named(s.Name, name) {
 			return s.ID
 		}
 	}
+	for _, b := range d.Backups {
+		if named(b.Name, name) {
+			return b.ID
+		}
+	}
 	return missingID
+}
+
+// backup makes a backup of a volume and waits until it is ready.
+func (w *world) backup(name, volumeID string) {
+	w.Helper()
+	req := &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: volumeID, Parameters: map[string]string{"type": "backup"}}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		resp, err := w.CreateSnapshot(w.within(time.Minute), req)
+		switch {
+		case err != nil:
+			w.Fatal(err)
+		case resp.GetSnapshot().GetReadyToUse():
+			return
+		case time.Now().After(deadline):
+			w.Fatalf("backup %s does not become ready", name)
+		}
+	}
 }
 
 // copies returns how many snapshots and backups of that name exist.

@@ -115,6 +115,29 @@ func TestCapacityOfTheBackEndsForAnAdministrator(t *testing.T) {
 	}
 }
 
+func TestTheBackEndsOfAZoneAreThoseOfItsServices(t *testing.T) {
+	w := newWorld(t, devcloud.Instant(), func(c *devcloud.Config, _ *controller.Config) {
+		c.Servers = append(c.Servers, devcloud.Server{Name: "five", Zone: "room 1: left"})
+	})
+	req := inZone("pvc-1", "room-1-left")
+	req.CapacityRange.RequiredBytes = 100 * gib
+	w.create(req)
+	client := connectAs(t, w.cloud.CloudConfFor(state.AdminUser))
+	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": volumes.New(client, volumes.Options{})}, WithTopology: true})
+	w.faults(admin.Fault{Operation: "quota.get", Before: http.StatusForbidden})
+	w.resetRequests()
+	const pool = 10 << 20
+	for label, available := range map[string]int64{"nova": pool, "room-1-left": pool - 100, "mars": 0, "": 2*pool - 100} {
+		resp, err := w.GetCapacity(w.within(time.Minute), capacityOf(label, "type", "standard"))
+		if err != nil || resp.GetAvailableCapacity() != available*gib {
+			t.Errorf("in zone %q: got %v, %v, want %d GiB", label, resp, err, available)
+		}
+	}
+	if got, want := w.spent("quota.get"), "pool.list:1 service.list:1 type.list:1 zone.list:1"; got != want {
+		t.Errorf("requests %s, want %s", got, want)
+	}
+}
+
 func TestARoundOfCapacityQuestionsCostsFewRequests(t *testing.T) {
 	w := newWorld(t, devcloud.Instant())
 	w.resetRequests()

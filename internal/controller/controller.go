@@ -26,6 +26,12 @@ type Config struct {
 	// what to call when the call is over; nil where they hold none. It may be
 	// nil itself.
 	Open func(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error)
+	// Tenants returns the clouds that Open has opened, and what to call when they
+	// are not used any more. It may be nil.
+	Tenants func() (tenants []Tenant, release func())
+	// Annotations returns the annotations of a PersistentVolumeClaim; see
+	// package claims. Nil: claims are not looked at.
+	Annotations func(ctx context.Context, namespace, name string) (map[string]string, error)
 	// Cluster is the value of the cluster's tag on what is created.
 	Cluster string
 	// WithTopology binds volumes to zones.
@@ -81,10 +87,12 @@ func (s *Server) cloudNames() []string {
 }
 
 // ControllerGetCapabilities returns what the service can do. PUBLISH_READONLY is
-// not part of it: Nova attaches for reading and writing alike, and nothing that
-// a publish reads anyway tells later how an earlier one was meant, so that a
-// second one that differs could be refused only at the price of a request more
-// for each. Mounts are read-only where the node is told so.
+// not part of it, though a publish for reading only is honoured: Nova attaches
+// for reading and writing alike, so that it is the node which mounts read-only
+// and makes the disk so, as the publish context tells it. What the capability
+// promises beyond that, a refusal of a second publish that differs from the
+// first, would take a request more for each: neither Nova nor Cinder remembers
+// how a publish was meant.
 func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
 	types := []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
@@ -99,6 +107,8 @@ func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCa
 		csi.ControllerServiceCapability_RPC_GET_VOLUME,
 		csi.ControllerServiceCapability_RPC_MODIFY_VOLUME,
 		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
+		// Without it the sidecars pass SINGLE_NODE_WRITER for ReadWriteOncePod.
+		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 	}
 	resp := &csi.ControllerGetCapabilitiesResponse{}
 	for _, t := range types {

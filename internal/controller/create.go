@@ -74,6 +74,7 @@ func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest
 		Name: req.GetName(), SizeGiB: size, LimitGiB: limit, Type: cmp.Or(mutable.Type, params.get(paramType)),
 		Zone: where.zone, AcceptZones: where.accept, AnyZone: where.wish,
 		Multiattach: needed.multiattach,
+		Affinity:    s.affinity(req.GetParameters()),
 		Metadata:    metadataOf(req.GetParameters(), volumeMetadataKeys()),
 	}
 	maps.Copy(create.Metadata, appended)
@@ -103,11 +104,11 @@ func (s *Server) created(v *cloud.Volume, req *csi.CreateVolumeRequest, shape ma
 		ContentSource:      req.GetVolumeContentSource(),
 		AccessibleTopology: s.accessibleFrom(v.Zone, req.GetAccessibilityRequirements()),
 	}
-	if len(shape) > 0 {
-		described.VolumeContext = shape
-	}
+	addAffinity(shape, v)
 	if described.ContentSource != nil {
 		shape[resizeRequired] = "true"
+	}
+	if len(shape) > 0 {
 		described.VolumeContext = shape
 	}
 	return described

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
@@ -48,6 +49,8 @@ func table() []row {
 		// what was going on has to be found again then.
 		{cloud.ErrUnauthorized, codes.Unavailable},
 		{cloud.ErrUnavailable, codes.Unavailable},
+		{claims.ErrNotFound, codes.FailedPrecondition},
+		{claims.ErrUnavailable, codes.Unavailable},
 	}
 }
 

@@ -12,14 +12,17 @@ import (
 )
 
 // ControllerGetVolume returns a volume and where it is published. The request
-// names no cloud, so that all are asked until one has it.
+// names no cloud, so that all are asked until one has it: also those that are
+// known from the secrets of earlier calls, as long as they are in use.
 func (s *Server) ControllerGetVolume(ctx context.Context, req *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
 	if req.GetVolumeId() == "" {
 		return nil, missing("volume_id")
 	}
+	all, release := s.everyCloud()
+	defer release()
 	var failed error
-	for _, name := range s.cloudNames() {
-		volume, err := s.cfg.Clouds[name].Get(ctx, req.GetVolumeId())
+	for _, name := range all.names {
+		volume, err := all.services[name].Get(ctx, req.GetVolumeId())
 		switch {
 		case err == nil:
 			return &csi.ControllerGetVolumeResponse{
@@ -84,8 +87,13 @@ func (s *Server) existing(v *cloud.Volume) *csi.Volume {
 			Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: v.SnapshotID + v.BackupID},
 		}}
 	}
+	context := make(map[string]string)
+	addAffinity(context, v)
 	if described.ContentSource != nil {
-		described.VolumeContext = map[string]string{resizeRequired: "true"}
+		context[resizeRequired] = "true"
+	}
+	if len(context) > 0 {
+		described.VolumeContext = context
 	}
 	return described
 }

@@ -106,6 +106,24 @@ func TestErrorsBecomeCodes(t *testing.T) {
 	}
 }
 
+func TestErrorsOfGrowthMakeTheResizerStopWhereAskingAgainIsNoUse(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want codes.Code
+	}{
+		"quota":                      {&cloud.Error{Kind: cloud.ErrQuota}, codes.OutOfRange},
+		"too old for attached ones":  {&cloud.Error{Kind: cloud.ErrUnsupported}, codes.InvalidArgument},
+		"no such volume":             {&cloud.Error{Kind: cloud.ErrNotFound}, codes.NotFound},
+		"under way, though no quota": {fmt.Errorf("%w: %w", volumes.ErrUnfinished, cloud.ErrQuota), codes.Aborted},
+		"no answer":                  {&cloud.Error{Kind: cloud.ErrUnavailable, Uncertain: true}, codes.Unavailable},
+		"broken":                     {volumes.ErrState, codes.FailedPrecondition},
+	} {
+		if got := status.Code(statusOfExpansion(c.err)); got != c.want {
+			t.Errorf("%s: %v became %v, want %v", name, c.err, got, c.want)
+		}
+	}
+}
+
 func TestTheZoneThatIsAskedFor(t *testing.T) {
 	in := func(zones ...string) (topologies []*csi.Topology) {
 		for _, z := range zones {
@@ -166,8 +184,16 @@ func FuzzTokensNeverDoHarm(f *testing.F) {
 	} {
 		f.Add(token)
 	}
-	s := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}})
+	s, _ := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}}).everyCloud()
+	f.Add("backup/0d5a1f2e-1111-4222-8333-00000000000a@17")
 	f.Fuzz(func(t *testing.T, token string) {
+		page, err := snapshotPage(token, 0)
+		switch {
+		case err != nil && status.Code(err) != codes.Aborted:
+			t.Fatalf("%q: %v", token, err)
+		case err == nil && placeToken(page.Marker, page.MarkerCreated) != token:
+			t.Fatalf("%q became %q", token, placeToken(page.Marker, page.MarkerCreated))
+		}
 		at, err := s.parsePosition(token)
 		if err != nil {
 			if status.Code(err) != codes.Aborted {

@@ -50,10 +50,11 @@ func TestFilesystemOptionsTravelToTheNode(t *testing.T) {
 	}{
 		"none": {nil, nil},
 		"all": {
-			map[string]string{"mkfsOptions": "-m 1", "blockSize": "4096", "INODESIZE": "512", "bytesPerInode": "16384"},
+			map[string]string{"mkfsOptions": "-m 1", "blockSize": "4096", "INODESIZE": "512", "bytesPerInode": "16384", "encrypted": "luks2"},
 			map[string]string{
 				"cinder.csi.openstack.org/mkfs-options": "-m 1", "cinder.csi.openstack.org/blockSize": "4096",
 				"cinder.csi.openstack.org/inodeSize": "512", "cinder.csi.openstack.org/bytesPerInode": "16384",
+				"cinder.csi.openstack.org/encrypted": "luks2",
 			},
 		},
 		"by the other spelling": {map[string]string{"mkfs-options": "-m 1"}, map[string]string{"cinder.csi.openstack.org/mkfs-options": "-m 1"}},
@@ -91,6 +92,7 @@ func TestParametersThatMakeNoSense(t *testing.T) {
 		"metadata of the sidecars":           {"appendVolumeMetadata", `{"csi.storage.k8s.io/pvc/name": "x"}`, "driver's own"},
 		"too long metadata":                  {"appendVolumeMetadata", fmt.Sprintf(`{"a": %q}`, strings.Repeat("x", 256)), "255"},
 		"a size that is none":                {"blockSize", "4k", "blockSize"},
+		"an encryption that there isn't":     {"encrypted", "luks1", "luks2"},
 		"no size":                            {"inodeSize", "0", "inodeSize"},
 		"two spellings that contradict":      {"mkfs-options", "-m 2", "two spellings"},
 		"a key that looks like a known one":  {"mkfsOption", "-m 2", `"mkfsOption" is unknown`},

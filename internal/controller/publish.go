@@ -10,6 +10,10 @@ import (
 // reports. Nobody relies on it: a guest numbers its disks as it likes.
 const devicePath = "DevicePath"
 
+// readOnly is the key of the publish context that tells the node that the volume
+// was published for reading only; its value is "true" then. It is the node's.
+const readOnly = "cinder.csi.openstack.org/readOnly"
+
 // ControllerPublishVolume returns when the volume is attached to the node.
 func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.ControllerPublishVolumeRequest) (*csi.ControllerPublishVolumeResponse, error) {
 	switch {
@@ -34,6 +38,9 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.Controlle
 		if a.ServerID == req.GetNodeId() {
 			published[devicePath] = a.Device
 		}
+	}
+	if req.GetReadonly() {
+		published[readOnly] = "true"
 	}
 	return &csi.ControllerPublishVolumeResponse{PublishContext: published}, nil
 }

@@ -1,6 +1,7 @@
 package controller_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -90,7 +91,7 @@ func TestSnapshotRefusals(t *testing.T) {
 	if _, err := w.DeleteSnapshot(t.Context(), &csi.DeleteSnapshotRequest{SnapshotId: "reallyfakesnapshotid"}); err != nil {
 		t.Fatal(err)
 	}
-	for _, token := range []string{"bad", uuid.NewString(), "backup/" + uuid.NewString()} {
+	for _, token := range []string{"bad", uuid.NewString(), "backup/" + uuid.NewString(), "backup/x", "backup/@1", uuid.NewString() + "@", "@5"} {
 		_, err = w.ListSnapshots(t.Context(), &csi.ListSnapshotsRequest{StartingToken: token})
 		wantCode(t, err, codes.Aborted)
 	}
@@ -166,5 +167,51 @@ func TestSnapshotsAreListedPageByPage(t *testing.T) {
 	rest, err := w.ListSnapshots(t.Context(), &csi.ListSnapshotsRequest{StartingToken: first.GetNextToken()})
 	if err != nil || len(rest.GetEntries()) != 3 || rest.GetNextToken() != "" {
 		t.Fatalf("got %v, %v", rest, err)
+	}
+}
+
+func TestAListOfSnapshotsGoesOnWhenWhatIsAtItsMarkIsDeleted(t *testing.T) {
+	w := newWorld(t, devcloud.Instant())
+	v := w.create(request("pvc-1", 1)).GetVolumeId()
+	times := make(map[string]int)
+	for i := range 7 {
+		times[w.snapshot(fmt.Sprint("snapshot-", i), v).GetSnapshotId()] = 0
+	}
+	for i := range 7 {
+		req := &csi.CreateSnapshotRequest{Name: fmt.Sprint("backup-", i), SourceVolumeId: v, Parameters: map[string]string{"type": "backup"}}
+		for ready := false; !ready; {
+			resp, err := w.CreateSnapshot(w.within(time.Minute), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ready = resp.GetSnapshot().GetReadyToUse()
+			times[resp.GetSnapshot().GetSnapshotId()] = 0
+		}
+	}
+	req := &csi.ListSnapshotsRequest{MaxEntries: 2}
+	for {
+		resp, err := w.ListSnapshots(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := resp.GetEntries()
+		for _, e := range entries {
+			times[e.GetSnapshot().GetSnapshotId()]++
+		}
+		if req.StartingToken = resp.GetNextToken(); req.StartingToken == "" {
+			break
+		}
+		last := entries[len(entries)-1].GetSnapshot().GetSnapshotId()
+		if _, err := w.DeleteSnapshot(w.within(time.Minute), &csi.DeleteSnapshotRequest{SnapshotId: last}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(times) != 14 {
+		t.Errorf("%d snapshots and backups", len(times))
+	}
+	for id, n := range times {
+		if n != 1 {
+			t.Errorf("%s was listed %d times", id, n)
+		}
 	}
 }

@@ -27,21 +27,27 @@ func (s *Server) ListSnapshots(ctx context.Context, req *csi.ListSnapshotsReques
 	if req.GetSnapshotId() != "" {
 		return oneSnapshot(ctx, service, req)
 	}
+	page, err := snapshotPage(req.GetStartingToken(), limit)
+	if err != nil {
+		return nil, err
+	}
 	resp := &csi.ListSnapshotsResponse{}
-	page := cloud.Page{Limit: limit, Marker: req.GetStartingToken()}
 	for {
 		found, next, err := service.ListSnapshots(ctx, req.GetSourceVolumeId(), page)
 		if err != nil {
-			return nil, statusOfPage(err, page.Marker)
+			return nil, statusOfPage(err, placeToken(page.Marker, page.MarkerCreated))
 		}
 		for i := range found {
 			resp.Entries = append(resp.Entries, &csi.ListSnapshotsResponse_Entry{Snapshot: describe(&found[i])})
 		}
-		if next == "" || limit > 0 && len(resp.Entries) > 0 {
-			resp.NextToken = next
+		switch {
+		case next.Marker == "":
+			return resp, nil
+		case limit > 0 && len(resp.Entries) > 0, len(resp.Entries) >= mostEntries:
+			resp.NextToken = placeToken(next.Marker, next.MarkerCreated)
 			return resp, nil
 		}
-		page.Marker = next
+		page = next
 	}
 }
 

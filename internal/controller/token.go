@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
 // position is where a list goes on: after marker, in the cloud of that name.
@@ -25,10 +26,7 @@ type position struct {
 // token writes a position as "marker[@microseconds][:cloud]". The very
 // beginning has none.
 func (p position) token() string {
-	token := p.marker
-	if !p.created.IsZero() {
-		token += "@" + strconv.FormatInt(p.created.UnixMicro(), 10)
-	}
+	token := placeToken(p.marker, p.created)
 	if p.cloud != "" {
 		token += ":" + p.cloud
 	}
@@ -41,31 +39,60 @@ func (p position) page(limit int) cloud.Page {
 }
 
 // parsePosition reads a token. An empty one is the beginning of the first cloud.
-func (s *Server) parsePosition(token string) (position, error) {
-	names := s.cloudNames()
+func (c clouds) parsePosition(token string) (position, error) {
 	if token == "" {
-		if len(names) == 0 {
+		if len(c.names) == 0 {
 			return position{}, status.Error(codes.FailedPrecondition, "no cloud is configured")
 		}
-		return position{cloud: names[0]}, nil
+		return position{cloud: c.names[0]}, nil
 	}
 	place, name, _ := strings.Cut(token, ":")
-	if !slices.Contains(names, name) {
-		return position{}, status.Errorf(codes.Aborted, "starting token %q names cloud %q, which is not configured", token, name)
+	if !slices.Contains(c.names, name) {
+		return position{}, status.Errorf(codes.Aborted, "starting token %q names cloud %q, which is not configured or not in use any more: start over", token, name)
 	}
-	at := position{cloud: name}
-	marker, created, timed := strings.Cut(place, "@")
-	if marker != "" && (len(marker) != 36 || uuid.Validate(marker) != nil) {
+	marker, created, ok := parsePlace(place)
+	if !ok {
 		return position{}, badToken(token)
 	}
-	if at.marker = marker; timed {
-		micros, err := strconv.ParseInt(created, 10, 64)
-		if err != nil || marker == "" || strconv.FormatInt(micros, 10) != created {
-			return position{}, badToken(token)
-		}
-		at.created = time.UnixMicro(micros).UTC()
+	return position{cloud: name, marker: marker, created: created}, nil
+}
+
+// placeToken writes a place in the list of one cloud: "marker[@microseconds]".
+func placeToken(marker string, created time.Time) string {
+	if created.IsZero() {
+		return marker
 	}
-	return at, nil
+	return marker + "@" + strconv.FormatInt(created.UnixMicro(), 10)
+}
+
+// parsePlace reads what placeToken writes.
+func parsePlace(place string) (marker string, created time.Time, ok bool) {
+	marker, text, timed := strings.Cut(place, "@")
+	if marker != "" && (len(marker) != 36 || uuid.Validate(marker) != nil) {
+		return "", created, false
+	}
+	if timed {
+		micros, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || marker == "" || strconv.FormatInt(micros, 10) != text {
+			return "", created, false
+		}
+		created = time.UnixMicro(micros).UTC()
+	}
+	return marker, created, true
+}
+
+// snapshotPage reads a token of a list of snapshots: a place among them, or,
+// after volumes.BackupMarker, among the backups that follow them.
+func snapshotPage(token string, limit int) (cloud.Page, error) {
+	place, backups := strings.CutPrefix(token, volumes.BackupMarker)
+	marker, created, ok := parsePlace(place)
+	if !ok {
+		return cloud.Page{}, badToken(token)
+	}
+	if backups {
+		marker = volumes.BackupMarker + marker
+	}
+	return cloud.Page{Limit: limit, Marker: marker, MarkerCreated: created}, nil
 }
 
 func badToken(token string) error {
@@ -75,14 +102,10 @@ func badToken(token string) error {
 // following returns the position after a page whose next marker is next, and
 // whose last entry was created at the given time. When nothing follows, ok is
 // false.
-func (s *Server) following(at position, next string, created time.Time) (after position, ok bool) {
+func (c clouds) following(at position, next string, created time.Time) (after position, ok bool) {
 	if next != "" {
 		return position{cloud: at.cloud, marker: next, created: created}, true
 	}
-	names := s.cloudNames()
-	i := slices.Index(names, at.cloud) + 1
-	if i == len(names) {
-		return position{}, false
-	}
-	return position{cloud: names[i]}, true
+	name, ok := c.after(at.cloud)
+	return position{cloud: name}, ok
 }

@@ -334,3 +334,21 @@ func TestValidateVolumeCapabilitiesAnswersForWhatCreateAccepts(t *testing.T) {
 	_, err = w.ControllerGetVolume(t.Context(), &csi.ControllerGetVolumeRequest{})
 	wantCode(t, err, codes.InvalidArgument)
 }
+
+func TestAPublishForReadingTellsTheNodeSo(t *testing.T) {
+	w := newWorld(t, devcloud.Fast())
+	v := w.create(request("pvc-1", 1)).GetVolumeId()
+	const key = "cinder.csi.openstack.org/readOnly"
+	for _, readOnly := range []bool{true, true, false} {
+		req := publishRequest(v, w.server("one"))
+		req.Readonly = readOnly
+		resp, err := w.ControllerPublishVolume(w.within(time.Minute), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, told := resp.GetPublishContext()[key]
+		if told != readOnly || told && value != "true" {
+			t.Errorf("readonly %t: publish context %v", readOnly, resp.GetPublishContext())
+		}
+	}
+}

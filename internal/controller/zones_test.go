@@ -43,3 +43,30 @@ func TestALabelTurnsBackIntoTheZoneThatItStandsFor(t *testing.T) {
 	_, err = w.CreateVolume(w.within(time.Minute), inZone("pvc-4", "twin-a"))
 	wantCode(t, err, codes.InvalidArgument, "twin a, twin:a", "availability")
 }
+
+func TestACloudThatFallsBackToItsDefaultZoneDoesNotMisplaceAVolume(t *testing.T) {
+	for name, latency := range map[string]devcloud.Latency{"at once": devcloud.Instant(), "while it is made": devcloud.Fast()} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, latency, func(c *devcloud.Config, _ *controller.Config) {
+				c.Behaviour = &devcloud.Behaviour{ZoneFallback: true}
+				c.Servers = append(c.Servers, devcloud.Server{Name: "five", Zone: "room 1: left"})
+			})
+			w.resetRequests()
+			for range 2 {
+				_, err := w.CreateVolume(w.within(time.Minute), inZone("pvc-1", "mars"))
+				wantCode(t, err, codes.ResourceExhausted, `"mars"`, `"nova"`)
+				if n := len(w.dump().Volumes); n != 0 {
+					t.Fatalf("%d volumes are left", n)
+				}
+			}
+			// The scheduler chooses another node then, whose zone is a label.
+			v := w.create(inZone("pvc-1", "room-1-left"))
+			if got := v.GetAccessibleTopology()[0].GetSegments()[zone]; got != "room-1-left" {
+				t.Errorf("usable in %q", got)
+			}
+			if got := w.volumesNamed("pvc-1"); len(got) != 1 || got[0].Zone != "room 1: left" {
+				t.Errorf("made %+v", got)
+			}
+		})
+	}
+}

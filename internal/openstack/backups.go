@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -30,6 +31,8 @@ func (b backup) cloud() cloud.Backup {
 		FailReason: b.FailReason, CreatedAt: b.CreatedAt.Time,
 	}
 }
+
+func (b backup) place() (string, time.Time) { return b.ID, b.CreatedAt.Time }
 
 type backupAnswer struct {
 	Backup backup `json:"backup"`
@@ -107,14 +110,15 @@ func (c *Client) GetBackup(ctx context.Context, id string) (*cloud.Backup, error
 	return &b, nil
 }
 
-// ListBackups is one GET. A marker that is gone is an ErrNotFound.
+// ListBackups is one GET; a marker that is gone is dealt with as by
+// ListVolumes.
 func (c *Client) ListBackups(ctx context.Context, filter cloud.BackupFilter, page cloud.Page) ([]cloud.Backup, string, error) {
 	r := call{
 		operation: "list backups", resource: filter.Name, metric: "backup_list", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"backups", "detail"},
 		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID, "status", string(filter.Status)),
 	}
-	listed, next, err := list[backup](ctx, c, r, "backups", page)
+	listed, next, err := listFrom[backup](ctx, c, r, "backups", page, nil)
 	if err != nil {
 		return nil, "", err
 	}

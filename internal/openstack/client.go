@@ -109,6 +109,13 @@ func (c *Client) Reconnect(ctx context.Context, cfg CloudConfig) error {
 // now returns the present way to the cloud.
 func (c *Client) now() *connection { return c.current.Load() }
 
+// Project names the project that the client works in, among all projects of all
+// clouds.
+func (c *Client) Project() string {
+	at := c.now()
+	return at.cinder.client.Endpoint + " " + at.project
+}
+
 // Close ends an authentication that may be under way and gives up connections
 // that are idle.
 func (c *Client) Close() {

@@ -3,10 +3,13 @@ package openstack
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -98,6 +101,51 @@ func (r call) nextMarker(links []link, page cloud.Page) (string, error) {
 		return marker, nil
 	}
 	return "", nil
+}
+
+// placed is an entry of a stable list, which tells where it stands.
+type placed interface {
+	place() (id string, created time.Time)
+}
+
+// stable is the order of a stable list.
+const stable = "created_at:desc,id:desc"
+
+// listFrom is list for a page that may be of a stable list, and may begin at a
+// marker that is gone: its place is found again then by when it was created,
+// where the page tells. resume has the last word about that request.
+func listFrom[T placed](ctx context.Context, c *Client, r call, key string, page cloud.Page, resume func(*call)) ([]T, string, error) {
+	if page.Stable {
+		r.query.Set("sort", stable)
+	}
+	listed, next, err := list[T](ctx, c, r, key, page)
+	if !errors.Is(err, cloud.ErrNotFound) || !page.Stable || page.Marker == "" || page.MarkerCreated.IsZero() {
+		return listed, next, err
+	}
+	r.query.Del("marker")
+	if resume != nil {
+		resume(&r)
+	}
+	// Pages before the place are read and dropped.
+	for at := (cloud.Page{Limit: page.Limit}); ; {
+		listed, next, err := list[T](ctx, c, r, key, at)
+		if err != nil {
+			return nil, "", err
+		}
+		after := slices.IndexFunc(listed, func(entry T) bool {
+			id, created := entry.place()
+			order := created.Compare(page.MarkerCreated)
+			return order < 0 || order == 0 && id < page.Marker
+		})
+		if after >= 0 {
+			return listed[after:], next, nil
+		}
+		if next == "" {
+			return []T{}, "", nil
+		}
+		at.Marker = next
+		r.query.Set("marker", next)
+	}
 }
 
 // matches reports whether every wanted value that is not empty is met.

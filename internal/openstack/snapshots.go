@@ -3,6 +3,7 @@ package openstack
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -25,6 +26,8 @@ func (s snapshot) cloud() cloud.Snapshot {
 		Status: cloud.SnapshotStatus(s.Status), Metadata: s.Metadata, CreatedAt: s.CreatedAt.Time,
 	}
 }
+
+func (s snapshot) place() (string, time.Time) { return s.ID, s.CreatedAt.Time }
 
 type snapshotAnswer struct {
 	Snapshot snapshot `json:"snapshot"`
@@ -81,14 +84,15 @@ func (c *Client) GetSnapshot(ctx context.Context, id string) (*cloud.Snapshot, e
 	return &s, nil
 }
 
-// ListSnapshots is one GET. A marker that is gone is an ErrNotFound.
+// ListSnapshots is one GET; a marker that is gone is dealt with as by
+// ListVolumes.
 func (c *Client) ListSnapshots(ctx context.Context, filter cloud.SnapshotFilter, page cloud.Page) ([]cloud.Snapshot, string, error) {
 	r := call{
 		operation: "list snapshots", resource: filter.Name, metric: "snapshot_list", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"snapshots"},
 		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID, "status", string(filter.Status)),
 	}
-	listed, next, err := list[snapshot](ctx, c, r, "snapshots", page)
+	listed, next, err := listFrom[snapshot](ctx, c, r, "snapshots", page, nil)
 	if err != nil {
 		return nil, "", err
 	}

@@ -2,9 +2,8 @@ package openstack
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"slices"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -53,6 +52,8 @@ func (v volume) cloud() cloud.Volume {
 	}
 	return result
 }
+
+func (v volume) place() (string, time.Time) { return v.ID, v.CreatedAt.Time }
 
 type volumeAnswer struct {
 	Volume volume `json:"volume"`
@@ -141,16 +142,15 @@ func (c *Client) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, pag
 		return nil, "", r.failure(err)
 	}
 	r.query = filters(page, "name", filter.Name, "status", string(filter.Status), "metadata", metadata)
-	switch {
-	case page.Recent:
+	if page.Recent {
 		r.query.Set("sort", "updated_at:desc")
-	case page.Stable:
-		r.query.Set("sort", "created_at:desc,id:desc")
 	}
-	listed, next, err := list[volume](ctx, c, r, "volumes", page)
-	if errors.Is(err, cloud.ErrNotFound) && page.Stable && page.Marker != "" && !page.MarkerCreated.IsZero() {
-		listed, next, err = c.listVolumesAfter(ctx, r, page)
-	}
+	listed, next, err := listFrom[volume](ctx, c, r, "volumes", page, func(r *call) {
+		// From microversion 3.60 on Cinder leaves out what is newer.
+		if r.use(cinderTimeFilter) {
+			r.query.Set("created_at", "lte:"+page.MarkerCreated.UTC().Format(cinderTime))
+		}
+	})
 	if err != nil {
 		return nil, "", err
 	}
@@ -165,34 +165,6 @@ func (c *Client) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, pag
 
 // cinderTime is how Cinder reads a time in a filter.
 const cinderTime = "2006-01-02T15:04:05.999999"
-
-// listVolumesAfter returns the first volumes that come after the place of a
-// marker that does not exist any more. From microversion 3.60 on Cinder leaves
-// out what is newer; below it the pages before the place are read and dropped.
-func (c *Client) listVolumesAfter(ctx context.Context, r call, page cloud.Page) ([]volume, string, error) {
-	r.query.Del("marker")
-	if r.use(cinderTimeFilter) {
-		r.query.Set("created_at", "lte:"+page.MarkerCreated.UTC().Format(cinderTime))
-	}
-	for at := (cloud.Page{Limit: page.Limit}); ; {
-		listed, next, err := list[volume](ctx, c, r, "volumes", at)
-		if err != nil {
-			return nil, "", err
-		}
-		after := slices.IndexFunc(listed, func(v volume) bool {
-			order := v.CreatedAt.Compare(page.MarkerCreated)
-			return order < 0 || order == 0 && v.ID < page.Marker
-		})
-		if after >= 0 {
-			return listed[after:], next, nil
-		}
-		if next == "" {
-			return []volume{}, "", nil
-		}
-		at.Marker = next
-		r.query.Set("marker", next)
-	}
-}
 
 // ExtendVolume is one POST.
 func (c *Client) ExtendVolume(ctx context.Context, id string, sizeGiB int64, inUse bool) error {

@@ -37,8 +37,12 @@ func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (*Snaps
 		return nil, fmt.Errorf("snapshot %s for backup %s has status %s: %w", snapshot.ID, req.Name, snapshot.Status, ErrUnfinished)
 	}
 	backup, err = s.postBackup(ctx, req, snapshot)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case backup.Status != cloud.BackupCreating:
+		// The answer was lost for so long that it is over.
+		return s.backupState(ctx, backup)
 	}
 	return fromBackup(backup, snapshot.SizeGiB), nil
 }

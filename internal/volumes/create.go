@@ -34,8 +34,11 @@ type CreateRequest struct {
 	Multiattach bool
 	// Metadata is recorded with the volume, besides the cluster's tag.
 	Metadata map[string]string
-	// SameHost and DifferentHost are ids of volumes to be near, or far from.
-	SameHost, DifferentHost []string
+	// Affinity returns what the volume is to be near, or far from; nil where
+	// that is nothing. It is called when a volume has to be made, and not when
+	// one is found: a repetition gets the answer of the first call, whatever
+	// has changed meanwhile.
+	Affinity func(context.Context) (Affinity, error)
 }
 
 // Create returns a volume that is usable: it waits until Cinder says so, or ctx
@@ -60,9 +63,14 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (*cloud.Volume,
 	if volume == nil {
 		return s.createNew(ctx, req)
 	}
-	if removed, err := s.removeFailed(ctx, volume); err != nil {
+	removed, err := s.removeFailed(ctx, volume)
+	if err == nil && !removed {
+		removed, err = s.removeMisplaced(ctx, req, volume)
+	}
+	switch {
+	case err != nil:
 		return nil, err
-	} else if removed {
+	case removed:
 		return s.createNew(ctx, req)
 	}
 	if err := req.differs(volume); err != nil {
@@ -71,9 +79,33 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (*cloud.Volume,
 	return s.untilUsable(ctx, req, volume)
 }
 
-// createNew asks for a volume of which is known that it does not exist yet.
+// createNew makes a volume of which is known that it does not exist yet.
 func (s *Service) createNew(ctx context.Context, req CreateRequest) (*cloud.Volume, error) {
-	volume, err := s.post(ctx, &req)
+	near, err := s.neighbours(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("volume %s: %w", req.Name, err)
+	}
+	for again := true; ; again = false {
+		volume, err := s.accepted(ctx, &req, near)
+		if err != nil {
+			return nil, err
+		}
+		if req.misplaced(volume) {
+			if err := s.takeBack(ctx, &req, volume, again); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if req.Multiattach && !volume.Multiattach {
+			return nil, s.refuse(ctx, volume)
+		}
+		return s.untilUsable(ctx, req, volume)
+	}
+}
+
+// accepted asks for a volume and returns it as Cinder has accepted it.
+func (s *Service) accepted(ctx context.Context, req *CreateRequest, near neighbours) (*cloud.Volume, error) {
+	volume, err := s.post(ctx, req, near)
 	if err != nil && cloud.Uncertain(err) {
 		volume, err = s.afterLostAnswer(ctx, req.Name, err)
 	}
@@ -81,10 +113,7 @@ func (s *Service) createNew(ctx context.Context, req CreateRequest) (*cloud.Volu
 		return nil, err
 	}
 	log(ctx, volume.ID).Info("volume accepted", zap.String("name", req.Name), zap.Int64("sizeGiB", req.SizeGiB))
-	if req.Multiattach && !volume.Multiattach {
-		return nil, s.refuse(ctx, volume)
-	}
-	return s.untilUsable(ctx, req, volume)
+	return volume, nil
 }
 
 // afterLostAnswer finds the volume that a request has made whose answer is

@@ -11,9 +11,10 @@ import (
 
 // post asks Cinder for the volume. It asks straight away and looks into the
 // request only when Cinder refuses: a snapshot handle may turn out to be a
-// backup's, a source larger than the request, a zone a label. What it finds is
-// put right in req, and Cinder is asked again, once for each.
-func (s *Service) post(ctx context.Context, req *CreateRequest) (*cloud.Volume, error) {
+// backup's, a source larger than the request or in another zone, a zone a
+// label. What it finds is put right in req, and Cinder is asked again, once for
+// each.
+func (s *Service) post(ctx context.Context, req *CreateRequest, near neighbours) (*cloud.Volume, error) {
 	ask := cloud.VolumeRequest{
 		Name:           req.Name,
 		Description:    Description,
@@ -22,9 +23,9 @@ func (s *Service) post(ctx context.Context, req *CreateRequest) (*cloud.Volume, 
 		Zone:           req.Zone,
 		SnapshotID:     req.SnapshotID,
 		SourceVolumeID: req.SourceVolumeID,
-		Metadata:       s.tagged(req.Metadata),
-		SameHost:       req.SameHost,
-		DifferentHost:  req.DifferentHost,
+		Metadata:       near.record(s.tagged(req.Metadata)),
+		SameHost:       near.same,
+		DifferentHost:  near.different,
 	}
 	for range 4 {
 		volume, err := s.cloud.CreateVolume(ctx, ask)
@@ -47,6 +48,9 @@ func (s *Service) post(ctx context.Context, req *CreateRequest) (*cloud.Volume, 
 // correct puts right what Cinder refused with the error refusal, and reports
 // whether there was anything; or returns what is wrong with the request.
 func (s *Service) correct(ctx context.Context, req *CreateRequest, ask *cloud.VolumeRequest, refusal error) (bool, error) {
+	if boundToSource(refusal) && !req.AnyZone {
+		return s.followSource(ctx, req, ask)
+	}
 	corrected, err := s.correctSource(ctx, req, ask)
 	if err != nil || corrected {
 		return corrected, err

@@ -209,6 +209,21 @@ func TestAnUnfinishedBackupLeavesNoSnapshotWhenItIsDeleted(t *testing.T) {
 	})
 }
 
+func TestABackupThatIsReadyBeforeItsAnswerIsKnownLeavesNothingElse(t *testing.T) {
+	in(t, func(w *world) {
+		w.cloud.Latency.Backup = time.Millisecond
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		w.cloud.SetFault(cloudtest.Fault{Op: "backup.create", Times: 1, After: true, Delay: time.Second, Err: unavailable})
+		b, err := w.service.CreateSnapshot(w.within(time.Minute), volumes.SnapshotRequest{Name: "snap", VolumeID: v.ID, Backup: true})
+		if err != nil || !b.Ready {
+			t.Fatalf("got %+v, %v", b, err)
+		}
+		if n := len(w.cloud.Snapshots()); n != 0 || len(w.cloud.Backups()) != 1 {
+			t.Fatalf("%d snapshots and %d backups are left", n, len(w.cloud.Backups()))
+		}
+	})
+}
+
 func TestSnapshotsAndBackupsAreListedPageByPage(t *testing.T) {
 	in(t, func(w *world) {
 		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
@@ -233,10 +248,10 @@ func TestSnapshotsAndBackupsAreListedPageByPage(t *testing.T) {
 				for _, one := range some {
 					seen[one.ID] = true
 				}
-				if next == "" {
+				if next.Marker == "" {
 					break
 				}
-				page.Marker = next
+				page = next
 			}
 			if len(seen) != len(want) {
 				t.Fatalf("pages of %d show %d, want %d", limit, len(seen), len(want))

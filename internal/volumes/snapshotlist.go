@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
-// backupMarker precedes the marker of a page of backups, which follow the
+// BackupMarker precedes the marker of a page of backups, which follow the
 // snapshots in a list. No id of Cinder's looks like it.
-const backupMarker = "backup/"
+const BackupMarker = "backup/"
 
 // GetSnapshot returns a snapshot or a backup; cloud.ErrNotFound for an unknown
 // or odd id.
@@ -36,20 +37,22 @@ func (s *Service) GetSnapshot(ctx context.Context, id string) (*Snapshot, error)
 }
 
 // ListSnapshots returns one page of the snapshots, then the backups, of a
-// volume, or of all volumes when volumeID is empty, and the marker of the next
-// page. Snapshots that exist only for a backup that is being made are left out.
-// A page may be shorter than its limit and yet not the last.
-func (s *Service) ListSnapshots(ctx context.Context, volumeID string, page cloud.Page) ([]Snapshot, string, error) {
+// volume, or of all volumes when volumeID is empty, and where the next page
+// begins: it has no marker after the last. Snapshots that exist only for a
+// backup that is being made are left out. A page may be shorter than its limit
+// and yet not the last.
+func (s *Service) ListSnapshots(ctx context.Context, volumeID string, page cloud.Page) ([]Snapshot, cloud.Page, error) {
 	if volumeID != "" && !isID(volumeID) {
-		return nil, "", nil
+		return nil, cloud.Page{}, nil
 	}
-	if marker, ok := strings.CutPrefix(page.Marker, backupMarker); ok {
+	page.Stable = true
+	if marker, ok := strings.CutPrefix(page.Marker, BackupMarker); ok {
 		page.Marker = marker
 		return s.listBackups(ctx, volumeID, page)
 	}
 	snapshots, next, err := s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{VolumeID: volumeID}, page)
 	if err != nil {
-		return nil, "", err
+		return nil, cloud.Page{}, err
 	}
 	all := make([]Snapshot, 0, len(snapshots))
 	for i := range snapshots {
@@ -57,43 +60,53 @@ func (s *Service) ListSnapshots(ctx context.Context, volumeID string, page cloud
 			all = append(all, *fromSnapshot(&snapshots[i]))
 		}
 	}
-	if next != "" {
-		return all, next, nil
+	if next == "" {
+		return s.withBackups(ctx, all, volumeID, page.Limit)
 	}
-	return s.withBackups(ctx, all, volumeID, page.Limit)
+	page.Marker, page.MarkerCreated = next, time.Time{}
+	if n := len(snapshots); n > 0 && snapshots[n-1].ID == next {
+		page.MarkerCreated = snapshots[n-1].CreatedAt
+	}
+	return all, page, nil
 }
 
 // withBackups fills the last page of snapshots up with backups.
-func (s *Service) withBackups(ctx context.Context, snapshots []Snapshot, volumeID string, limit int) ([]Snapshot, string, error) {
+func (s *Service) withBackups(ctx context.Context, snapshots []Snapshot, volumeID string, limit int) ([]Snapshot, cloud.Page, error) {
 	if limit > 0 && len(snapshots) >= limit {
 		// Whether there are backups at all decides whether this is the last.
-		backups, _, err := s.listBackups(ctx, volumeID, cloud.Page{Limit: 1})
+		backups, _, err := s.listBackups(ctx, volumeID, cloud.Page{Limit: 1, Stable: true})
 		if err != nil || len(backups) == 0 {
-			return snapshots, "", err
+			return snapshots, cloud.Page{}, err
 		}
-		return snapshots, backupMarker, nil
+		return snapshots, cloud.Page{Limit: limit, Stable: true, Marker: BackupMarker}, nil
 	}
+	first := cloud.Page{Limit: limit, Stable: true}
 	if limit > 0 {
-		limit -= len(snapshots)
+		first.Limit -= len(snapshots)
 	}
-	backups, next, err := s.listBackups(ctx, volumeID, cloud.Page{Limit: limit})
+	backups, next, err := s.listBackups(ctx, volumeID, first)
+	next.Limit = limit
 	return append(snapshots, backups...), next, err
 }
 
-func (s *Service) listBackups(ctx context.Context, volumeID string, page cloud.Page) ([]Snapshot, string, error) {
+func (s *Service) listBackups(ctx context.Context, volumeID string, page cloud.Page) ([]Snapshot, cloud.Page, error) {
 	backups, next, err := s.cloud.ListBackups(ctx, cloud.BackupFilter{VolumeID: volumeID}, page)
 	switch {
 	case errors.Is(err, cloud.ErrUnsupported), errors.Is(err, cloud.ErrNotFound) && page.Marker == "":
 		// The cloud has no backup service, and so no backups.
 	case err != nil:
-		return nil, "", err
+		return nil, cloud.Page{}, err
 	}
 	all := make([]Snapshot, 0, len(backups))
 	for i := range backups {
 		all = append(all, *fromBackup(&backups[i], backups[i].SizeGiB))
 	}
-	if next != "" {
-		next = backupMarker + next
+	if next == "" {
+		return all, cloud.Page{}, nil
 	}
-	return all, next, nil
+	page.Marker, page.MarkerCreated = BackupMarker+next, time.Time{}
+	if n := len(backups); n > 0 && backups[n-1].ID == next {
+		page.MarkerCreated = backups[n-1].CreatedAt
+	}
+	return all, page, nil
 }

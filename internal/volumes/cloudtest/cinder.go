@@ -23,9 +23,9 @@ func (c *Cloud) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*clo
 		if err := c.checkVolume(req); err != nil {
 			return err
 		}
-		v := &volume{Volume: cloud.Volume{
+		v := &volume{asked: req, Volume: cloud.Volume{
 			ID: uuid.NewString(), Name: req.Name, Description: req.Description, SizeGiB: req.SizeGiB,
-			Status: cloud.VolumeCreating, Type: cmp.Or(req.Type, "default"), Zone: cmp.Or(req.Zone, c.ZoneNames[0]),
+			Status: cloud.VolumeCreating, Type: cmp.Or(req.Type, "default"), Zone: c.zoneFor(req.Zone),
 			SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID, BackupID: req.BackupID,
 			Metadata: maps.Clone(req.Metadata), Multiattach: req.Type == "multiattach", CreatedAt: c.now(),
 		}}
@@ -37,9 +37,17 @@ func (c *Cloud) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*clo
 	return &made, err
 }
 
+// zoneFor returns the zone in which a volume is made that is wanted in one.
+func (c *Cloud) zoneFor(wanted string) string {
+	if slices.Contains(c.ZoneNames, wanted) {
+		return wanted
+	}
+	return c.ZoneNames[0]
+}
+
 func (c *Cloud) checkVolume(req cloud.VolumeRequest) error {
 	const op = "create volume"
-	if req.Zone != "" && !slices.Contains(c.ZoneNames, req.Zone) {
+	if !c.ZoneFallback && req.Zone != "" && !slices.Contains(c.ZoneNames, req.Zone) {
 		return refuse(cloud.ErrInvalid, op, req.Name, fmt.Sprintf("Availability zone '%s' is invalid.", req.Zone))
 	}
 	if strings.HasPrefix(req.Type, "no-such") {

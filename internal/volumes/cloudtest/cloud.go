@@ -41,6 +41,8 @@ type Cloud struct {
 	QuotaGiB int64
 	// Zones are the zones there are; the first is the default.
 	ZoneNames []string
+	// ZoneFallback has volumes for other zones made in the default one.
+	ZoneFallback bool
 
 	mu        sync.Mutex
 	volumes   map[string]*volume
@@ -56,6 +58,8 @@ type Cloud struct {
 
 type volume struct {
 	cloud.Volume
+	// asked is the request that made it.
+	asked cloud.VolumeRequest
 	fault string
 	// pending is what will happen to it.
 	pending []step
@@ -175,6 +179,13 @@ func (c *Cloud) Volumes() []cloud.Volume {
 		all = append(all, v.Volume)
 	}
 	return all
+}
+
+// Asked returns the request that made a volume.
+func (c *Cloud) Asked(id string) cloud.VolumeRequest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.volumes[id].asked
 }
 
 // Snapshots returns the snapshots that exist.

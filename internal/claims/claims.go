@@ -1,0 +1,195 @@
+// Package claims reads the annotations of PersistentVolumeClaims from the
+// Kubernetes API: one GET for each, and nothing else. It does without client-go,
+// which was measured in the plugin: 4.4 MB more of program, and 4 MiB more that
+// every node keeps resident, for one request that only the controller makes.
+package claims
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+var (
+	// ErrNotFound tells that a claim does not exist.
+	ErrNotFound = errors.New("the claim does not exist")
+	// ErrUnavailable tells that it could not be read, for whatever reason.
+	ErrUnavailable = errors.New("it could not be read")
+)
+
+const (
+	// maxAnswer bounds an answer: annotations have at most 256 KiB in all, and
+	// the apiserver stores no object above 1.5 MiB.
+	maxAnswer = 4 << 20
+	// maxName is the length of the longest name in Kubernetes.
+	maxName = 253
+)
+
+// Client reads claims. It keeps connections open, and no claims.
+type Client struct {
+	access    access
+	client    http.Client
+	transport *http.Transport
+	limiter   *rate.Limiter
+	timeout   time.Duration
+}
+
+// Options say which Kubernetes to ask, and how often.
+type Options struct {
+	// Kubeconfig is the path of a kubeconfig file, whose current context is
+	// used. Empty: the service account of the pod, or Master alone.
+	Kubeconfig string
+	// Master is the URL of the apiserver, instead of the one of Kubeconfig.
+	Master string
+	// ServiceAccountDir is where a pod finds its service account; empty: where
+	// Kubernetes puts it.
+	ServiceAccountDir string
+	// QPS and Burst limit the requests; 0: 50 and 100.
+	QPS   float64
+	Burst int
+	// Timeout bounds one request; 0: 10 s.
+	Timeout time.Duration
+}
+
+// New reads the configuration. It makes no request.
+func New(opts Options) (*Client, error) {
+	found, err := opts.access()
+	if err != nil {
+		return nil, err
+	}
+	if opts.QPS <= 0 {
+		opts.QPS = 50
+	}
+	if opts.Burst <= 0 {
+		opts.Burst = 100
+	}
+	if opts.Timeout <= 0 {
+		opts.Timeout = 10 * time.Second
+	}
+	transport := &http.Transport{
+		Proxy:               found.proxy,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		TLSClientConfig:     found.tls,
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxIdleConnsPerHost: 10,
+		IdleConnTimeout:     time.Minute,
+		ForceAttemptHTTP2:   true,
+	}
+	return &Client{
+		access: found, transport: transport, limiter: rate.NewLimiter(rate.Limit(opts.QPS), opts.Burst), timeout: opts.Timeout,
+		client: http.Client{
+			Transport: transport,
+			// The token is for the apiserver alone.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Annotations returns the annotations of a claim. It returns ErrNotFound where
+// the apiserver itself says so of this claim, and else ErrUnavailable.
+func (c *Client) Annotations(ctx context.Context, namespace, name string) (map[string]string, error) {
+	found, err := c.read(ctx, namespace, name)
+	switch {
+	case err == nil:
+		return found, nil
+	case errors.Is(err, ErrNotFound):
+		return nil, fmt.Errorf("claim %s/%s, at %s: %w", namespace, name, c.access.server.Redacted(), err)
+	}
+	return nil, fmt.Errorf("claim %s/%s, at %s: %w: %w", namespace, name, c.access.server.Redacted(), ErrUnavailable, err)
+}
+
+func (c *Client) read(ctx context.Context, namespace, name string) (map[string]string, error) {
+	if !isName(namespace) || !isName(name) {
+		return nil, ErrNotFound
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if err := c.limiter.Wait(ctx); err != nil {
+		return nil, fmt.Errorf("too many requests at once: %w", err)
+	}
+	address := c.access.server.JoinPath("api", "v1", "namespaces", namespace, "persistentvolumeclaims", name)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "cinder-csi-plugin")
+	// Metadata alone is a third of the answer; older servers send all of it.
+	req.Header.Set("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
+	if err := c.access.authorize(req); err != nil {
+		return nil, err
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("the answer broke off: %w", err)
+	}
+	return annotationsOf(resp.StatusCode, body, name)
+}
+
+// answer is as much of a claim, or of a Status, as is looked at.
+type answer struct {
+	Kind     string `json:"kind"`
+	Metadata struct {
+		Name        string            `json:"name"`
+		Annotations map[string]string `json:"annotations"`
+	} `json:"metadata"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	Details struct {
+		Name string `json:"name"`
+	} `json:"details"`
+}
+
+// annotationsOf reads an answer about a claim.
+func annotationsOf(status int, body []byte, name string) (map[string]string, error) {
+	var a answer
+	broken := json.Unmarshal(body, &a)
+	switch {
+	case status == http.StatusOK && broken == nil && a.Kind != "Status" && a.Metadata.Name == name:
+		return a.Metadata.Annotations, nil
+	case status == http.StatusOK:
+		return nil, errors.New("the answer is not about that claim")
+	case status == http.StatusNotFound && broken == nil && a.Kind == "Status" && a.Reason == "NotFound" && a.Details.Name == name:
+		return nil, ErrNotFound
+	case status == http.StatusForbidden:
+		return nil, fmt.Errorf("HTTP 403: %s (the controller's account needs the verb get for persistentvolumeclaims)", a.Message)
+	case a.Message != "":
+		return nil, fmt.Errorf("HTTP %d: %s", status, a.Message)
+	}
+	return nil, fmt.Errorf("HTTP %d", status)
+}
+
+// withoutURL drops the URL that net/http puts before every error: it is told
+// already.
+func withoutURL(err error) error {
+	var e *url.Error
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// isName reports whether s can be the name of a namespace or a claim: what is
+// none would become another path.
+func isName(s string) bool {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.'
+	}
+	return s != "" && len(s) <= maxName && s[0] != '.' && !strings.ContainsFunc(s, odd)
+}
