@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -34,7 +35,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	fs.StringVar(&opts.logFormat, "log-format", "json", "json or console")
 	fs.BoolVar(&opts.showVersion, "version", false, "print the version and exit")
 	ignored := ignoredFlags(fs)
-	if err := fs.Parse(args); err != nil {
+	if err := fs.Parse(withoutProgram(args)); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			_, _ = fmt.Fprintf(stdout, "CSI driver for OpenStack Cinder.\n\nUsage: cinder-csi-plugin --endpoint=unix:///csi/csi.sock [flags]\n\n%s", fs.FlagUsages())
 		}
@@ -54,7 +55,20 @@ func parse(args []string, stdout io.Writer) (options, error) {
 			opts.withoutEffect = append(opts.withoutEffect, name)
 		}
 	}
+	if path := os.Getenv("KUBECONFIG"); path != "" {
+		opts.driver.Kubernetes.Kubeconfig = path
+	}
 	return opts, opts.driver.Validate()
+}
+
+// withoutProgram drops a first argument that is the program itself. The image of
+// the reference driver has no entry point, so its manifests begin the arguments
+// of a container with the program; ours has one, and would get it twice.
+func withoutProgram(args []string) []string {
+	if len(args) > 0 && args[0] == "/bin/cinder-csi-plugin" {
+		return args[1:]
+	}
+	return args
 }
 
 func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
@@ -67,7 +81,14 @@ func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
 	fs.BoolVar(&cfg.Topology, "with-topology", true, "bind volumes to availability zones")
 	fs.BoolVar(&cfg.AllowUnknownParameters, "allow-unknown-parameters", false, "warn about unknown parameters of classes instead of refusing them")
 	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
-	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics and /healthz on; empty for none")
+	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics, /healthz and /readyz on; empty for none")
+	fs.BoolVar(&cfg.PVCAnnotations, "pvc-annotations", false, "read the affinity of volumes from the annotations of claims (controller role; the provisioner needs --extra-create-metadata)")
+	fs.StringVar(&cfg.Kubernetes.Kubeconfig, "kubeconfig", "", "kubeconfig to read claims with, instead of the service account of the pod; the variable KUBECONFIG goes first")
+	fs.StringVar(&cfg.Kubernetes.Master, "master", "", "address of the apiserver, instead of the one of the kubeconfig")
+	fs.Float64Var(&cfg.Kubernetes.QPS, "kube-api-qps", 50, "most requests per second to the apiserver")
+	fs.IntVar(&cfg.Kubernetes.Burst, "kube-api-burst", 100, "most requests at once to the apiserver")
+	fs.StringVar(&cfg.KubeletRegistrationPath, "kubelet-registration-path", "", "path of the CSI socket on the node; when set, the node role registers itself with the kubelet")
+	fs.StringVar(&cfg.PluginRegistrationPath, "plugin-registration-path", "/registration", "the kubelet's directory plugins_registry, as it is mounted here")
 	fs.StringArrayVar(&cfg.UserAgent, "user-agent", nil, "added to the HTTP user agent, may be repeated")
 	fs.StringVar(&cfg.NodeID, "nodeid", "", "UUID of this server, where neither config drive nor metadata service tell it")
 	fs.StringVar(&cfg.DefaultFSType, "default-fstype", "ext4", "filesystem of volumes whose StorageClass names none")
@@ -80,11 +101,6 @@ func ignoredFlags(fs *pflag.FlagSet) []string {
 	before := map[string]bool{}
 	fs.VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
 	fs.Bool("node-service-no-os-client", false, "")
-	fs.Bool("pvc-annotations", false, "")
-	fs.String("master", "", "")
-	fs.String("kubeconfig", "", "")
-	fs.Float32("kube-api-qps", 5, "")
-	fs.Int("kube-api-burst", 10, "")
 	fs.Duration("min-resync-period", 0, "")
 	fs.String("vmodule", "", "")
 	fs.Duration("log-flush-frequency", 0, "")

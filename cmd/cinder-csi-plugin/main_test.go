@@ -58,6 +58,9 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 		{"no cloud.conf for the controller", []string{"--endpoint=unix:///tmp/x"}, 2, []string{"--cloud-config"}},
 		{"no role", []string{"--endpoint=unix:///tmp/x", "--provide-controller-service=false", "--provide-node-service=false"}, 2, []string{"--provide-controller-service"}},
 		{"a filesystem that nobody has", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--default-fstype=reiserfs"}, 2, []string{"--default-fstype", "reiserfs"}},
+		{"a registration of no node plugin", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--provide-node-service=false", "--kubelet-registration-path=/x"}, 2, []string{"--kubelet-registration-path"}},
+		{"a registration of a socket that has no place", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--kubelet-registration-path=csi.sock"}, 2, []string{"--kubelet-registration-path=csi.sock", "absolute"}},
+		{"a registration of what is no socket", []string{"--endpoint=tcp://127.0.0.1:1", "--cloud-config=x", "--kubelet-registration-path=/x"}, 2, []string{"--endpoint=tcp"}},
 		{"a cloud.conf that is missing", []string{"--endpoint=unix:///tmp/x", "--cloud-config=/no/such/cloud.conf"}, 1, []string{"/no/such/cloud.conf", "no such file"}},
 		{"a cloud.conf that is a directory", []string{"--endpoint=unix:///tmp/x", "--cloud-config=/"}, 1, []string{"/", "directory"}},
 		{"a cloud.conf that makes no sense", conf(t, "[Global\nauth-url"), 1, []string{"cloud.conf", "line 1"}},
@@ -118,5 +121,23 @@ func TestManifestsOfTheReferenceDriverAreUnderstood(t *testing.T) {
 	}
 	if len(opts.withoutEffect) == 0 {
 		t.Error("flags without effect are not told")
+	}
+}
+
+func TestArgumentsThatBeginWithTheProgramAreUnderstood(t *testing.T) {
+	opts, err := parse([]string{"/bin/cinder-csi-plugin", "--endpoint=unix://csi/csi.sock", "--provide-controller-service=false", "--v=1"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opts.driver.Endpoint != "unix://csi/csi.sock" || opts.driver.Controller {
+		t.Errorf("options %+v", opts)
+	}
+	for _, args := range [][]string{
+		{"/bin/sh", "--endpoint=unix://csi/csi.sock"},
+		{"--endpoint=unix://csi/csi.sock", "--provide-controller-service=false", "/bin/cinder-csi-plugin"},
+	} {
+		if _, err := parse(args, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "unexpected argument") {
+			t.Errorf("%q: got %v", args, err)
+		}
 	}
 }

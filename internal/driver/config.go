@@ -5,8 +5,10 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
+	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
 )
@@ -31,10 +33,19 @@ type Config struct {
 	// AllowUnknownParameters turns the refusal of parameters of a StorageClass
 	// or VolumeSnapshotClass that are unknown into a warning.
 	AllowUnknownParameters bool
+	// PVCAnnotations has the controller read the annotations of claims, from
+	// the cluster that Kubernetes describes.
+	PVCAnnotations bool
+	Kubernetes     claims.Options
 	// AdditionalTopology is reported by the node besides its zone.
 	AdditionalTopology map[string]string
-	// HTTPEndpoint is where /metrics and /healthz listen; empty for none.
+	// HTTPEndpoint is where /metrics, /healthz and /readyz listen; empty for none.
 	HTTPEndpoint string
+	// KubeletRegistrationPath is the CSI socket as the kubelet sees it. Where it
+	// is set, the node role registers itself with the kubelet.
+	KubeletRegistrationPath string
+	// PluginRegistrationPath is the kubelet's directory of registration sockets.
+	PluginRegistrationPath string
 	// UserAgent is added to the HTTP user agent.
 	UserAgent []string
 	// NodeID is this server's UUID, used where the cloud does not tell it.
@@ -67,6 +78,25 @@ func (c *Config) Validate() error {
 	}
 	if !filesystem.Supported(c.DefaultFSType) {
 		return fmt.Errorf("--default-fstype=%s: no such filesystem here", c.DefaultFSType)
+	}
+	return c.validateRegistration()
+}
+
+func (c *Config) validateRegistration() error {
+	if c.KubeletRegistrationPath == "" {
+		return nil
+	}
+	if !c.Node {
+		return errors.New("--kubelet-registration-path is for the node role: remove it, or --provide-node-service=false")
+	}
+	if !filepath.IsAbs(c.KubeletRegistrationPath) {
+		return fmt.Errorf("--kubelet-registration-path=%s: want the absolute path of the CSI socket on the node", c.KubeletRegistrationPath)
+	}
+	if endpoint, err := rpc.ParseEndpoint(c.Endpoint); err != nil || endpoint.Network != "unix" {
+		return fmt.Errorf("--endpoint=%s: the kubelet, which --kubelet-registration-path is for, only speaks to unix sockets", c.Endpoint)
+	}
+	if c.PluginRegistrationPath == "" {
+		return errors.New("--plugin-registration-path is empty: it names the directory where the kubelet looks for --kubelet-registration-path")
 	}
 	return nil
 }

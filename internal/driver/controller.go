@@ -3,12 +3,14 @@ package driver
 import (
 	"cmp"
 	"context"
+	"fmt"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
@@ -20,6 +22,8 @@ type controllerRole struct {
 	server  *controller.Server
 	clients map[string]*openstack.Client
 	tenants *tenants
+	// claims reads PersistentVolumeClaims; nil where that is not asked for.
+	claims *claims.Client
 	// stop ends the goroutine that looks for changed credentials.
 	stop func()
 }
@@ -57,9 +61,16 @@ func newController(ctx context.Context, cfg Config, logger *zap.Logger, registry
 			return nil, err
 		}
 	}
+	annotations, err := role.readClaims(cfg)
+	if err != nil {
+		role.close()
+		return nil, err
+	}
 	role.server = controller.New(controller.Config{
+		Annotations:    annotations,
 		Clouds:         clouds,
 		Open:           role.tenants.use,
+		Tenants:        role.listTenants,
 		Cluster:        cfg.Cluster,
 		WithTopology:   cfg.Topology,
 		IgnoreVolumeAZ: conf.BlockStorage.IgnoreVolumeAZ,
@@ -67,8 +78,34 @@ func newController(ctx context.Context, cfg Config, logger *zap.Logger, registry
 
 		AllowUnknownParameters: cfg.AllowUnknownParameters,
 	})
-	role.reload(ctx, &reloader{paths: cfg.CloudConfig, clients: role.clients, every: cmp.Or(cfg.ReloadEvery, reloadEvery), logger: logger, seen: seen})
+	role.reload(ctx, &reloader{
+		paths: cfg.CloudConfig, clients: role.clients, every: cmp.Or(cfg.ReloadEvery, reloadEvery), logger: logger,
+		started: conf.BlockStorage, seen: seen,
+	})
 	return role, nil
+}
+
+// listTenants returns the tenants that are no configured cloud under another
+// name.
+func (r *controllerRole) listTenants() ([]controller.Tenant, func()) {
+	projects := make(map[string]bool, len(r.clients))
+	for _, client := range r.clients {
+		projects[client.Project()] = true
+	}
+	return r.tenants.all(projects)
+}
+
+// readClaims returns what reads the annotations of claims, nil where that is not
+// asked for.
+func (r *controllerRole) readClaims(cfg Config) (func(context.Context, string, string) (map[string]string, error), error) {
+	if !cfg.PVCAnnotations {
+		return nil, nil
+	}
+	var err error
+	if r.claims, err = claims.New(cfg.Kubernetes); err != nil {
+		return nil, fmt.Errorf("--pvc-annotations: %w", err)
+	}
+	return r.claims.Annotations, nil
 }
 
 // reload looks for changed credentials until the role is closed.
@@ -92,6 +129,9 @@ func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
 func (r *controllerRole) close() {
 	r.stop()
 	r.tenants.close()
+	if r.claims != nil {
+		r.claims.Close()
+	}
 	for _, c := range r.clients {
 		c.Close()
 	}

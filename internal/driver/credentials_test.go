@@ -1,17 +1,23 @@
 package driver_test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/driver"
 )
 
@@ -131,5 +137,140 @@ func TestChangedCredentialsAreTakenUpWithoutARestart(t *testing.T) {
 	}
 	if got := strings.Fields(names(t, first)); len(got) < 3 || got[0] != "before" || got[1] != "half-written" || got[2] != "wrong" {
 		t.Errorf("the first cloud has %q", got)
+	}
+}
+
+func TestVolumesOfCloudsThatOnlySecretsKnowAreListedWhileTheyAreInUse(t *testing.T) {
+	_, conf := startCloud(t)
+	other, _ := startCloud(t)
+	s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}})
+	accounts, err := other.Admin().Accounts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := map[string]string{
+		"auth-url": other.AuthURL(), "application-credential-id": accounts[0].CredentialID, "application-credential-secret": accounts[0].CredentialSecret,
+	}
+	client := csi.NewControllerClient(s.conn)
+	listed := func() (ids []string) {
+		t.Helper()
+		req := &csi.ListVolumesRequest{MaxEntries: 1}
+		for {
+			resp, err := client.ListVolumes(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range resp.GetEntries() {
+				ids = append(ids, e.GetVolume().GetVolumeId())
+			}
+			if req.StartingToken = resp.GetNextToken(); req.StartingToken == "" {
+				return ids
+			}
+		}
+	}
+	var made []string
+	for _, of := range []map[string]string{nil, secrets, secrets} {
+		created, err := client.CreateVolume(t.Context(), volume(fmt.Sprint("pvc-", len(made)), of))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, created.GetVolume().GetVolumeId())
+	}
+	got := listed()
+	slices.Sort(got)
+	if want := slices.Sorted(slices.Values(made)); !slices.Equal(got, want) {
+		t.Errorf("listed %v, want %v", got, want)
+	}
+	if _, err := client.ControllerGetVolume(t.Context(), &csi.ControllerGetVolumeRequest{VolumeId: made[1]}); err != nil {
+		t.Error(err)
+	}
+	// A tenant's cloud in trouble is left out, and nothing else.
+	if err := other.Admin().SetFaults(t.Context(), admin.Fault{Operation: "volume.list", Before: 403}); err != nil {
+		t.Fatal(err)
+	}
+	if got := listed(); !slices.Equal(got, made[:1]) {
+		t.Errorf("listed %v, want %v", got, made[:1])
+	}
+}
+
+func TestAChangeOfBlockStorageIsToldAndTakenUpAtTheNextStart(t *testing.T) {
+	cloud, conf := startCloud(t)
+	core, logs := observer.New(zap.WarnLevel)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- driver.Run(ctx, driver.Config{
+			Endpoint: "unix://" + filepath.Join(t.TempDir(), "csi.sock"), Controller: true, DefaultFSType: "ext4",
+			CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 10 * time.Millisecond,
+		}, zap.New(core))
+	}()
+	time.Sleep(100 * time.Millisecond)
+	if err := os.WriteFile(conf, []byte(cloud.CloudConf()+"\n[BlockStorage]\nignore-volume-az = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); logs.FilterMessageSnippet("[BlockStorage]").Len() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is told")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloudsOfTheConfigurationAreChosenByTheSecret(t *testing.T) {
+	home, conf := startCloud(t)
+	east, _ := startCloud(t)
+	west, _ := startCloud(t)
+	text := home.CloudConf()
+	for name, cloud := range map[string]*devcloud.Cloud{"east": east, "west": west} {
+		text += strings.Replace(cloud.CloudConf(), "[Global]", fmt.Sprintf("[Global %q]", name), 1)
+	}
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{"", "east", "west"}})
+	client := csi.NewControllerClient(s.conn)
+	ids := make(map[string]string)
+	for name, cloud := range map[string]*devcloud.Cloud{"": home, "east": east, "west": west} {
+		secrets := map[string]string{"cloud": name}
+		if name == "" {
+			secrets = nil
+		}
+		created, err := client.CreateVolume(t.Context(), volume("pvc-of-"+name, secrets))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[created.GetVolume().GetVolumeId()] = name
+		if got := names(t, cloud); got != "pvc-of-"+name {
+			t.Errorf("cloud %q has %q", name, got)
+		}
+	}
+	for id, name := range ids {
+		// Neither call can name a cloud.
+		if _, err := client.ControllerGetVolume(t.Context(), &csi.ControllerGetVolumeRequest{VolumeId: id}); err != nil {
+			t.Errorf("of cloud %q: %v", name, err)
+		}
+	}
+	req := &csi.ListVolumesRequest{MaxEntries: 1}
+	for {
+		resp, err := client.ListVolumes(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range resp.GetEntries() {
+			delete(ids, e.GetVolume().GetVolumeId())
+		}
+		if req.StartingToken = resp.GetNextToken(); req.StartingToken == "" {
+			break
+		}
+	}
+	if len(ids) != 0 {
+		t.Errorf("not listed: %v", ids)
+	}
+	_, err := client.CreateVolume(t.Context(), volume("pvc", map[string]string{"cloud": "north"}))
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "east, west") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,6 +66,8 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *promet
 	if err != nil {
 		return err
 	}
+	var registered atomic.Bool
+	ready := func() bool { return cfg.KubeletRegistrationPath == "" || registered.Load() }
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.HTTPEndpoint != "" {
 		web, err := listenHTTP(ctx, cfg.HTTPEndpoint)
@@ -72,9 +75,12 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *promet
 			_ = listener.Close()
 			return err
 		}
-		group.Go(func() error { return serveHTTP(ctx, web, registry) })
+		group.Go(func() error { return serveHTTP(ctx, web, registry, endpoint, ready) })
 	}
 	group.Go(func() error { return server.Serve(ctx, listener) })
+	if cfg.KubeletRegistrationPath != "" {
+		group.Go(func() error { return register(ctx, cfg, endpoint, logger, &registered) })
+	}
 	logger.Info("serving", zap.String("version", cfg.Version), zap.Stringer("endpoint", endpoint),
 		zap.Bool("controller", cfg.Controller), zap.Bool("node", cfg.Node))
 	return group.Wait()

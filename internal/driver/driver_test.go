@@ -123,6 +123,7 @@ func TestBothRolesServeOnOneEndpointUntilTold(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/healthz": "ok",
+		"/readyz":  "ok",
 		"/metrics": `openstack_api_requests_total{request="volume_list"}`,
 	} {
 		if got := get(t, "http://"+address+path); !strings.Contains(got, want) {

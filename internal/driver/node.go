@@ -34,7 +34,7 @@ func newNode(cfg Config) (*nodeRole, error) {
 	fs := filesystem.New(filesystem.Options{})
 	return &nodeRole{fs: fs, server: node.New(node.Config{
 		Identity:           identify(cfg, conf.Metadata),
-		Finder:             finder(cfg.DevelopmentDeviceDir),
+		Finder:             finder(cfg, conf.Metadata),
 		FS:                 fs,
 		WithTopology:       cfg.Topology,
 		AdditionalTopology: cfg.AdditionalTopology,
@@ -43,17 +43,23 @@ func newNode(cfg Config) (*nodeRole, error) {
 	})}, nil
 }
 
-func finder(developmentDir string) blockdev.Finder {
-	if developmentDir != "" {
-		return blockdev.Loop{DevDir: developmentDir}
+func finder(cfg Config, metadata openstack.Metadata) blockdev.Finder {
+	if cfg.DevelopmentDeviceDir != "" {
+		return blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}
 	}
-	return blockdev.System{}
+	opts := sources(cfg, metadata)
+	return blockdev.System{Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
+		found, live, err := instance.DiskAddresses(ctx, opts, volumeID)
+		at := blockdev.Location{Live: live}
+		for _, d := range found {
+			at.Addresses = append(at.Addresses, d.Bus+"-"+d.Address)
+		}
+		return at, err
+	}}
 }
 
-// identify asks the cloud who this server is. The node id of the command line
-// is the last resort, and only if it is a UUID: manifests of old releases pass
-// the node's name there, which Nova does not know.
-func identify(cfg Config, metadata openstack.Metadata) func(context.Context) (instance.Identity, error) {
+// sources tells where the server learns what the cloud knows of it.
+func sources(cfg Config, metadata openstack.Metadata) instance.Options {
 	opts := instance.Options{
 		DevDir:      cfg.DevelopmentDeviceDir,
 		MetadataURL: cfg.MetadataURL,
@@ -62,6 +68,14 @@ func identify(cfg Config, metadata openstack.Metadata) func(context.Context) (in
 	for _, source := range metadata.Order() {
 		opts.Order = append(opts.Order, instance.Source(source))
 	}
+	return opts
+}
+
+// identify asks the cloud who this server is. The node id of the command line
+// is the last resort, and only if it is a UUID: manifests of old releases pass
+// the node's name there, which Nova does not know.
+func identify(cfg Config, metadata openstack.Metadata) func(context.Context) (instance.Identity, error) {
+	opts := sources(cfg, metadata)
 	return func(ctx context.Context) (instance.Identity, error) {
 		id, err := instance.Find(ctx, opts)
 		if err != nil && uuid.Validate(cfg.NodeID) == nil && ctx.Err() == nil {

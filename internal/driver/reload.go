@@ -20,6 +20,10 @@ type reloader struct {
 	clients map[string]*openstack.Client
 	every   time.Duration
 	logger  *zap.Logger
+	// started is the section [BlockStorage] with which the driver works: what it
+	// says shapes answers that Kubernetes has stored, so that it holds until the
+	// next start.
+	started openstack.BlockStorage
 	// seen is the state of the files with which the clients are connected.
 	seen string
 }
@@ -49,6 +53,9 @@ func (r *reloader) look(ctx context.Context) {
 	if err != nil {
 		r.logger.Error("the changed configuration of the cloud can't be read, the one before stays in use", zap.Error(err))
 		return
+	}
+	if conf.BlockStorage != r.started {
+		r.logger.Warn("the section [BlockStorage] has changed: it is taken up at the next start")
 	}
 	complete := true
 	for name, client := range r.clients {

@@ -111,14 +111,21 @@ func (s *spy) check(t *testing.T) {
 // listen starts a driver that tells everything to the spy.
 func (s *spy) listen(t *testing.T, conf string) csi.ControllerClient {
 	t.Helper()
-	dir := t.TempDir()
-	path, socket := filepath.Join(dir, "cloud.conf"), filepath.Join(dir, "csi.sock")
+	path := filepath.Join(t.TempDir(), "cloud.conf")
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return s.run(t, s.config(path, ""))
+}
+
+// run starts a driver, at a socket of its own, that tells everything to the spy.
+func (s *spy) run(t *testing.T, cfg driver.Config) csi.ControllerClient {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "csi.sock")
+	cfg.Endpoint = "unix://" + socket
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- driver.Run(ctx, s.config(path, socket), s.logger()) }()
+	go func() { done <- driver.Run(ctx, cfg, s.logger()) }()
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)

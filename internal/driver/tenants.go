@@ -1,13 +1,17 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/controller"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
@@ -29,6 +33,8 @@ type tenants struct {
 
 	mu   sync.Mutex
 	open map[string]*tenant
+	// opened counts the tenants that there ever were.
+	opened int
 }
 
 // tenant is one of them.
@@ -38,9 +44,13 @@ type tenant struct {
 	client    *openstack.Client
 	service   *volumes.Service
 	err       error
-	// users are the calls that it serves; idle runs while there is none.
+	// number tells it from all that there ever were.
+	number int
+	// users are the calls that it serves; idle runs while there is none of those
+	// that brought its secret, and over tells that it has run out.
 	users int
 	idle  *time.Timer
+	over  bool
 }
 
 func newTenants(connect func(context.Context, openstack.CloudConfig) (*openstack.Client, error), opts volumes.Options, idle time.Duration) *tenants {
@@ -75,7 +85,8 @@ func (t *tenants) enter(key string, cfg openstack.CloudConfig) *tenant {
 	defer t.mu.Unlock()
 	one := t.open[key]
 	if one == nil {
-		one = &tenant{connected: make(chan struct{})}
+		t.opened++
+		one = &tenant{connected: make(chan struct{}), number: t.opened}
 		t.open[key] = one
 		go t.dial(key, one, cfg)
 	}
@@ -83,8 +94,49 @@ func (t *tenants) enter(key string, cfg openstack.CloudConfig) *tenant {
 		one.idle.Stop()
 		one.idle = nil
 	}
+	one.over = false
 	one.users++
 	return one
+}
+
+// all returns the tenants that are connected in the order in which they came,
+// each project once, and none of some projects. That they are used by this does
+// not keep them; release ends it.
+func (t *tenants) all(except map[string]bool) (list []controller.Tenant, release func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	keys := slices.SortedFunc(maps.Keys(t.open), func(a, b string) int { return cmp.Compare(t.open[a].number, t.open[b].number) })
+	seen, used := make(map[string]bool), make(map[string]*tenant)
+	maps.Copy(seen, except)
+	for _, key := range keys {
+		one := t.open[key]
+		if one.client == nil || seen[one.client.Project()] {
+			continue
+		}
+		seen[one.client.Project()], used[key] = true, one
+		one.users++
+		list = append(list, controller.Tenant{Name: fmt.Sprintf("secret:%d", one.number), Service: one.service})
+	}
+	return list, func() {
+		for key, one := range used {
+			t.stopUsing(key, one)
+		}
+	}
+}
+
+// stopUsing ends a call that did not bring the tenant's secret.
+func (t *tenants) stopUsing(key string, one *tenant) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if one.users--; one.users > 0 || t.open[key] != one {
+		return
+	}
+	switch {
+	case one.over:
+		t.remove(key, one)
+	case one.idle == nil:
+		one.idle = time.AfterFunc(t.idle, func() { t.drop(key, one) })
+	}
 }
 
 // dial connects. A failure is for those who wait, and is not kept.
@@ -133,9 +185,16 @@ func (t *tenants) leave(key string, one *tenant) {
 func (t *tenants) drop(key string, one *tenant) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if one.users > 0 || t.open[key] != one {
+	if t.open[key] != one || one.idle == nil {
 		return
 	}
+	if one.over = true; one.users == 0 {
+		t.remove(key, one)
+	}
+}
+
+// remove ends a tenant. Only under the lock.
+func (t *tenants) remove(key string, one *tenant) {
 	delete(t.open, key)
 	if one.client != nil {
 		one.client.Close()

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,81 @@ func TestATenantGoesWhenItIsIdleAndNotBefore(t *testing.T) {
 		t.Fatalf("%d connections, %v", connected.Load(), err)
 	}
 	release()
+}
+
+func TestListingTenantsDoesNotKeepThemAndDoesNotEndThem(t *testing.T) {
+	var connected atomic.Int32
+	ten := newTenants(counted(&connected), volumes.Options{}, 30*time.Millisecond)
+	defer ten.close()
+	none := map[string]bool{}
+	if list, done := ten.all(none); len(list) != 0 {
+		t.Errorf("%v before anybody came", list)
+	} else {
+		done()
+	}
+	secret := secretOf(t)
+	_, release, err := ten.use(t.Context(), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, done := ten.all(none)
+	if len(first) != 1 {
+		t.Fatalf("%d tenants", len(first))
+	}
+	release()
+	// The list takes longer than the tenant may be idle.
+	time.Sleep(100 * time.Millisecond)
+	if _, _, err := first[0].Service.List(t.Context(), cloud.Page{}); err != nil || ten.count() != 1 {
+		t.Errorf("%d tenants during the list: %v", ten.count(), err)
+	}
+	done()
+	for deadline := time.Now().Add(10 * time.Second); ten.count() != 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it stays")
+		}
+		// Who lists all the time does not keep it.
+		_, done := ten.all(none)
+		done()
+	}
+	if _, release, err = ten.use(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	again, done := ten.all(none)
+	done()
+	if len(again) != 1 || again[0].Name == first[0].Name {
+		t.Errorf("%+v, then %+v", first, again)
+	}
+}
+
+func TestOneProjectIsListedOnce(t *testing.T) {
+	var connected atomic.Int32
+	ten := newTenants(counted(&connected), volumes.Options{}, time.Hour)
+	defer ten.close()
+	secret := secretOf(t)
+	other := maps.Clone(secret)
+	other["os-endpoint-type"] = "public"
+	for _, s := range []map[string]string{secret, other, secretOf(t)} {
+		_, release, err := ten.use(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+	}
+	list, done := ten.all(nil)
+	done()
+	if len(list) != 2 || list[0].Name != "secret:1" || list[1].Name != "secret:3" {
+		t.Errorf("%+v", list)
+	}
+	for key, one := range ten.open {
+		if one.number == 3 {
+			list, done = ten.all(map[string]bool{one.client.Project(): true})
+			done()
+			if len(list) != 1 || list[0].Name != "secret:1" {
+				t.Errorf("without %s: %+v", key, list)
+			}
+		}
+	}
 }
 
 func TestAFailureToConnectIsToldAndNotKept(t *testing.T) {

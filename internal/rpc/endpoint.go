@@ -49,7 +49,32 @@ func (e Endpoint) Listen(ctx context.Context) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", e, err)
 	}
-	return l, nil
+	socket, ok := l.(*net.UnixListener)
+	if !ok {
+		return l, nil
+	}
+	socket.SetUnlinkOnClose(false)
+	file, err := os.Lstat(e.Address)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", e, err), l.Close())
+	}
+	return &socketListener{UnixListener: socket, path: e.Address, file: file}, nil
+}
+
+// A socketListener removes its socket when it is closed, and only its own: a
+// plugin that is slow to stop must not take away that of its successor.
+type socketListener struct {
+	*net.UnixListener
+	path string
+	file fs.FileInfo
+}
+
+func (l *socketListener) Close() error {
+	var err error
+	if file, stat := os.Lstat(l.path); stat == nil && os.SameFile(file, l.file) {
+		err = os.Remove(l.path)
+	}
+	return errors.Join(err, l.UnixListener.Close())
 }
 
 // String returns the endpoint as it is written on the command line.

@@ -1,0 +1,62 @@
+# The images of cinder-csi:
+#
+#   docker build --target controller -t cinder-csi-controller --build-arg VERSION=v1.2.3 .
+#   docker build --target node       -t cinder-csi-node       --build-arg VERSION=v1.2.3 .
+#
+# buildah and podman build the same. For both architectures at once:
+#
+#   docker buildx build --platform linux/amd64,linux/arm64 --target node …
+#
+# Neither image has a shell or a package manager. Pin the bases by digest for a
+# release: --build-arg DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim@sha256:…
+ARG GO_IMAGE=docker.io/library/golang:1.26-bookworm
+ARG DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim
+
+# The compiler runs on the machine that builds, and compiles for any other.
+FROM --platform=${BUILDPLATFORM} ${GO_IMAGE} AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+COPY cmd/cinder-csi-plugin cmd/cinder-csi-plugin
+COPY internal internal
+ARG TARGETARCH
+ARG VERSION=unknown
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 GOOS=linux GOARCH=${TARGETARCH} go build -trimpath -buildvcs=false \
+      -ldflags "-s -w -X main.version=${VERSION}" -o /out/cinder-csi-plugin ./cmd/cinder-csi-plugin
+
+# What is taken from Debian, in the place where it will be.
+FROM ${DEBIAN_IMAGE} AS debian
+# The programs that the node plugin runs, each with its package. Tests hold this
+# list against the code, and run each program inside the image.
+ARG NODE_TOOLS="\
+  blkid:util-linux wipefs:util-linux setsid:util-linux mount:mount \
+  mkfs.ext2:e2fsprogs mkfs.ext3:e2fsprogs mkfs.ext4:e2fsprogs e2fsck:e2fsprogs resize2fs:e2fsprogs \
+  mkfs.xfs:xfsprogs \
+  mkfs.btrfs:btrfs-progs btrfs:btrfs-progs \
+  cryptsetup:cryptsetup-bin"
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      ca-certificates $(for tool in ${NODE_TOOLS}; do echo "${tool#*:}"; done | sort -u)
+COPY build/collect /collect
+# libgcc_s is what the C library loads when a thread ends: cryptsetup has threads
+# where a key was made for more than one.
+RUN sh /collect files /controller /etc/ssl/certs/ca-certificates.crt \
+ && sh /collect programs /node $(for tool in ${NODE_TOOLS}; do echo "${tool%%:*}"; done) \
+ && sh /collect files /node /etc/ssl/certs/ca-certificates.crt /etc/mke2fs.conf \
+      "$(ldconfig -p | sed -n 's/^\s*libgcc_s\.so\.1 .* => //p')"
+
+# Speaks HTTPS to the cloud and gRPC to its sidecars; needs no right at all.
+FROM scratch AS controller
+COPY --from=debian /controller /
+COPY --from=build /out/cinder-csi-plugin /bin/cinder-csi-plugin
+USER 65532:65532
+LABEL org.opencontainers.image.title="cinder-csi controller" org.opencontainers.image.licenses="Apache-2.0"
+ENTRYPOINT ["/bin/cinder-csi-plugin"]
+
+# Formats and mounts, so it is root; the chart says where it may do so.
+FROM scratch AS node
+COPY --from=debian /node /
+COPY --from=build /out/cinder-csi-plugin /bin/cinder-csi-plugin
+ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin
+LABEL org.opencontainers.image.title="cinder-csi node" org.opencontainers.image.licenses="Apache-2.0"
+ENTRYPOINT ["/bin/cinder-csi-plugin"]
