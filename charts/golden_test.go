@@ -1,0 +1,92 @@
+package charts
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// With -update, tests write what they otherwise compare: the golden files, the
+// chart's README and manifests/.
+var update = flag.Bool("update", false, "write the golden files, the chart's README and manifests/")
+
+// goldenValues are the names of the files in testdata/values.
+func goldenValues() []string { return []string{"default", "minimal", "everything"} }
+
+func TestRenderingsAreGolden(t *testing.T) {
+	for _, values := range goldenValues() {
+		t.Run(values, func(t *testing.T) {
+			golden(t, filepath.Join("testdata", "golden", values+".yaml"), helm3.run(t, template(t, values)...))
+		})
+	}
+}
+
+// golden compares the content of a file, or writes it.
+func golden(t *testing.T, path, content string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v: run make manifests", err)
+	}
+	if diff := cmp.Diff(string(want), content); diff != "" {
+		t.Errorf("%s is not current: run make manifests and look at the difference:\n%s", path, diff)
+	}
+}
+
+func TestHelm3And4MakeTheSame(t *testing.T) {
+	for _, values := range goldenValues() {
+		three := render(t, values)
+		four := parse(t, helm4.run(t, template(t, values)...))
+		if diff := cmp.Diff(byID(t, three), byID(t, four)); diff != "" {
+			t.Errorf("%s: Helm 3 (-) and Helm 4 (+) differ:\n%s", values, diff)
+		}
+	}
+}
+
+// byID also checks that no two objects are the same one.
+func byID(t *testing.T, all objects) map[string]object {
+	t.Helper()
+	ids := map[string]object{}
+	for _, o := range all {
+		if ids[o.id()] != nil {
+			t.Errorf("%s is there twice", o.id())
+		}
+		ids[o.id()] = o
+	}
+	return ids
+}
+
+func TestHelmFindsNothingToCriticise(t *testing.T) {
+	for _, helm := range []program{helm3, helm4} {
+		for _, values := range goldenValues() {
+			helm.run(t, "lint", "--strict", "--kube-version", kubernetes(t), "--values", filepath.Join("testdata", "values", values+".yaml"), chart)
+		}
+	}
+}
+
+func TestANameAndANamespaceAreNotTakenForGranted(t *testing.T) {
+	text := helm3.run(t, "template", "other", chart, "--namespace", "storage", "--kube-version", kubernetes(t),
+		"--values", filepath.Join("testdata", "values", "everything.yaml"), "--set", "fullnameOverride=,nameOverride=")
+	for _, o := range parse(t, text) {
+		in := o.text("metadata", "namespace")
+		if in != "" && in != "storage" && o.text("metadata", "name") != "other-cinder-csi-secrets" {
+			t.Errorf("%s is not in the release's namespace", o.id())
+		}
+		switch o["kind"] {
+		case "CSIDriver", "StorageClass", "VolumeSnapshotClass", "VolumeAttributesClass", "Secret", "ServiceAccount":
+			continue // their names are the driver's, or values
+		}
+		if name := o.text("metadata", "name"); len(name) < 16 || name[:16] != "other-cinder-csi" {
+			t.Errorf("%s is not named after its release", o.id())
+		}
+	}
+}
