@@ -1,0 +1,160 @@
+package contract
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/cinder-csi/cinder-csi/e2e/openstack/api"
+	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+)
+
+// cloud is one of the two that are compared.
+type cloud struct {
+	name     string
+	identity string
+	accounts struct{ member, credential, other, admin api.Credentials }
+	// Sessions of the accounts.
+	member, credential, other, admin *api.Session
+	// servers are ids by name.
+	servers map[string]string
+	image   string
+	flavor  string
+	// versions of what answers.
+	versions map[string]string
+}
+
+// realCloud is the one that make openstack-up started; nil where none runs.
+func realCloud(t *testing.T) *cloud {
+	t.Helper()
+	known, err := stack.Load(stack.Dir())
+	if err != nil {
+		if os.Getenv("CINDER_CSI_OPENSTACK_REQUIRED") != "" {
+			t.Fatal(err)
+		}
+		return nil
+	}
+	c := &cloud{name: "real", identity: known.Identity, servers: known.Servers, image: known.Image, flavor: known.Flavor, versions: known.Packages}
+	c.accounts.member, c.accounts.credential, c.accounts.other, c.accounts.admin = known.Member, known.Credential, known.Other, known.Admin
+	c.login(t)
+	return c
+}
+
+// development starts the development cloud with what the real one has.
+func development(t *testing.T) *cloud {
+	t.Helper()
+	behaviour := devcloud.Behaviour{ClonesHoldSnapshots: true}
+	dev, err := devcloud.Start(t.Context(), devcloud.Config{
+		StateDir: t.TempDir(), Disks: devcloud.DisksNone, Latency: devcloud.Fast(), Behaviour: &behaviour,
+		Servers: []devcloud.Server{{Name: "node1"}, {Name: "node2"}, {Name: "node3", Zone: "az2"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := &cloud{name: "devcloud", identity: dev.AuthURL(), servers: map[string]string{}, image: "", flavor: "1"}
+	for _, name := range []string{"node1", "node2", "node3"} {
+		c.servers[name] = dev.ServerID(name)
+	}
+	accounts, err := dev.Admin().Accounts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range accounts {
+		account := api.Credentials{User: a.User, Password: a.Password, Project: a.User}
+		switch a.User {
+		case "demo":
+			c.accounts.member = account
+			c.accounts.credential = api.Credentials{CredentialID: a.CredentialID, CredentialSecret: a.CredentialSecret}
+		case "other":
+			c.accounts.other = account
+		case "admin":
+			c.accounts.admin = account
+		}
+	}
+	c.login(t)
+	c.types(t)
+	return c
+}
+
+func (c *cloud) login(t *testing.T) {
+	t.Helper()
+	for _, l := range []struct {
+		account api.Credentials
+		session **api.Session
+	}{
+		{c.accounts.member, &c.member}, {c.accounts.credential, &c.credential},
+		{c.accounts.other, &c.other}, {c.accounts.admin, &c.admin},
+	} {
+		session, err := api.Login(t.Context(), c.identity, l.account)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*l.session = session
+	}
+}
+
+// types gives the development cloud the volume types of the real one.
+func (c *cloud) types(t *testing.T) {
+	t.Helper()
+	got, err := c.admin.Volume(t.Context(), "", http.MethodGet, "/types", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed struct {
+		Types []struct{ ID, Name string } `json:"volume_types"`
+	}
+	if err := got.Into(&listed); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range listed.Types {
+		if kind.Name != "__DEFAULT__" && kind.Name != "nobackend" {
+			c.ask(t, http.MethodDelete, "/types/"+kind.ID, nil)
+		}
+	}
+	for _, kind := range []struct {
+		name  string
+		specs map[string]string
+	}{
+		{"standard", map[string]string{"volume_backend_name": "file"}},
+		{"multiattach", map[string]string{"volume_backend_name": "file", "multiattach": "<is> True"}},
+		{"fast", map[string]string{"volume_backend_name": "file"}},
+		{"nfs", map[string]string{"volume_backend_name": "flash"}},
+	} {
+		c.ask(t, http.MethodPost, "/types", map[string]any{"volume_type": map[string]any{"name": kind.name, "extra_specs": kind.specs}})
+	}
+}
+
+// ask is a request of the administrator to Cinder that has to be granted.
+func (c *cloud) ask(t *testing.T, method, path string, body any) {
+	t.Helper()
+	got, err := c.admin.Volume(context.WithoutCancel(t.Context()), "70", method, path, body)
+	if err == nil {
+		err = got.Into(nil)
+	}
+	if err != nil {
+		t.Fatalf("%s: %s %s: %v", c.name, method, path, err)
+	}
+}
+
+// quota sets quotas of the member's project; -1 is none.
+func (c *cloud) quota(t *testing.T, lines map[string]int) {
+	t.Helper()
+	c.ask(t, http.MethodPut, "/os-quota-sets/"+c.member.ProjectID, map[string]any{"quota_set": lines})
+}
+
+// root is the address of a service up to its version.
+func (c *cloud) root(service string) string {
+	address := c.member.Services[service]
+	for _, version := range []string{"/v3", "/v2.1"} {
+		address, _, _ = strings.Cut(address, version)
+	}
+	return address
+}

@@ -1,0 +1,93 @@
+package contract
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/cinder-csi/cinder-csi/e2e/openstack/api"
+)
+
+// identityRows are about logging in and about tokens.
+func identityRows() []row {
+	token := func(p *probe, name, body string) {
+		got := p.as(api.Anonymous(p.identity)).send(http.MethodPost, p.identity+"/auth/tokens", "", body)
+		p.note("log in %s: %d %s", name, got.Status, shape(got, "error"))
+	}
+	password := func(user, password, project string) string {
+		return fmt.Sprintf(`{"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": %q, "password": %q, "domain": {"name": "Default"}}}}, "scope": {"project": {"name": %q, "domain": {"name": "Default"}}}}}`, user, password, project)
+	}
+	credential := func(id, secret string) string {
+		return fmt.Sprintf(`{"auth": {"identity": {"methods": ["application_credential"], "application_credential": {"id": %q, "secret": %q}}}}`, id, secret)
+	}
+	return []row{
+		{"logging in is refused", func(p *probe) {
+			a := p.accounts
+			token(p, "with a wrong password", password(a.member.User, "wrong", a.member.Project))
+			token(p, "as nobody", password("nobody", "wrong", a.member.Project))
+			token(p, "to a project that is not", password(a.member.User, a.member.Password, "nowhere"))
+			token(p, "to the project of others", password(a.member.User, a.member.Password, a.other.Project))
+			token(p, "with a wrong secret", credential(a.credential.CredentialID, "wrong"))
+			token(p, "with a credential that is not", credential("0123456789abcdef0123456789abcdef", "wrong"))
+		}},
+		{"a request without a token, and with a bad one, is refused", func(p *probe) {
+			for _, token := range []string{"", "bad"} {
+				nobody := *p.member
+				nobody.Token = token
+				for _, service := range []string{"block-storage", "compute"} {
+					got := p.as(&nobody).send(http.MethodGet, p.member.Services[service]+"/limits", "", nil)
+					p.write(fmt.Sprintf("token %q for %s", token, service), got, nil)
+				}
+			}
+		}},
+		{"a token that was revoked is refused", func(p *probe) {
+			session, err := api.Login(p.Context(), p.identity, p.accounts.member)
+			if err != nil {
+				p.Fatal(err)
+			}
+			old := p.as(session)
+			// Not used before: a service that has seen a token keeps it for minutes.
+			got, err := session.Revoke(p.Context())
+			if err != nil {
+				p.Fatal(err)
+			}
+			p.note("revoke: %d", got.Status)
+			p.note("after, cinder: %d", old.volume("70", http.MethodGet, "/volumes", nil).Status)
+			p.note("after, nova: %d", old.compute("60", http.MethodGet, "/servers", nil).Status)
+		}},
+		{"an application credential gives the member's project", func(p *probe) {
+			p.note("project %s", p.credential.ProjectID)
+			got := p.as(p.credential).volume("70", http.MethodGet, "/volumes", nil)
+			p.write("list as credential", got, nil)
+		}},
+		{"the project in the address has to be the token's", func(p *probe) {
+			base := strings.Replace(p.member.Services["block-storage"], p.member.ProjectID, p.other.ProjectID, 1)
+			p.write("GET volumes of others", p.send(http.MethodGet, base+"/volumes", "volume 3.70", nil), nil)
+		}},
+		{"others see nothing of a volume, a snapshot, a backup, a server", func(p *probe) {
+			v := p.newVolume("volume", nil)
+			s := p.newCopy("snapshot", "snapshot", v, nil)
+			b := p.newCopy("backup", "backup", v, nil)
+			other := p.as(p.other)
+			for _, path := range []string{"/volumes/" + v, "/snapshots/" + s, "/backups/" + b} {
+				other.Volume("70", http.MethodGet, path, nil)
+				other.Volume("70", http.MethodDelete, path, nil)
+			}
+			other.Volume("70", http.MethodPost, "/volumes/"+v+"/action", `{"os-extend": {"new_size": 2}}`)
+			other.Volume("70", http.MethodGet, "/volumes/detail", nil)
+			other.Compute("60", http.MethodGet, "/servers/"+p.servers["node1"], nil)
+			other.Compute("60", http.MethodGet, attachments(p.servers["node1"]), nil)
+			other.Compute("60", http.MethodPost, attachments(p.servers["node1"]), object{"volumeAttachment": object{"volumeId": v}})
+			p.take(other)
+		}},
+	}
+}
+
+// shape returns an answer's body if it holds key, and otherwise no more than
+// that it does not.
+func shape(a answer, key string) string {
+	if m, ok := a.body.(map[string]any); ok && m[key] != nil {
+		return string(a.Text)
+	}
+	return "no " + key
+}
