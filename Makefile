@@ -7,6 +7,8 @@ BIN     := $(CURDIR)/bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X main.version=$(VERSION)
 LINT    := go tool -modfile=.ci/tools.mod golangci-lint
+# e2e/ is a Go module of its own.
+LINT_E2E := go tool -modfile=../.ci/tools.mod golangci-lint
 # More than two test binaries at once only make each other slow where they use
 # loop devices and mkfs.
 TESTFLAGS ?= -race -shuffle=on -p=2 -timeout=15m
@@ -15,7 +17,7 @@ export TMPDIR ?= /var/tmp
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: demo-prerequisites build ## The main job on this machine: four volumes from birth to deletion (root)
@@ -23,16 +25,26 @@ demo: demo-prerequisites build ## The main job on this machine: four volumes fro
 
 .PHONY: test
 test: prerequisites ## Everything that is proven in a few minutes: lint, unit tests, csi-sanity, the demo under fire, a guest (root)
-	@.ci/stages lint unit sanity chaos test-guest
+	@.ci/stages lint unit chart sanity chaos test-guest
 
 .PHONY: lint
 lint: ## gofmt, go vet and golangci-lint
 	$(LINT) run ./...
 	$(LINT) fmt --diff
+	cd e2e && $(LINT_E2E) run -c ../.golangci.yml ./...
+	cd e2e && $(LINT_E2E) fmt -c ../.golangci.yml --diff
 
 .PHONY: unit
 unit: ## Unit tests with the race detector, on loop devices (root)
-	go test $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$)
+	go test $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$)
+
+.PHONY: chart
+chart: ## The Helm chart: lint, schema, what it renders, and that its README and manifests/ are current
+	go test -count=1 -timeout=30m ./charts
+
+.PHONY: manifests
+manifests: ## Render again what is made from the chart: its README, its golden files, manifests/
+	go test -count=1 ./charts -run 'Golden|Explained|Current' -update
 
 .PHONY: sanity
 sanity: ## The official csi-sanity suite against the driver, nothing faked (root)
@@ -50,6 +62,40 @@ test-guest: ## The node's tests in a virtual machine with hot-plugged disks (roo
 bench: ## What each operation costs in requests, time and memory, against its budget (4 minutes)
 	@go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench
 
+.PHONY: cluster-up
+cluster-up: e2e-prerequisites ## A Kubernetes cluster of three nodes on this machine, with an OpenStack below (root)
+	@cd e2e && go run ./cmd/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## Take it down; nothing is left
+	@cd e2e && go run ./cmd/cluster down
+
+.PHONY: demo-kubernetes
+demo-kubernetes: cluster-up ## The driver in that cluster, and a volume that grows by kubectl edit while a pod writes (root)
+	@cd e2e && eval "$$(go run ./cmd/cluster env)" && go run ./cmd/cluster install && ./examples/resize
+
+.PHONY: e2e
+e2e: e2e-prerequisites ## The driver in that cluster: Helm, our own tests, the core of Kubernetes' storage suite (root)
+	@.ci/e2e core
+
+.PHONY: e2e-full
+e2e-full: e2e-prerequisites ## The same with all of Kubernetes' storage suite
+	@.ci/e2e full
+
+.PHONY: openstack-up
+openstack-up: ## A real OpenStack on this machine, from Debian 12's packages, on loopback (root)
+	@e2e/openstack/install
+	@cd e2e && go build -o $(BIN)/openstack ./openstack/cmd/openstack
+	@$(BIN)/openstack up
+
+.PHONY: openstack-down
+openstack-down: ## End it; nothing is left but the packages
+	@cd e2e && go run ./openstack/cmd/openstack down
+
+.PHONY: e2e-openstack
+e2e-openstack: ## The driver against that OpenStack, and the development cloud held to what it answers (root)
+	@e2e/openstack/run
+
 .PHONY: build
 build: ## Build the plugin, the development cloud and the demo into bin/
 	@mkdir -p $(BIN)
@@ -66,6 +112,7 @@ fuzz: ## Run every fuzz target for 30 s (FUZZTIME=)
 .PHONY: fmt
 fmt: ## Format the code
 	$(LINT) fmt
+	cd e2e && $(LINT_E2E) fmt -c ../.golangci.yml
 
 .PHONY: prerequisites
 prerequisites: ## Install what demo and test need, or say what to install
@@ -74,6 +121,10 @@ prerequisites: ## Install what demo and test need, or say what to install
 .PHONY: demo-prerequisites
 demo-prerequisites:
 	@.ci/prerequisites demo
+
+.PHONY: e2e-prerequisites
+e2e-prerequisites:
+	@.ci/prerequisites e2e
 
 .PHONY: clean
 clean: ## Remove what was built

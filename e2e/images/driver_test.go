@@ -1,0 +1,240 @@
+package images
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+func stateDir() string {
+	return cmp.Or(os.Getenv("CINDER_E2E_DIR"), "/var/tmp/cinder-csi-e2e")
+}
+
+// built returns an image of the driver, built where the cluster's are, so that
+// it is there already after the first time.
+func built(t *testing.T, target string) v1.Image {
+	t.Helper()
+	b := &Builder{Dir: stateDir(), Source: source(t), Log: os.Stderr}
+	image := b.driver(target)
+	if _, err := b.Build(t.Context(), []Image{image}); err != nil {
+		t.Fatal(err)
+	}
+	content, err := tarball.ImageFromPath(filepath.Join(b.archives(), image.File), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// rootOf makes the root of an image and returns it with the paths of all files.
+func rootOf(t *testing.T, image v1.Image) (root string, files []string) {
+	t.Helper()
+	root = t.TempDir()
+	content := mutate.Extract(image)
+	defer func() { _ = content.Close() }()
+	archive := tar.NewReader(content)
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return root, files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(root, header.Name)
+		switch header.Typeflag {
+		case tar.TypeDir:
+			err = os.MkdirAll(path, 0o755)
+		case tar.TypeReg:
+			files = append(files, "/"+strings.TrimPrefix(header.Name, "/"))
+			var body []byte
+			if body, err = io.ReadAll(archive); err == nil {
+				err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, body, header.FileInfo().Mode()))
+			}
+		default:
+			t.Fatalf("%s is neither a file nor a directory: a program may be reached by two names, of which a test sees one", header.Name)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// in runs a program inside an image, with the kernel's filesystems as a container
+// has them. The mounts go with the process.
+func in(ctx context.Context, root, path, stdin string, args ...string) (string, error) {
+	const script = `
+		root=$1; shift
+		mkdir -p "$root/dev" "$root/proc" "$root/sys"
+		for node in null random urandom; do : >>"$root/dev/$node"; mount --bind /dev/$node "$root/dev/$node"; done
+		mount --rbind /proc "$root/proc"
+		mount --rbind /sys "$root/sys"
+		exec env -i PATH="$PATH" LC_ALL=C DM_DISABLE_UDEV=1 chroot "$root" "$@"`
+	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--mount", "sh", "-euc", script, "sh", root}, args...)...)
+	cmd.Env = []string{"PATH=" + path}
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+// work is what each program of the node is made to do: as much of what it is
+// there for as can be done to a file, so that it loads all that it needs.
+func work() map[string][]string {
+	return map[string][]string{
+		"mkfs.ext2":  {"mkfs.ext2 -q /ext2"},
+		"mkfs.ext3":  {"mkfs.ext3 -q /ext3"},
+		"mkfs.ext4":  {"mkfs.ext4 -q /ext4"},
+		"e2fsck":     {"mkfs.ext4 -q /checked", "e2fsck -f -p /checked"},
+		"resize2fs":  {"mkfs.ext4 -q /grown 100m", "e2fsck -f -p /grown", "resize2fs /grown"},
+		"mkfs.xfs":   {"mkfs.xfs -q /xfs"},
+		"mkfs.btrfs": {"mkfs.btrfs -q /btrfs"},
+		"btrfs":      {"mkfs.btrfs -q /inspected", "btrfs inspect-internal dump-super /inspected"},
+		"blkid":      {"mkfs.ext4 -q /probed", "blkid -p -o export /probed"},
+		"wipefs":     {"mkfs.xfs -q /signed", "wipefs --no-act --json /signed"},
+		"setsid":     {"setsid --wait blkid --version"},
+		"mount":      {"mount --version"},
+		"cryptsetup": {
+			"cryptsetup luksFormat --batch-mode --type luks2 --pbkdf argon2id --pbkdf-memory 32768 --pbkdf-force-iterations 4 " +
+				"--pbkdf-parallel 4 --key-file - --disable-locks /luks",
+			"cryptsetup open --test-passphrase --key-file - --disable-locks /luks",
+		},
+	}
+}
+
+func TestEachProgramOfTheNodeImageDoesItsWork(t *testing.T) {
+	image := built(t, "node")
+	root, files := rootOf(t, image)
+	config, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := strings.TrimPrefix(config.Config.Env[0], "PATH=")
+	for program, commands := range work() {
+		t.Run(program, func(t *testing.T) {
+			if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == program }) {
+				t.Fatal("it is not in the image")
+			}
+			for _, command := range commands {
+				args := strings.Fields(command)
+				disk(t, root, args[len(args)-1])
+				if _, err := in(t.Context(), root, path, "passphrase", args...); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	t.Run("and there is work for each", func(t *testing.T) {
+		for _, file := range files {
+			dir, name := filepath.Split(file)
+			if slices.Contains(strings.Split(path, ":"), filepath.Clean(dir)) && name != "cinder-csi-plugin" && work()[name] == nil {
+				t.Errorf("nothing is known about %s", file)
+			}
+		}
+	})
+}
+
+// disk makes a file of the size of a small disk, unless it is there.
+func disk(t *testing.T, root, name string) {
+	t.Helper()
+	path := filepath.Join(root, name)
+	if _, err := os.Lstat(path); !strings.HasPrefix(name, "/") || err == nil {
+		return
+	}
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 400<<20)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNothingSpareIsInTheImages(t *testing.T) {
+	allowed := map[string]*regexp.Regexp{
+		"controller": regexp.MustCompile(`^/(bin/cinder-csi-plugin|etc/ssl/certs/ca-certificates\.crt)$`),
+		"node": regexp.MustCompile(`^/(bin/cinder-csi-plugin|etc/ssl/certs/ca-certificates\.crt|etc/mke2fs\.conf|` +
+			`usr/s?bin/[a-z0-9.]+|(usr/)?lib(64)?/[^ ]+\.so[.0-9]*|var/lib/dpkg/status\.d/[^/]+|usr/share/doc/[^/]+/copyright)$`),
+	}
+	for target, pattern := range allowed {
+		t.Run(target, func(t *testing.T) {
+			image := built(t, target)
+			root, files := rootOf(t, image)
+			for _, file := range files {
+				if !pattern.MatchString(file) {
+					t.Errorf("%s is there for nothing", file)
+				}
+			}
+			config, err := image.ConfigFile()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if user := config.Config.User; target == "controller" && user != "65532:65532" {
+				t.Errorf("it runs as %q", user)
+			}
+			out, err := in(t.Context(), root, "/usr/sbin:/usr/bin", "", append(config.Config.Entrypoint, "--version")...)
+			if err != nil || strings.TrimSpace(out) != "cinder-csi-plugin e2e" {
+				t.Errorf("--version says %q, %v", out, err)
+			}
+		})
+	}
+}
+
+func TestTheDockerfileCompilesForTheArchitectureThatItIsAskedFor(t *testing.T) {
+	b := &Builder{Dir: stateDir(), Source: source(t), Log: os.Stderr}
+	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+		t.Run(arch, func(t *testing.T) {
+			tag := "localhost/cinder-csi-build:" + arch
+			if _, err := b.dockerfile(t.Context(), "build", arch, tag); err != nil {
+				t.Fatal(err)
+			}
+			archive := filepath.Join(t.TempDir(), "build.tar")
+			if _, err := b.buildah(t.Context(), "push", "--quiet", tag, "docker-archive:"+archive); err != nil {
+				t.Fatal(err)
+			}
+			image, err := tarball.ImageFromPath(archive, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			root, _ := rootOf(t, top(t, image))
+			program, err := elf.Open(filepath.Join(root, "out", "cinder-csi-plugin"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = program.Close() }()
+			if program.Machine != machine {
+				t.Errorf("it is for %v", program.Machine)
+			}
+			if libraries, err := program.ImportedLibraries(); err != nil || len(libraries) > 0 {
+				t.Errorf("it is not static: %q, %v", libraries, err)
+			}
+		})
+	}
+}
+
+// top is an image's last layer alone.
+func top(t *testing.T, image v1.Image) v1.Image {
+	t.Helper()
+	layers, err := image.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone, err := assemble(v1.Config{}, layers[len(layers)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return alone
+}

@@ -1,0 +1,109 @@
+package tests
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
+)
+
+// provisionerLease is the lease by which the replicas agree on who makes volumes.
+const provisionerLease = "cinder-csi-openstack-org"
+
+// losesNone: the leader dies while twenty volumes are being made: some are done,
+// some are accepted by the cloud and not done, some are not accepted yet.
+// Another takes over; each claim gets one volume and the cloud has no other.
+func losesNone(s *scenario) {
+	const done, accepted, refused = 5, 10, 5
+	const claims = done + accepted + refused
+	leases := s.kube.CoordinationV1().Leases(driverNamespace)
+	lease, err := leases.Get(s.Context(), provisionerLease, metav1.GetOptions{})
+	s.must(err, "reading who leads")
+	leader := *lease.Spec.HolderIdentity
+
+	s.afterwards("letting the cloud work", s.cloud.ClearFaults)
+	s.must(s.cloud.SetFaults(s.Context(),
+		admin.Fault{ID: "hang", Operation: "volume.create", Skip: done, Times: accepted, Stuck: true},
+		// It is not shown the requests that the first has hit.
+		admin.Fault{ID: "refuse", Operation: "volume.create", Skip: done, Before: http.StatusServiceUnavailable},
+	), "making trouble in the cloud")
+	for i := range claims {
+		s.claim(fmt.Sprintf("data-%02d", i), immediate)
+	}
+	s.eventually("all volumes to be asked for", func(ctx context.Context) error { return s.halfMade(ctx, done, accepted) })
+	now := int64(0)
+	s.must(s.kube.CoreV1().Pods(driverNamespace).Delete(s.Context(), s.podOf(leader), metav1.DeleteOptions{GracePeriodSeconds: &now}), "killing %s", leader)
+	until(s, leases, provisionerLease, "to have another holder than "+leader, func(l *coordinationv1.Lease) error {
+		if l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" || *l.Spec.HolderIdentity == leader {
+			return fmt.Errorf("it is held by %v", l.Spec.HolderIdentity)
+		}
+		return nil
+	})
+	s.must(s.cloud.ClearFaults(s.Context()), "ending the trouble")
+
+	volumeOf := map[string]string{}
+	for i := range claims {
+		name := fmt.Sprintf("data-%02d", i)
+		handle := handleOf(*s.bound(name))
+		if other, taken := volumeOf[handle]; taken {
+			s.Errorf("claims %s and %s both have volume %s", other, name, handle)
+		}
+		volumeOf[handle] = name
+	}
+	all, err := s.cloudVolumes(s.Context())
+	s.must(err, "asking the cloud for its volumes")
+	for _, v := range all {
+		if claim, ok := volumeOf[v.ID]; !ok || claim != v.Metadata[claimNameKey] {
+			s.Errorf("volume %s was made for claim %s and is used by %q", v.ID, v.Metadata[claimNameKey], claim)
+		}
+	}
+	if len(all) != claims {
+		s.Errorf("the cloud has %d volumes for %d claims", len(all), claims)
+	}
+}
+
+// halfMade tells what is missing until so many volumes are made, so many hang,
+// and others were refused.
+func (s *scenario) halfMade(ctx context.Context, done, hanging int) error {
+	all, err := s.cloudVolumes(ctx)
+	if err != nil {
+		return err
+	}
+	faults, err := s.cloud.Faults(ctx)
+	if err != nil {
+		return err
+	}
+	count := map[string]int{}
+	for _, v := range all {
+		count[v.Status]++
+	}
+	refusals := 0
+	for _, f := range faults {
+		if f.ID == "refuse" {
+			refusals = f.Hits
+		}
+	}
+	if count["available"] != done || count["creating"] != hanging || refusals == 0 {
+		return fmt.Errorf("the cloud has volumes %v, and has refused %d", count, refusals)
+	}
+	return nil
+}
+
+// podOf returns the controller pod that holds a lease under some identity.
+func (s *scenario) podOf(identity string) string {
+	s.Helper()
+	pods, err := s.kube.CoreV1().Pods(driverNamespace).List(s.Context(), metav1.ListOptions{})
+	s.must(err, "listing the driver's pods")
+	for _, p := range pods.Items {
+		if strings.HasPrefix(p.Name, controllerName+"-") && strings.HasPrefix(identity, p.Name) {
+			return p.Name
+		}
+	}
+	s.Fatalf("no pod of %s leads as %s", controllerName, identity)
+	return ""
+}
