@@ -47,6 +47,7 @@ type Supervisor struct {
 }
 
 // New returns a supervisor that reaps: all orphans of its namespace come to it.
+// There can be one in a process, since whoever reaps takes the children of all.
 func New() *Supervisor {
 	s := &Supervisor{services: map[string]*running{}}
 	children := make(chan os.Signal, 1)

@@ -4,11 +4,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// supervisor is the only one of this process, as New asks for.
+var supervisor = sync.OnceValue(New)
 
 // until waits until a service has ended, or runs.
 func until(t *testing.T, s *Supervisor, name string, done func(State) bool) State {
@@ -26,7 +30,7 @@ func until(t *testing.T, s *Supervisor, name string, done func(State) bool) Stat
 func ended(s State) bool { return !s.Running }
 
 func TestServicesRunAndEnd(t *testing.T) {
-	s, dir := New(), t.TempDir()
+	s, dir := supervisor(), t.TempDir()
 	log := filepath.Join(dir, "log")
 	sleeper := Service{Name: "sleeper", Args: []string{"sleep", "600"}, Log: log}
 	for range 2 { // the second finds it running
@@ -58,7 +62,7 @@ func TestServicesRunAndEnd(t *testing.T) {
 }
 
 func TestAServiceTakesItsWorkersAlong(t *testing.T) {
-	s, dir := New(), t.TempDir()
+	s, dir := supervisor(), t.TempDir()
 	pids := filepath.Join(dir, "worker")
 	err := s.Start(Service{Name: "master", Args: []string{"sh", "-c", "sleep 600 & echo $! > " + pids + ".new; mv " + pids + ".new " + pids + "; wait"}, Env: []string{"PATH=/usr/bin:/bin"}, Log: filepath.Join(dir, "log")})
 	if err != nil {
@@ -85,7 +89,7 @@ func TestAServiceTakesItsWorkersAlong(t *testing.T) {
 }
 
 func TestAProgramThatIsMissing(t *testing.T) {
-	err := New().Start(Service{Name: "x", Args: []string{"no-such-program"}, Log: filepath.Join(t.TempDir(), "log")})
+	err := supervisor().Start(Service{Name: "x", Args: []string{"no-such-program"}, Log: filepath.Join(t.TempDir(), "log")})
 	if err == nil || !strings.Contains(err.Error(), "no-such-program is missing") {
 		t.Errorf("got %v", err)
 	}
