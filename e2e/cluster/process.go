@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // hostGroup is the control group of what runs on the machine itself.
@@ -47,6 +50,11 @@ func (g groups) start(p process) error {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid: true, UseCgroupFD: true, CgroupFD: int(group.Fd()), Cloneflags: p.flags,
+	}
+	// A lock or a pipe that this program was started with would be held by what
+	// outlives it, and whoever waits for it would wait for the cluster to end.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("start %s: keep descriptors from it: %w", filepath.Base(p.args[0]), err)
 	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", filepath.Base(p.args[0]), err)
