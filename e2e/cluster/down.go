@@ -55,7 +55,7 @@ func (p Paths) down(ctx context.Context) error {
 	if err := os.RemoveAll(p.run()); err != nil {
 		return err
 	}
-	if err := removeBridge(ctx); err != nil {
+	if err := removeLinks(ctx); err != nil {
 		return err
 	}
 	left, err := p.Leftovers(ctx)

@@ -73,24 +73,34 @@ func (p Paths) makeBridge(ctx context.Context) error {
 	return ip(ctx, "link", "set", bridgeName, "up")
 }
 
-// removeBridge removes the bridge with its routes.
-func removeBridge(ctx context.Context) error {
-	_, found, err := findLink(ctx, bridgeName)
+// removeLinks removes the cables of the nodes and the bridge with its routes. A
+// cable goes with its node's namespace, but that can take minutes: a connection
+// of a killed process, whose last bytes nobody acknowledges any more, keeps it.
+func removeLinks(ctx context.Context) error {
+	var errs []error
+	for _, name := range linkNames() {
+		errs = append(errs, removeLink(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+// removeLink removes an interface, which may be going by itself.
+func removeLink(ctx context.Context, name string) error {
+	_, found, err := findLink(ctx, name)
 	if err != nil || !found {
 		return err
 	}
-	return ip(ctx, "link", "delete", bridgeName)
+	err = ip(ctx, "link", "delete", name)
+	if _, found, look := findLink(ctx, name); look == nil && !found {
+		return nil
+	}
+	return err
 }
 
-// plug connects the network namespace of a node's init to the bridge. The cable
-// goes with the namespace.
+// plug connects the network namespace of a node's init to the bridge.
 func plug(ctx context.Context, s spec, pid int) error {
-	if _, found, err := findLink(ctx, s.veth()); err != nil {
+	if err := removeLink(ctx, s.veth()); err != nil { // of a node that has just died
 		return err
-	} else if found { // of a node that has just died
-		if err := ip(ctx, "link", "delete", s.veth()); err != nil {
-			return err
-		}
 	}
 	for _, args := range [][]string{
 		{"link", "add", s.veth(), "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(pid)},
