@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "these tests attach loop devices and mount them: run them as root")
 		os.Exit(1)
 	}
+	if os.Getenv(interruptedVariable) != "" {
+		os.Exit(runInterrupted())
+	}
 	goleak.VerifyTestMain(m)
 }
 
