@@ -12,12 +12,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	api "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/cinder-csi/cinder-csi/internal/unixsocket"
 )
 
 // lookEvery is how often the socket is looked for. A cleaner of temporary files
@@ -56,53 +59,68 @@ func (c Config) registered(yes bool) {
 // CSI socket must be served before: the kubelet calls it at once.
 func Serve(ctx context.Context, cfg Config) error {
 	for {
-		s, err := listen(ctx, cfg.Path())
+		l, err := cfg.listen(ctx)
 		if err != nil {
 			return fmt.Errorf("register with the kubelet: %w", err)
 		}
-		err = cfg.serve(ctx, s)
+		err = cfg.serve(ctx, l)
 		switch {
-		case errors.Is(err, errGone):
+		case errors.Is(err, unixsocket.ErrGone):
 			cfg.registered(false)
 			cfg.Logger.Warn("the registration socket was removed by somebody else; making it again, so that the kubelet keeps this driver",
-				zap.String("socket", s.path))
+				zap.String("socket", cfg.Path()))
 			continue
-		case errors.Is(err, errReplaced):
+		case errors.Is(err, unixsocket.ErrReplaced):
 			// That is a younger plugin, which was started while this one is being
 			// stopped. The kubelet talks to that one now.
 			cfg.Logger.Warn("another plugin has put its registration socket in the place of this one's; leaving registration to it",
-				zap.String("socket", s.path))
+				zap.String("socket", cfg.Path()))
 			<-ctx.Done()
 			return nil
 		case err != nil:
-			return fmt.Errorf("register with the kubelet: serve on %s: %w", s.path, err)
+			return fmt.Errorf("register with the kubelet: serve on %s: %w", cfg.Path(), err)
 		}
 		return nil
 	}
 }
 
+// listen opens the socket. The kubelet calls as root: nobody else has to.
+func (c Config) listen(ctx context.Context) (*unixsocket.Listener, error) {
+	if _, err := os.Stat(c.Dir); err != nil {
+		return nil, fmt.Errorf("%w: mount the kubelet's directory plugins_registry there, or set --plugin-registration-path", err)
+	}
+	l, err := unixsocket.Listen(ctx, c.Path())
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(c.Path(), 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
 // serve serves on one socket until ctx ends or the socket is gone.
-func (c Config) serve(ctx context.Context, s *socket) error {
+func (c Config) serve(ctx context.Context, l *unixsocket.Listener) error {
 	server := grpc.NewServer()
 	api.RegisterRegistrationServer(server, &service{cfg: c})
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(s.listener) }()
+	go func() { failed <- server.Serve(l) }()
 	c.Logger.Info("waiting for the kubelet to register this driver",
-		zap.String("socket", s.path), zap.String("kubeletRegistrationPath", c.Endpoint))
+		zap.String("socket", c.Path()), zap.String("kubeletRegistrationPath", c.Endpoint))
 
 	look := time.NewTicker(cmp.Or(c.LookEvery, lookEvery))
 	defer look.Stop()
 	for {
 		select {
 		case err := <-failed:
-			return errors.Join(err, s.remove())
+			return errors.Join(err, l.Remove())
 		case <-ctx.Done():
 			// First the socket, so that the kubelet doesn't come for another call.
-			err := s.remove()
+			err := l.Remove()
 			server.GracefulStop()
 			return errors.Join(err, <-failed)
 		case <-look.C:
-			if err := s.there(); err != nil {
+			if err := l.There(); err != nil {
 				server.Stop()
 				return errors.Join(err, <-failed)
 			}
