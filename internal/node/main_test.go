@@ -5,12 +5,14 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/cinder-csi/cinder-csi/internal/node/nodetest"
 )
 
 // TestMain also makes this binary the node plugin that some tests kill.
 func TestMain(m *testing.M) {
-	if call := os.Getenv(callVariable); call != "" {
-		os.Exit(runCall(call))
+	if nodetest.IsChild() {
+		os.Exit(nodetest.Child(serveOnLoops))
 	}
 	goleak.VerifyTestMain(m)
 }

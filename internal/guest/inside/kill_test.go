@@ -1,108 +1,26 @@
 package inside
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"os"
-	"os/exec"
 	"slices"
-	"syscall"
 	"testing"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/cinder-csi/cinder-csi/internal/guest/agent"
 	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
 	"github.com/cinder-csi/cinder-csi/internal/node"
+	"github.com/cinder-csi/cinder-csi/internal/node/nodetest"
 )
 
-// callVariable has this binary make one call and die, as a killed node plugin
-// does.
-const callVariable = agent.Inside + "_CALL"
-
-// call is what the child is to do. It kills itself after the first step that is
-// not among those after which it has died before.
-type call struct {
-	Method  string          `json:"method"`
-	Request json.RawMessage `json:"request"`
-	Died    []string        `json:"died"`
+// serveHere is the server of a child that is killed: on the guest's own /dev.
+func serveHere(_ string, step func(string)) *node.Server {
+	return newServer(node.Config{Step: step})
 }
 
-// runCall is the child's main function.
-func runCall(encoded string) int {
-	var c call
-	if err := json.Unmarshal([]byte(encoded), &c); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
-	}
-	s := newServer(node.Config{Step: func(done string) {
-		if !slices.Contains(c.Died, done) {
-			fmt.Fprint(os.Stderr, done)
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
-		}
-	}})
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := dispatch(ctx, s, c); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
-
-func dispatch(ctx context.Context, s *node.Server, c call) error {
-	switch c.Method {
-	case "stage":
-		return invoke(ctx, c.Request, &csi.NodeStageVolumeRequest{}, s.NodeStageVolume)
-	case "publish":
-		return invoke(ctx, c.Request, &csi.NodePublishVolumeRequest{}, s.NodePublishVolume)
-	case "expand":
-		return invoke(ctx, c.Request, &csi.NodeExpandVolumeRequest{}, s.NodeExpandVolume)
-	case "unpublish":
-		return invoke(ctx, c.Request, &csi.NodeUnpublishVolumeRequest{}, s.NodeUnpublishVolume)
-	case "unstage":
-		return invoke(ctx, c.Request, &csi.NodeUnstageVolumeRequest{}, s.NodeUnstageVolume)
-	}
-	return fmt.Errorf("no such method: %s", c.Method)
-}
-
-func invoke[Req proto.Message, Resp any](ctx context.Context, data []byte, req Req, f func(context.Context, Req) (Resp, error)) error {
-	if err := protojson.Unmarshal(data, req); err != nil {
-		return err
-	}
-	_, err := f(ctx, req)
-	return err
-}
-
-// killed has a call killed after each of its steps, until it lives to its end. It
-// returns the steps.
-func killed(t testing.TB, method string, req proto.Message) (died []string) {
+// killed has a call killed after each of its steps, which it returns. The guest's
+// init is this test binary.
+func killed(t testing.TB, method string, req proto.Message) []string {
 	t.Helper()
-	request, err := protojson.Marshal(req)
-	must(t, err)
-	for range 20 {
-		encoded, err := json.Marshal(call{Method: method, Request: request, Died: died})
-		must(t, err)
-		cmd := exec.CommandContext(patient(t), "/init")
-		cmd.Env = append(os.Environ(), callVariable+"="+string(encoded))
-		out, err := cmd.CombinedOutput()
-		if err == nil {
-			t.Logf("%s: killed after %q", method, died)
-			return died
-		}
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-			t.Fatalf("%s in a child: %v: %s", method, err, out)
-		}
-		died = append(died, string(out))
-	}
-	t.Fatalf("%s never ends", method)
-	return nil
+	return nodetest.Killed(t, "/init", "", method, req)
 }
 
 // A node plugin is killed after every single step of every call, and the call
