@@ -64,7 +64,7 @@ func (s *Summary) count(p Profile, spec Spec) {
 		case p.All:
 			s.problem("skipped itself, although it has to be run: %s: %s", spec, spec.Message)
 		case why == nil:
-			s.problem("skipped itself for a reason that nobody looked at yet (reasons.go): %s: %s", spec, spec.Message)
+			s.problem("%q is a reason to skip that nobody looked at yet (reasons.go); so said %s", spec.Message, spec)
 		default:
 			s.Skipped[why.Why] = append(s.Skipped[why.Why], spec)
 		}
