@@ -132,7 +132,7 @@ var actions = map[string]action{
 		count: func(w *world, n string) int { return w.copies(n) },
 	},
 	"CreateSnapshot as a backup": {
-		write: "backup.create", reads: []string{"snapshot.list", "snapshot.get", "backup.list"},
+		write: "backup.create", reads: []string{"snapshot.list", "snapshot.get", "backup.list"}, bad: "error",
 		prepare: func(w *world, n string) { w.create(request(n, 1)) },
 		call: func(ctx context.Context, w *world, n string) error {
 			req := &csi.CreateSnapshotRequest{Name: n, SourceVolumeId: w.volumeID(n), Parameters: map[string]string{"type": "backup"}}
@@ -310,7 +310,7 @@ func (w *world) lists(name string) (cinder, nova int) {
 		if !named(v.Name, name) {
 			continue
 		}
-		cinder = len(v.Attachments)
+		cinder = len(v.Attached())
 		for _, s := range d.Servers {
 			for _, disk := range s.Disks {
 				if disk.VolumeID == v.ID {

@@ -99,6 +99,15 @@ func statusOfExpansion(err error) error {
 	return statusOf(err)
 }
 
+// statusOfPublication is statusOf for attaching a volume. The kubelet gives a pod up
+// when a node is full, and only then may it hear so: no quota is about that.
+func statusOfPublication(err error) error {
+	if codeOf(err) == codes.ResourceExhausted && !errors.Is(err, cloud.ErrAttachLimit) {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	return statusOf(err)
+}
+
 // statusOfPage is statusOf for lists. A marker that the cloud does not accept,
 // because what it names is gone, makes the caller start over.
 func statusOfPage(err error, token string) error {

@@ -1,10 +1,12 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -64,11 +66,36 @@ func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.Valida
 	if needed.multiattach && !volume.Multiattach {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: "volume type " + volume.Type + " does not allow several nodes (multiattach)"}, nil
 	}
+	if err := s.checkParameters(ctx, req, volume); err != nil {
+		return &csi.ValidateVolumeCapabilitiesResponse{Message: status.Convert(err).Message()}, nil
+	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
 		VolumeContext:      req.GetVolumeContext(),
 		VolumeCapabilities: req.GetVolumeCapabilities(),
 		Parameters:         req.GetParameters(),
+		MutableParameters:  req.GetMutableParameters(),
 	}}, nil
+}
+
+// checkParameters returns why a volume is not one of some parameters, as far as
+// that can be seen from the volume.
+func (s *Server) checkParameters(ctx context.Context, req *csi.ValidateVolumeCapabilitiesRequest, v *cloud.Volume) error {
+	params, err := s.classParameters(ctx, req.GetParameters(), createParameters())
+	if err != nil {
+		return err
+	}
+	if _, err := formatContext(params); err != nil {
+		return err
+	}
+	mutable, err := parseMutable(req.GetMutableParameters())
+	if err != nil {
+		return err
+	}
+	kind := cmp.Or(mutable.Type, params.get(paramType))
+	if kind != "" && kind != v.Type && uuid.Validate(kind) != nil {
+		return status.Errorf(codes.InvalidArgument, "volume %s is of type %s, not %s", v.ID, v.Type, kind)
+	}
+	return nil
 }
 
 // existing describes a volume that was not made by the present request.
@@ -98,11 +125,14 @@ func (s *Server) existing(v *cloud.Volume) *csi.Volume {
 	return described
 }
 
-// publishedNodes returns the servers that a volume is attached to.
+// publishedNodes returns the servers that a volume is attached to. Cinder also
+// attaches volumes to what is no server.
 func publishedNodes(v *cloud.Volume) []string {
 	nodes := make([]string, 0, len(v.Attachments))
 	for _, a := range v.Attachments {
-		nodes = append(nodes, a.ServerID)
+		if a.ServerID != "" {
+			nodes = append(nodes, a.ServerID)
+		}
 	}
 	return nodes
 }

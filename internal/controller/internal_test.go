@@ -139,7 +139,7 @@ func TestTheZoneThatIsAskedFor(t *testing.T) {
 		want         placement
 	}{
 		"the parameter wins":                 {Config{WithTopology: true}, "c", both, placement{zone: "c"}},
-		"then the first preferred":           {Config{WithTopology: true}, "", both, placement{zone: "b", accept: []string{"a", "b"}}},
+		"then the first preferred":           {Config{WithTopology: true}, "", both, placement{zone: "b", accept: []string{"b", "a"}}},
 		"then the first requisite":           {Config{WithTopology: true}, "", &csi.TopologyRequirement{Requisite: in("a", "b")}, placement{zone: "a", accept: []string{"a", "b"}}},
 		"preferred alone":                    {Config{WithTopology: true}, "", &csi.TopologyRequirement{Preferred: in("b", "a")}, placement{zone: "b", accept: []string{"b", "a"}}},
 		"nothing asked for":                  {Config{WithTopology: true}, "", nil, placement{}},
@@ -205,4 +205,12 @@ func FuzzTokensNeverDoHarm(f *testing.F) {
 			t.Fatalf("%q became %q", token, at.token())
 		}
 	})
+}
+
+// os-brick attaches volumes to hosts that are no servers, as Glance does.
+func TestOnlyServersAreNodes(t *testing.T) {
+	v := &cloud.Volume{Attachments: []cloud.Attachment{{ID: "a"}, {ID: "b", ServerID: "s"}}}
+	if got := publishedNodes(v); len(got) != 1 || got[0] != "s" {
+		t.Errorf("got %q", got)
+	}
 }

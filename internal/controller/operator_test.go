@@ -51,6 +51,11 @@ func (w *world) resetStatus(id, status string) {
 // connectAs logs in as a cloud.conf says.
 func connectAs(t *testing.T, conf string) *openstack.Client {
 	t.Helper()
+	return connectWith(t, conf, openstack.Options{Version: "test"})
+}
+
+func connectWith(t *testing.T, conf string, opts openstack.Options) *openstack.Client {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "cloud.conf")
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
@@ -63,7 +68,7 @@ func connectAs(t *testing.T, conf string) *openstack.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := openstack.Connect(t.Context(), section, openstack.Options{Version: "test"})
+	client, err := openstack.Connect(t.Context(), section, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 )
@@ -29,13 +30,17 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.Controlle
 		return nil, err
 	}
 	defer release()
-	volume, err := service.Attach(ctx, req.GetVolumeId(), req.GetNodeId())
+	attach := service.Attach
+	if several, err := severalNodes(req.GetVolumeCapability()); err == nil && !several {
+		attach = service.AttachAlone
+	}
+	volume, err := attach(ctx, req.GetVolumeId(), req.GetNodeId())
 	if err != nil {
-		return nil, statusOf(err)
+		return nil, statusOfPublication(err)
 	}
 	published := map[string]string{devicePath: ""}
 	for _, a := range volume.Attachments {
-		if a.ServerID == req.GetNodeId() {
+		if strings.EqualFold(a.ServerID, req.GetNodeId()) {
 			published[devicePath] = a.Device
 		}
 	}

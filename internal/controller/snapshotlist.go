@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -60,7 +61,7 @@ func oneSnapshot(ctx context.Context, service *volumes.Service, req *csi.ListSna
 		return resp, nil
 	case err != nil:
 		return nil, statusOf(err)
-	case req.GetSourceVolumeId() == "" || req.GetSourceVolumeId() == snapshot.VolumeID:
+	case req.GetSourceVolumeId() == "" || strings.EqualFold(req.GetSourceVolumeId(), snapshot.VolumeID):
 		resp.Entries = []*csi.ListSnapshotsResponse_Entry{{Snapshot: describe(snapshot)}}
 	}
 	return resp, nil

@@ -67,8 +67,39 @@ func TestAFailedAttachmentThatStaysReservedIsRecovered(t *testing.T) {
 				t.Errorf("%d attachments", got)
 			}
 			w.unpublish(id, "")
+			if v := w.volumesNamed("pvc-1")[0]; v.Status != "available" || len(v.Attachments) != 0 {
+				t.Errorf("status %s, attachments %+v", v.Status, v.Attachments)
+			}
 			w.remove(id)
 		})
+	}
+}
+
+// Cinder takes a moment to notice that a server is gone.
+func TestPublishingToAServerThatIsGoneIsNotFoundAtOnce(t *testing.T) {
+	model := devcloud.Fast()
+	model.Steps["server.deleting"] = latency.Distribution{Min: 2 * time.Second}
+	w := newWorld(t, model)
+	id, server := w.create(request("pvc-1", 1)).GetVolumeId(), w.server("one")
+	w.publish(id, "one")
+	if err := w.admin.DeleteServer(t.Context(), "one"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.ControllerPublishVolume(w.within(time.Minute), publishRequest(id, server))
+	wantCode(t, err, codes.NotFound, server)
+	if err := w.unpublishing(id, server); err != nil {
+		t.Fatal(err)
+	}
+	w.remove(id)
+}
+
+func TestAVolumeThatStaysReservedIsDeleted(t *testing.T) {
+	w := newWorld(t, devcloud.Fast())
+	w.impatient()
+	id := w.leaveReserved()
+	_, err := w.DeleteVolume(w.within(10*time.Second), &csi.DeleteVolumeRequest{VolumeId: id})
+	if err != nil || len(w.volumesNamed("pvc-1")) != 0 {
+		t.Fatalf("got %v, and %d are left", err, len(w.volumesNamed("pvc-1")))
 	}
 }
 

@@ -16,7 +16,8 @@ const topologyKey = "topology.cinder.csi.openstack.org/zone"
 type placement struct {
 	// zone is the zone to ask for, empty for Cinder's choice.
 	zone string
-	// accept are the labels of all zones that will do; empty: only zone.
+	// accept are the labels of all zones that will do, in the order in which they
+	// are preferred; empty: only zone.
 	accept []string
 	// wish tells that zone is not what the user wrote, and that Cinder may not
 	// know it.
@@ -30,15 +31,16 @@ func (s *Server) place(availability string, r *csi.TopologyRequirement) placemen
 		return placement{zone: availability}
 	}
 	preferred, requisite := zonesOf(r.GetPreferred()), zonesOf(r.GetRequisite())
-	all := append(slices.Clone(preferred), requisite...)
-	if len(all) == 0 {
+	accept := preferred
+	for _, zone := range requisite {
+		if !slices.Contains(accept, zone) {
+			accept = append(accept, zone)
+		}
+	}
+	if len(accept) == 0 {
 		return placement{}
 	}
-	accept := requisite
-	if len(accept) == 0 {
-		accept = preferred
-	}
-	return placement{zone: all[0], accept: accept, wish: s.cfg.IgnoreVolumeAZ}
+	return placement{zone: accept[0], accept: accept, wish: s.cfg.IgnoreVolumeAZ}
 }
 
 // zonesOf returns the zones that topologies name, in order.

@@ -197,9 +197,13 @@ func TestRawBlockVolumesServeSeveralNodes(t *testing.T) {
 	req.Parameters = map[string]string{"type": "multiattach"}
 	req.VolumeCapabilities = []*csi.VolumeCapability{blockCapability(csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER)}
 	v := w.create(req).GetVolumeId()
-	w.publish(v, "one")
-	w.publish(v, "two")
-	w.publish(v, "one")
+	for _, server := range []string{"one", "two", "one"} {
+		publish := publishRequest(v, w.server(server))
+		publish.VolumeCapability = req.GetVolumeCapabilities()[0]
+		if _, err := w.ControllerPublishVolume(w.within(time.Minute), publish); err != nil {
+			t.Fatal(err)
+		}
+	}
 	got, err := w.ControllerGetVolume(t.Context(), &csi.ControllerGetVolumeRequest{VolumeId: v})
 	if err != nil || len(got.GetStatus().GetPublishedNodeIds()) != 2 {
 		t.Fatalf("got %v, %v", got, err)

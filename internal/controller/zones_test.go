@@ -70,3 +70,38 @@ func TestACloudThatFallsBackToItsDefaultZoneDoesNotMisplaceAVolume(t *testing.T)
 		})
 	}
 }
+
+// CSI wants the zones tried in order. A zone of servers alone is none of
+// Cinder's, and may come first.
+func TestAZoneThatCinderLacksIsPassedOverForTheNext(t *testing.T) {
+	for name, test := range map[string]struct {
+		fallback bool
+		requests string
+		never    codes.Code
+	}{
+		"of a cloud that refuses it":    {false, "volume.create:2 volume.list:2 zone.list:1", codes.InvalidArgument},
+		"of a cloud that has a default": {true, "volume.create:2 volume.delete:1 volume.list:2 zone.list:1", codes.ResourceExhausted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, devcloud.Instant(), func(c *devcloud.Config, _ *controller.Config) {
+				c.Behaviour = &devcloud.Behaviour{ZoneFallback: test.fallback}
+				c.Servers = append(c.Servers, devcloud.Server{Name: "five", Zone: "az 1"}, devcloud.Server{Name: "six", Zone: "az2"})
+			})
+			w.resetRequests()
+			for range 2 {
+				v := w.create(among(request("pvc-1", 1), "mars", "venus", "az-1", "az2"))
+				if got := v.GetAccessibleTopology()[0].GetSegments()[zone]; got != "az-1" {
+					t.Errorf("usable in %q", got)
+				}
+			}
+			if got := w.spent(polls...); got != test.requests {
+				t.Errorf("requests %s, want %s", got, test.requests)
+			}
+			_, err := w.CreateVolume(w.within(time.Minute), among(request("pvc-2", 1), "mars", "venus"))
+			wantCode(t, err, test.never, "mars")
+			if got := w.volumesNamed("pvc-1"); len(got) != 1 || got[0].Zone != "az 1" {
+				t.Errorf("made %+v", got)
+			}
+		})
+	}
+}

@@ -92,7 +92,7 @@ func sources(t *testing.T) map[string][]*ast.File {
 			return err
 		}
 		if entry.IsDir() {
-			if slices.Contains([]string{"bench", "demo", "devcloud", "guest", "testdata"}, entry.Name()) {
+			if slices.Contains([]string{"bench", "demo", "devcloud", "guest", "nodetest", "testdata"}, entry.Name()) {
 				return filepath.SkipDir // not in the driver
 			}
 			return nil

@@ -48,9 +48,9 @@ type newBackup struct {
 	Force       bool              `json:"force,omitempty"`
 }
 
-// CreateBackup is one POST. A zone of its own needs microversion 3.51. Metadata
-// needs 3.43, and is left out below it. Cinder answers with the id and the name
-// alone; the rest of what is returned is as it was asked for.
+// CreateBackup is one POST. Metadata, by which a backup is known again, needs
+// microversion 3.43, and a zone of its own 3.51. Cinder answers with the id and
+// the name alone; the rest of what is returned is as it was asked for.
 func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cloud.Backup, error) {
 	var answer backupAnswer
 	body := newBackup{
@@ -62,8 +62,10 @@ func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cl
 		method: http.MethodPost, path: []string{"backups"},
 		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted},
 	}
-	if len(req.Metadata) > 0 && !r.use(cinderBackupMetadata) {
-		body.Metadata = nil
+	if len(req.Metadata) > 0 {
+		if err := r.need(cinderBackupMetadata, "a backup with metadata"); err != nil {
+			return nil, err
+		}
 	}
 	if req.Zone != "" {
 		if err := r.need(cinderBackupZone, "a backup in a zone of its own"); err != nil {
@@ -100,6 +102,7 @@ func (c *Client) GetBackup(ctx context.Context, id string) (*cloud.Backup, error
 	if err := r.known(id); err != nil {
 		return nil, err
 	}
+	r.use(cinderBackupMetadata) // below it, Cinder shows none
 	if err := c.do(ctx, r); err != nil {
 		return nil, err
 	}
@@ -118,6 +121,7 @@ func (c *Client) ListBackups(ctx context.Context, filter cloud.BackupFilter, pag
 		method: http.MethodGet, path: []string{"backups", "detail"},
 		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID, "status", string(filter.Status)),
 	}
+	r.use(cinderBackupMetadata)
 	listed, next, err := listFrom[backup](ctx, c, r, "backups", page, nil)
 	if err != nil {
 		return nil, "", err

@@ -462,6 +462,8 @@ func TestPlainWorkOnACloudWithoutMicroversions(t *testing.T) {
 	for what, err := range map[string]error{
 		"3.42": l.ExtendVolume(ctx, v.ID, 2, true),
 		"3.47": second(l.CreateVolume(ctx, cloud.VolumeRequest{Name: "x", SizeGiB: 1, BackupID: missing})),
+		// Without it a backup could not be told from those of others.
+		"3.43": second(l.CreateBackup(ctx, cloud.BackupRequest{VolumeID: v.ID, Metadata: map[string]string{"a": "b"}})),
 		"3.51": second(l.CreateBackup(ctx, cloud.BackupRequest{VolumeID: v.ID, Zone: "nova"})),
 	} {
 		if !errors.Is(err, cloud.ErrUnsupported) || !strings.Contains(err.Error(), what) || !strings.Contains(err.Error(), "3.0 to 3.0") {
@@ -474,11 +476,6 @@ func TestPlainWorkOnACloudWithoutMicroversions(t *testing.T) {
 	l.cost()
 	l.must(l.DetachVolume(ctx, server, v.ID))
 	l.volumeIs(v.ID, cloud.VolumeAvailable)
-	b, err := l.CreateBackup(ctx, cloud.BackupRequest{VolumeID: v.ID, Name: "b", Metadata: map[string]string{"a": "b"}})
-	l.must(err)
-	if len(b.Metadata) != 0 {
-		t.Errorf("made as %+v", b)
-	}
 }
 
 func TestIgnoredMicroversionsAreStillUsedWhereNeeded(t *testing.T) {

@@ -2,9 +2,12 @@ package openstack
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
 // VolumeFault is one GET, or none where the cloud has no user messages.
@@ -17,8 +20,9 @@ func (c *Client) SnapshotFault(ctx context.Context, id string) (string, error) {
 	return c.fault(ctx, "VOLUME_SNAPSHOT", id)
 }
 
-// fault returns the newest message about a resource. Filters need 3.5; the
-// messages are compared again here, and all are read below it.
+// fault returns the newest message about a resource, none where the account may
+// not read them. Filters need 3.5; the messages are compared again here, and all
+// are read below it.
 func (c *Client) fault(ctx context.Context, resourceType, id string) (string, error) {
 	var answer struct {
 		Messages []struct {
@@ -41,7 +45,11 @@ func (c *Client) fault(ctx context.Context, resourceType, id string) (string, er
 	case !r.use(cinderMessages):
 		return "", nil
 	}
-	if err := c.do(ctx, r); err != nil {
+	err := c.do(ctx, r)
+	if errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
+		return "", nil
+	}
+	if err != nil {
 		return "", err
 	}
 	newest, text := time.Time{}, ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,17 @@ import (
 // server has as many disks as it can, cloud.ErrNotFound when one of the two
 // does not exist. A volume that is busy is waited for until ctx ends.
 func (s *Service) Attach(ctx context.Context, volumeID, serverID string) (*cloud.Volume, error) {
+	return s.attach(ctx, volumeID, serverID, false)
+}
+
+// AttachAlone is Attach for a volume that no other server may have at the same
+// time, even if its type allows that.
+func (s *Service) AttachAlone(ctx context.Context, volumeID, serverID string) (*cloud.Volume, error) {
+	return s.attach(ctx, volumeID, serverID, true)
+}
+
+func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone bool) (*cloud.Volume, error) {
+	volumeID, serverID = plain(volumeID), plain(serverID)
 	if err := errors.Join(exists("volume", volumeID), exists("server", serverID)); err != nil {
 		return nil, err
 	}
@@ -28,19 +40,22 @@ func (s *Service) Attach(ctx context.Context, volumeID, serverID string) (*cloud
 	defer unlock()
 	var volume *cloud.Volume
 	err = s.refusals.guard(ctx, change{attach: true, volumeID: volumeID, serverID: serverID}, func() (err error) {
-		volume, err = s.attachTo(ctx, volumeID, serverID)
+		volume, err = s.attachTo(ctx, volumeID, serverID, alone)
 		return err
 	})
 	return volume, err
 }
 
-func (s *Service) attachTo(ctx context.Context, volumeID, serverID string) (*cloud.Volume, error) {
+func (s *Service) attachTo(ctx context.Context, volumeID, serverID string, alone bool) (*cloud.Volume, error) {
 	view, release := s.servers.use(serverID)
 	defer release()
 	a := &attachment{s: s, view: view, volumeID: volumeID, serverID: serverID}
 	for attempts := (backoff{}); ; {
 		volume, again, err := a.try(ctx)
-		if !again {
+		switch {
+		case !again && err == nil && alone:
+			return a.alone(ctx, volume)
+		case !again:
 			return volume, err
 		}
 		if waitErr := attempts.wait(ctx); waitErr != nil {
@@ -57,6 +72,9 @@ type attachment struct {
 	// contradictions counts how often Nova said that the volume is attached
 	// while Cinder said that it is free.
 	contradictions int
+	// accepted tells that Nova has accepted the last request: what is attached now
+	// was not before.
+	accepted bool
 	// listed tells that Nova's answer held the entry of its list. It stays
 	// there until the attachment fails, and then Cinder says so. It is as good
 	// as asking Nova right after the request, and saves that.
@@ -69,7 +87,7 @@ func (a *attachment) try(ctx context.Context) (volume *cloud.Volume, again bool,
 	sent := time.Now()
 	err = a.s.inTurn(ctx, a.serverID, func() error {
 		entry, err := a.s.cloud.AttachVolume(ctx, a.serverID, a.volumeID)
-		a.listed = err == nil && entry.Device != ""
+		a.accepted, a.listed = err == nil, err == nil && entry.Device != ""
 		return err
 	})
 	switch {
@@ -91,10 +109,10 @@ func (a *attachment) refused(ctx context.Context, refusal error, sent time.Time)
 		return nil, false, a.unknown(refusal, err)
 	}
 	switch {
-	case v.AttachedTo(a.serverID) && v.Status == cloud.VolumeInUse:
-		return a.already(ctx, v, refusal, sent)
 	case errors.Is(refusal, cloud.ErrNotFound):
 		return nil, false, a.serverMissing(ctx, refusal)
+	case v.AttachedTo(a.serverID) && v.Status == cloud.VolumeInUse:
+		return a.already(ctx, v, refusal, sent)
 	case strings.HasPrefix(string(v.Status), "error"):
 		return nil, false, fmt.Errorf("volume %s has status %s: %w: %w", v.ID, v.Status, ErrState, refusal)
 	case v.Status == cloud.VolumeReserved || v.Status == cloud.VolumeAttaching:
@@ -115,6 +133,22 @@ func (a *attachment) refused(ctx context.Context, refusal error, sent time.Time)
 		return nil, false, unfinished(refusal)
 	}
 	return a.contradicted(v, refusal)
+}
+
+// alone refuses a volume that another server has as well. Nobody can use it on
+// this one yet where this call has attached it: that is undone.
+func (a *attachment) alone(ctx context.Context, v *cloud.Volume) (*cloud.Volume, error) {
+	other := slices.IndexFunc(v.Attachments, func(o cloud.Attachment) bool { return o.ServerID != a.serverID })
+	if other < 0 {
+		return v, nil
+	}
+	refusal := fmt.Errorf("volume %s: %w: %s has it, and it is for one node at a time", v.ID, ErrAttachedElsewhere, v.Attachments[other].ServerID)
+	if a.accepted {
+		if err := a.s.detachFrom(ctx, a.volumeID, a.serverID); err != nil {
+			return nil, unfinished(fmt.Errorf("%w; detaching it from server %s again: %w", refusal, a.serverID, err))
+		}
+	}
+	return nil, refusal
 }
 
 // already handles a volume that Cinder says is attached to the server. Nova may

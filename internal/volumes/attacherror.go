@@ -42,8 +42,8 @@ func (a *attachment) elsewhere(v *cloud.Volume) error {
 func (a *attachment) contradicted(v *cloud.Volume, refusal error) (*cloud.Volume, bool, error) {
 	if strings.Contains(refusal.Error(), "already attached") {
 		a.contradictions++
-		return nil, a.contradictions <= 3, fmt.Errorf("volume %s has status %s, but Nova lists it as attached: %w; detach it from the server named here, or reset its state: %w",
-			v.ID, v.Status, ErrState, refusal)
+		return nil, a.contradictions <= 3, fmt.Errorf("volume %s has status %s, but Nova lists it as attached: %w: if that stays so, have an administrator run `openstack volume set --state in-use --attached %s`, and then detach it from the server named here: %w",
+			v.ID, v.Status, ErrState, v.ID, refusal)
 	}
 	if errors.Is(refusal, cloud.ErrInvalid) {
 		return nil, false, fmt.Errorf("attaching volume %s (status %s, zone %s) to server %s: %w: %w", v.ID, v.Status, v.Zone, a.serverID, ErrState, refusal)

@@ -25,7 +25,7 @@ func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (*Snaps
 		return nil, err
 	}
 	if backup != nil {
-		return s.backupState(ctx, backup)
+		return s.backupState(ctx, backup, true)
 	}
 	metadata := s.tagged(req.Metadata)
 	metadata[temporaryKey] = req.Name
@@ -42,18 +42,23 @@ func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (*Snaps
 		return nil, err
 	case backup.Status != cloud.BackupCreating:
 		// The answer was lost for so long that it is over.
-		return s.backupState(ctx, backup)
+		return s.backupState(ctx, backup, false)
 	}
 	return fromBackup(backup, snapshot.SizeGiB), nil
 }
 
-// earlierBackup finds what an earlier attempt has made.
+// earlierBackup finds what an earlier attempt has made: nothing, where the cloud
+// has no backups at all.
 func (s *Service) earlierBackup(ctx context.Context, req SnapshotRequest) (*cloud.Backup, error) {
 	page := cloud.Page{}
 	for {
 		backups, next, err := s.cloud.ListBackups(ctx, cloud.BackupFilter{Name: req.Name}, page)
 		if err != nil {
-			return nil, fmt.Errorf("looking for an earlier backup %s: %w", req.Name, err)
+			err = fmt.Errorf("looking for an earlier backup %s: %w", req.Name, err)
+			if errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
+				return nil, err
+			}
+			return nil, unfinished(err)
 		}
 		for i := range backups {
 			one := &backups[i]
@@ -88,6 +93,10 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 	switch {
 	case err == nil:
 		logging.From(ctx).Info("backup accepted", zap.String("backup", backup.ID), zap.String("volume", req.VolumeID))
+		if backup.CreatedAt.IsZero() {
+			// Cinder does not tell; its content is as old as the snapshot.
+			backup.CreatedAt = snapshot.CreatedAt
+		}
 		return backup, nil
 	case cloud.Uncertain(err):
 		found, again := s.earlierBackup(ctx, req)
@@ -107,18 +116,27 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 	return nil, err
 }
 
-// backupState answers for a backup that exists.
-func (s *Service) backupState(ctx context.Context, backup *cloud.Backup) (*Snapshot, error) {
+// backupState answers for a backup that exists, and whose id may have been told.
+// One that failed stays then until it is deleted: the caller, who goes by the first
+// id that it hears, would take another made in its place for the same.
+func (s *Service) backupState(ctx context.Context, backup *cloud.Backup, told bool) (*Snapshot, error) {
 	switch backup.Status {
 	case cloud.BackupAvailable, cloud.BackupRestoring:
 		if err := s.dropTemporary(ctx, backup); err != nil {
 			return nil, err
 		}
 	case cloud.BackupError:
-		if err := s.deleteBackup(ctx, backup.ID); err != nil {
-			return nil, unfinished(fmt.Errorf("removing failed backup %s: %w", backup.ID, err))
+		if !told {
+			if err := s.deleteBackup(ctx, backup.ID); err != nil {
+				return nil, unfinished(fmt.Errorf("removing failed backup %s: %w", backup.ID, err))
+			}
+			return nil, fmt.Errorf("backup %s (%s) of volume %s failed: %s: %w", backup.ID, backup.Name, backup.VolumeID, orUnknown(backup.FailReason), ErrUnfinished)
 		}
-		return nil, fmt.Errorf("backup %s (%s) of volume %s failed: %s: %w", backup.ID, backup.Name, backup.VolumeID, orUnknown(backup.FailReason), ErrUnfinished)
+		if err := s.dropTemporary(ctx, backup); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("backup %s (%s) of volume %s failed: %w, who deletes it and asks for another: %s",
+			backup.ID, backup.Name, backup.VolumeID, ErrState, orUnknown(backup.FailReason))
 	case cloud.BackupDeleting, cloud.BackupErrorDeleting:
 		return nil, fmt.Errorf("backup %s (%s) is being deleted, status %s: %w", backup.ID, backup.Name, backup.Status, ErrUnfinished)
 	}

@@ -21,8 +21,9 @@ type CreateRequest struct {
 	// Type is the name or id of a volume type, Zone the name of one of
 	// Cinder's zones or its label (see zone.Label). Empty: Cinder's defaults.
 	Type, Zone string
-	// AcceptZones are labels of zones in which a volume of an earlier attempt
-	// is as good; empty: only in Zone.
+	// AcceptZones are labels of zones in which the volume is as good, the best
+	// first; empty: only in Zone. They count where Cinder doesn't have Zone, for
+	// copies of what is in another zone, and for volumes of an earlier attempt.
 	AcceptZones []string
 	// AnyZone tells that Zone is a wish: where Cinder does not know it, its
 	// default will do.
@@ -48,6 +49,7 @@ type CreateRequest struct {
 // the source does not exist. After any other error the same call finds what
 // became of this one.
 func (s *Service) Create(ctx context.Context, req CreateRequest) (*cloud.Volume, error) {
+	req.SnapshotID, req.SourceVolumeID = plain(req.SnapshotID), plain(req.SourceVolumeID)
 	if err := req.check(); err != nil {
 		return nil, err
 	}
@@ -133,7 +135,7 @@ func (s *Service) afterLostAnswer(ctx context.Context, name string, lost error) 
 // seen, because its type cannot do what was asked for.
 func (s *Service) refuse(ctx context.Context, volume *cloud.Volume) error {
 	refused := fmt.Errorf("volume type %q: %w", volume.Type, ErrNotMultiattach)
-	if err := s.untilGone(ctx, volume.ID); err != nil {
+	if err := s.withdraw(ctx, volume); err != nil {
 		return unfinished(fmt.Errorf("%w; removing volume %s again: %w", refused, volume.ID, err))
 	}
 	return refused

@@ -319,6 +319,7 @@ func TestCreateForSeveralServersOnAnUnfitTypeLeavesNothing(t *testing.T) {
 		if n := len(w.cloud.Volumes()); n != 0 {
 			t.Fatalf("%d volumes are left", n)
 		}
+		w.wantNoOrphans()
 		w.create(volumes.CreateRequest{Name: "pvc-1", Type: "multiattach", Multiattach: true})
 	})
 }

@@ -12,6 +12,7 @@ import (
 // ErrHasSnapshots for a volume that Cinder keeps, and ErrState when Cinder
 // failed to delete it.
 func (s *Service) Delete(ctx context.Context, id string) error {
+	id = plain(id)
 	if !isID(id) {
 		return nil
 	}
@@ -45,6 +46,21 @@ func (s *Service) untilGone(ctx context.Context, id string) error {
 	}
 }
 
+// withdraw removes a volume that may still be in the making, when that is over.
+// Cinder takes an earlier deletion for done: it forgets the volume, and the back
+// end makes it all the same, for nobody, where nothing ever deletes it.
+func (s *Service) withdraw(ctx context.Context, volume *cloud.Volume) error {
+	if volume.Status == cloud.VolumeCreating {
+		_, err := s.waitVolume(ctx, volume.ID, "create volume", func(v *cloud.Volume) (bool, error) {
+			return v == nil || v.Status != cloud.VolumeCreating, nil
+		})
+		if err != nil {
+			return fmt.Errorf("waiting for volume %s to be made: %w", volume.ID, err)
+		}
+	}
+	return s.untilGone(ctx, volume.ID)
+}
+
 // notDeleted reads a volume whose deletion was refused, or whose answer was
 // lost. It returns what came of it, or true to try again and the reason why
 // that was necessary.
@@ -61,6 +77,8 @@ func (s *Service) notDeleted(ctx context.Context, id string, refusal error) (aga
 		return false, s.deletionFailed(ctx, id)
 	case cloud.Uncertain(refusal) || errors.Is(refusal, cloud.ErrUnavailable):
 		return false, unfinished(refusal)
+	case v.Status == cloud.VolumeReserved || v.Status == cloud.VolumeAttaching:
+		return s.reservedNotDeleted(ctx, id)
 	case v.Status.Transitional():
 		v, err = s.waitVolume(ctx, id, "settle", settled)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 // volume that does not exist is success, once Cinder agrees. It returns
 // ErrState for a volume that Nova cannot detach in its present state.
 func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
+	volumeID, serverID = plain(volumeID), plain(serverID)
 	if !isID(volumeID) || serverID != "" && !isID(serverID) {
 		return nil
 	}
@@ -192,7 +193,8 @@ func (d detachment) released(ctx context.Context, v *cloud.Volume, refusal error
 		return fmt.Errorf("asking Nova for volume %s on server %s: %w", v.ID, d.serverID, unfinished(errors.Join(refusal, err)))
 	}
 	if listed {
-		return fmt.Errorf("volume %s has status %s, but Nova lists it on server %s: %w: %w", v.ID, v.Status, d.serverID, ErrUnfinished, refusal)
+		return fmt.Errorf("volume %s has status %s, but Nova lists it on server %s: %w: if that stays so, have an administrator run `openstack volume set --state in-use --attached %s`: %w",
+			v.ID, v.Status, d.serverID, ErrUnfinished, v.ID, refusal)
 	}
 	return nil
 }
@@ -217,6 +219,9 @@ func (d detachment) follow(ctx context.Context, sent time.Time) error {
 	}
 	if err != nil {
 		return fmt.Errorf("asking Nova for volume %s on server %s: %w", d.volumeID, d.serverID, unfinished(err))
+	}
+	if v.Status == cloud.VolumeReserved {
+		d.forgetLeftover(ctx)
 	}
 	return nil
 }

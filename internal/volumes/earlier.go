@@ -14,7 +14,8 @@ import (
 )
 
 // earlier returns the volume that an earlier attempt under this name has made
-// for this cluster, nil where there is none. Names are not unique in Cinder:
+// for this cluster, nil where there is none. While that can't be found out,
+// nothing is over: there may be one. Names are not unique in Cinder:
 // what others have named alike is none of ours, and of two of ours, made when
 // an answer was lost for very long, it is always the older one.
 func (s *Service) earlier(ctx context.Context, name string) (*cloud.Volume, error) {
@@ -23,7 +24,7 @@ func (s *Service) earlier(ctx context.Context, name string) (*cloud.Volume, erro
 	for {
 		volumes, next, err := s.cloud.ListVolumes(ctx, cloud.VolumeFilter{Name: name}, page)
 		if err != nil {
-			return nil, fmt.Errorf("looking for an earlier volume %s: %w", name, err)
+			return nil, unfinished(fmt.Errorf("looking for an earlier volume %s: %w", name, err))
 		}
 		for i := range volumes {
 			v := &volumes[i]

@@ -13,6 +13,7 @@ import (
 // is never made smaller. It returns ErrState, with Cinder's reason, when Cinder
 // could not grow it, and cloud.ErrQuota when it may not.
 func (s *Service) Extend(ctx context.Context, id string, sizeGiB int64) (int64, error) {
+	id = plain(id)
 	if err := exists("volume", id); err != nil {
 		return 0, err
 	}

@@ -19,23 +19,27 @@ func (r CreateRequest) misplaced(v *cloud.Volume) bool { return v.Zone != "" && 
 
 // takeBack removes a volume that this very call has made, in a zone that won't
 // do. It returns nil where it is worth another try (again), since the zone that
-// was asked for was a label: req has the zone's name then.
+// was asked for was a label, or none of Cinder's: req has the name of the zone that
+// was meant, or of the next that will do, then.
 func (s *Service) takeBack(ctx context.Context, req *CreateRequest, volume *cloud.Volume, again bool) error {
 	log(ctx, volume.ID).Warn("the cloud has made a volume in another zone than it was asked for, it is taken back",
 		zap.String("name", req.Name), zap.String("wanted", req.Zone), zap.String("zone", volume.Zone))
 	elsewhere := fmt.Errorf("volumes for availability zone %q are made in %q by this cloud: %w in the first", req.Zone, volume.Zone, ErrNoCapacity)
-	if err := s.untilGone(ctx, volume.ID); err != nil {
+	if err := s.withdraw(ctx, volume); err != nil {
 		return unfinished(fmt.Errorf("%w; removing volume %s again: %w", elsewhere, volume.ID, err))
 	}
 	zones, err := s.cloud.ListZones(ctx)
 	if err != nil {
 		return fmt.Errorf("%w; looking for the zone: %w", unfinished(elsewhere), err)
 	}
-	meant := zonesOf(zones, req.Zone)
-	if !again || slices.Contains(zones, req.Zone) || len(meant) != 1 {
+	meant, next := zonesOf(zones, req.Zone), req.firstOf(zones)
+	if len(meant) == 1 {
+		next = meant[0]
+	}
+	if !again || slices.Contains(zones, req.Zone) || len(meant) > 1 || next == "" {
 		return elsewhere
 	}
-	req.Zone = meant[0]
+	req.Zone = next
 	return nil
 }
 
@@ -55,7 +59,7 @@ func (s *Service) removeMisplaced(ctx context.Context, req CreateRequest, volume
 	if slices.Contains(zones, req.Zone) {
 		return false, nil
 	}
-	if err := s.untilGone(ctx, volume.ID); err != nil {
+	if err := s.withdraw(ctx, volume); err != nil {
 		return false, unfinished(err)
 	}
 	return true, nil

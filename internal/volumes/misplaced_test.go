@@ -23,6 +23,16 @@ func (w *world) wantVolumes(n int) {
 	if have := w.cloud.Volumes(); len(have) != n {
 		w.Fatalf("%d volumes: %+v", len(have), have)
 	}
+	w.wantNoOrphans()
+}
+
+// wantNoOrphans checks that nothing was deleted so early that the back end has
+// made it for nobody.
+func (w *world) wantNoOrphans() {
+	w.Helper()
+	if n := w.cloud.Orphans(); n != 0 {
+		w.Fatalf("%d volumes are left on the back end that Cinder knows nothing of", n)
+	}
 }
 
 func TestCreateTakesBackAVolumeThatTheCloudPutIntoAnotherZone(t *testing.T) {

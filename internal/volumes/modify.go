@@ -26,6 +26,7 @@ type ModifyRequest struct {
 // and cloud.ErrInvalid for what Cinder refuses; nothing has changed then. What
 // goes wrong after something has changed is ErrUnfinished or ErrState.
 func (s *Service) Modify(ctx context.Context, id string, req ModifyRequest) error {
+	id = plain(id)
 	if err := exists("volume", id); err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func (s *Service) correct(ctx context.Context, req *CreateRequest, ask *cloud.Vo
 		ask.Zone = ""
 		return true, nil
 	}
-	return s.correctZone(ctx, ask)
+	return s.correctZone(ctx, req, ask)
 }
 
 // source is what a volume is made from.
@@ -73,6 +73,11 @@ type source struct {
 	sizeGiB int64
 	ready   bool
 	status  string
+}
+
+// broken reports whether the source will never be ready by itself.
+func (f source) broken() bool {
+	return strings.HasPrefix(f.status, "error") || f.status == string(cloud.VolumeDeleting)
 }
 
 // correctSource looks at the source of a refused request.
@@ -85,6 +90,8 @@ func (s *Service) correctSource(ctx context.Context, req *CreateRequest, ask *cl
 		return false, err
 	}
 	switch {
+	case from.broken():
+		return false, fmt.Errorf("%s %s has status %s, and can't be copied: %w", from.kind, from.id, from.status, ErrState)
 	case !from.ready:
 		return false, fmt.Errorf("%s %s has status %s: %w", from.kind, from.id, from.status, ErrUnfinished)
 	case from.kind == "backup" && ask.BackupID == "":

@@ -38,12 +38,15 @@ type SnapshotRequest struct {
 	Zone   string
 }
 
-// CreateSnapshot returns a snapshot as soon as it is usable, or one that is not
-// ready yet when that takes longer than Options.SnapshotWait, and for a backup
-// at once: the same call, repeated, tells when it is ready. It returns ErrExists
-// when the name is taken by a snapshot of another volume, cloud.ErrNotFound when
-// the volume does not exist, cloud.ErrQuota when there may be no more.
+// CreateSnapshot returns a snapshot as soon as it is usable, and ErrUnfinished
+// when that takes longer than Options.SnapshotWait. It returns a backup, which is
+// not ready yet, as soon as its content is safe from changes of the volume: the
+// same call, repeated, tells when it is ready, or ErrState if it failed. It
+// returns ErrExists when the name is taken by a snapshot of another volume,
+// cloud.ErrNotFound when the volume does not exist, cloud.ErrQuota when there may
+// be no more.
 func (s *Service) CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Snapshot, error) {
+	req.VolumeID = plain(req.VolumeID)
 	if err := exists("volume", req.VolumeID); err != nil {
 		return nil, err
 	}
@@ -84,15 +87,21 @@ func (s *Service) earlierSnapshot(ctx context.Context, req SnapshotRequest) (*cl
 	for {
 		snapshots, next, err := s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{Name: req.Name}, page)
 		if err != nil {
-			return nil, fmt.Errorf("looking for an earlier snapshot %s: %w", req.Name, err)
+			return nil, unfinished(fmt.Errorf("looking for an earlier snapshot %s: %w", req.Name, err))
 		}
 		for i := range snapshots {
 			one := &snapshots[i]
 			if one.Name != req.Name || !s.owned(one.Metadata) {
 				continue
 			}
-			if one.VolumeID != req.VolumeID {
+			_, temporary := one.Metadata[temporaryKey]
+			switch {
+			case one.VolumeID != req.VolumeID:
 				return nil, fmt.Errorf("snapshot %s (%s): %w: it is of volume %s, wanted %s", one.ID, req.Name, ErrExists, one.VolumeID, req.VolumeID)
+			case temporary && !req.Backup:
+				return nil, fmt.Errorf("snapshot %s (%s): %w: it is for a backup of that name, wanted a snapshot", one.ID, req.Name, ErrExists)
+			case !temporary && req.Backup:
+				return nil, fmt.Errorf("snapshot %s (%s): %w: it is a snapshot, wanted a backup", one.ID, req.Name, ErrExists)
 			}
 			return one, nil
 		}
@@ -140,7 +149,9 @@ func (s *Service) notSnapshotted(ctx context.Context, volumeID string, refusal e
 	return fmt.Errorf("volume %s has status %s: %w: %w", volumeID, v.Status, ErrState, refusal)
 }
 
-// untilReady waits for a snapshot, but not longer than patience.
+// untilReady waits for a snapshot, but not longer than patience. Nobody is told
+// the id of one that is still being made: whether it ever holds the volume's
+// content is not known, and where it fails another takes its place.
 func (s *Service) untilReady(ctx context.Context, snapshot *cloud.Snapshot, patience time.Duration) (*cloud.Snapshot, error) {
 	witnessed := snapshot.Status == cloud.SnapshotCreating
 	if witnessed {
@@ -151,7 +162,7 @@ func (s *Service) untilReady(ctx context.Context, snapshot *cloud.Snapshot, pati
 		})
 		switch {
 		case err != nil && ctx.Err() == nil && limited.Err() != nil:
-			return snapshot, nil
+			return nil, fmt.Errorf("snapshot %s (%s) is still being made after %s: %w", snapshot.ID, snapshot.Name, patience, ErrUnfinished)
 		case err != nil:
 			return nil, fmt.Errorf("waiting for snapshot %s: %w", snapshot.ID, unfinished(err))
 		case state.snapshot == nil:

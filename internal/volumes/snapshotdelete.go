@@ -12,6 +12,7 @@ import (
 // ErrSnapshotInUse when volumes depend on it, and ErrState when Cinder failed
 // to delete it.
 func (s *Service) DeleteSnapshot(ctx context.Context, id string) error {
+	id = plain(id)
 	if !isID(id) {
 		return nil
 	}

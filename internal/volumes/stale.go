@@ -123,6 +123,40 @@ func (a *attachment) leftBehind(ctx context.Context) (again bool, err error) {
 		v.ID, v.Status, ErrState, v.ID)
 }
 
+// reservedNotDeleted looks into a volume that Cinder does not delete because it is
+// reserved. again tells that it may be free now.
+func (s *Service) reservedNotDeleted(ctx context.Context, id string) (again bool, why error) {
+	limited, cancel := context.WithTimeout(ctx, s.opts.StaleWait)
+	defer cancel()
+	_, err := s.waitVolume(limited, id, "attach volume", settled)
+	switch {
+	case err == nil:
+		return true, fmt.Errorf("volume %s was being attached: %w", id, ErrUnfinished)
+	case ctx.Err() != nil || limited.Err() == nil:
+		return false, fmt.Errorf("volume %s is reserved: %w", id, unfinished(err))
+	}
+	found, err := s.forgetStale(ctx, id, "")
+	switch {
+	case err != nil && !errors.Is(err, cloud.ErrUnsupported):
+		return false, err
+	case len(found.foreign) > 0:
+		return false, fmt.Errorf("volume %s is reserved for something that is no server of Nova's: %w: detach it there, or delete attachment %s",
+			id, ErrState, strings.Join(found.foreign, ", "))
+	}
+	return found.removed > 0, fmt.Errorf("volume %s is reserved for an attachment: %w", id, ErrUnfinished)
+}
+
+// forgetLeftover removes a reservation for the server that outlives the
+// attachment. That of another attempt, which came to nothing, does: Nova is let
+// attach a volume to the server that it is reserved for. What goes wrong is no
+// reason to say that the volume is not detached; who attaches or deletes it next
+// looks again.
+func (d detachment) forgetLeftover(ctx context.Context) {
+	if _, err := d.s.forgetStale(ctx, d.volumeID, d.serverID); err != nil {
+		log(ctx, d.volumeID).Warn("the volume is detached, and stays reserved", zap.String("server", d.serverID), zap.Error(err))
+	}
+}
+
 // waitOn waits for an attachment that Nova is working on, however long it takes.
 func (a *attachment) waitOn(ctx context.Context) (again bool, err error) {
 	v, err := a.s.waitVolume(ctx, a.volumeID, "attach volume", settled)

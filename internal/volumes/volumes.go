@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,7 +44,7 @@ type Options struct {
 	// occupy the caller.
 	LockWait time.Duration
 	// SnapshotWait is how long CreateSnapshot waits before it answers that the
-	// snapshot is not ready yet. Default: 30 s.
+	// snapshot is not finished. Default: 30 s.
 	SnapshotWait time.Duration
 	// StaleWait is how long Detach waits for Cinder to notice that a server or
 	// an attachment is gone before it says so. Default: 10 s.
@@ -95,6 +96,7 @@ func New(c cloud.Cloud, opts Options) *Service {
 
 // Get returns a volume; cloud.ErrNotFound for an unknown or odd id.
 func (s *Service) Get(ctx context.Context, id string) (*cloud.Volume, error) {
+	id = plain(id)
 	if err := exists("volume", id); err != nil {
 		return nil, err
 	}
@@ -114,6 +116,11 @@ func exists(what, id string) error {
 	}
 	return &cloud.Error{Kind: cloud.ErrNotFound, Operation: "find " + what, Resource: strconv.Quote(id), Message: "it is not a UUID"}
 }
+
+// plain returns an id as the cloud writes it. People who make PersistentVolumes by
+// hand may use capitals, which most clouds take for the same: in its lists, and to
+// its locks, a volume has one id.
+func plain(id string) string { return strings.ToLower(id) }
 
 // isID reports whether id can be one of Cinder's or Nova's.
 func isID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }

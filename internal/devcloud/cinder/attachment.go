@@ -28,6 +28,9 @@ func summaryOf(v state.Volume, a state.Attachment) attachmentSummary {
 
 func detailOf(v state.Volume, a state.Attachment) attachmentDetail {
 	d := attachmentDetail{attachmentSummary: summaryOf(v, a), Mode: "rw", Connection: rest.Object{}}
+	if a.Status == "reserved" {
+		d.Mode = "null" // that is a word
+	}
 	if !a.AttachedAt.IsZero() {
 		d.AttachedAt = rest.Seconds(a.AttachedAt.Truncate(time.Second))
 		d.Connection = rest.Object{
@@ -94,6 +97,23 @@ func (s *Service) findAttachment(r *request) (state.Volume, state.Attachment, er
 
 func (s *Service) getAttachment(r *request) (*rest.Response, error) {
 	v, a, err := s.findAttachment(r)
+	if err != nil {
+		return nil, err
+	}
+	return ok(rest.Object{"attachment": detailOf(v, a)})
+}
+
+// createAttachment reserves a volume, as Nova asks it to.
+func (s *Service) createAttachment(r *request) (*rest.Response, error) {
+	b := bodyReader{raw: rest.Member(r.Body, "attachment")}
+	volume, server := b.id("volume_uuid"), b.id("instance_uuid")
+	if b.raw == nil {
+		return nil, rest.Malformed()
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
+	v, a, err := s.cloud.Reserve(r.Call, volume, server)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ type backupView struct {
 	Status        string             `json:"status"`
 	Size          int64              `json:"size"`
 	Objects       int64              `json:"object_count"`
-	Zone          *string            `json:"availability_zone"`
+	Zone          *string            `json:"availability_zone"` // never told, whatever was asked for
 	Container     *string            `json:"container"`
 	CreatedAt     string             `json:"created_at"`
 	UpdatedAt     *string            `json:"updated_at"`
@@ -54,7 +54,7 @@ const objectsPerGiB = 20
 
 func (r *request) viewBackup(b state.Backup, dependents bool) backupView {
 	view := backupView{
-		ID: b.ID, Status: b.Status, Size: b.Size, Zone: optional(b.Zone), Container: optional(b.Container),
+		ID: b.ID, Status: b.Status, Size: b.Size, Container: optional(b.Container),
 		CreatedAt: rest.Seconds(b.CreatedAt), UpdatedAt: updated(b.UpdatedAt), Name: b.Name, Description: b.Description,
 		FailReason: optional(b.FailReason), VolumeID: b.VolumeID, Links: r.links("backups", b.ID), Incremental: b.ParentID != "",
 		Dependents: dependents, SnapshotID: optional(b.SnapshotID), DataTimestamp: rest.Seconds(b.CreatedAt),
@@ -186,7 +186,7 @@ func (s *Service) backupAction(r *request) (*rest.Response, error) {
 	if name == "os-force_delete" {
 		return s.deleteBackup(r)
 	}
-	return &rest.Response{Status: http.StatusAccepted}, nil
+	return &rest.Response{Status: http.StatusAccepted, Header: http.Header{"Content-Type": {"application/json"}}}, nil
 }
 
 func backupValue(b *state.Backup, key string) string {

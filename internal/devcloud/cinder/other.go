@@ -21,6 +21,7 @@ func (s *Service) otherRoutes(add adder) {
 	add("GET", "/messages/{id}", "message.get", since(3, s.getMessage))
 	add("DELETE", "/messages/{id}", "message.delete", since(3, s.deleteMessage))
 	add("GET", "/attachments", "cinder-attachment.list", since(27, s.listAttachments(false)))
+	add("POST", "/attachments", "cinder-attachment.create", since(27, s.createAttachment))
 	add("GET", "/attachments/detail", "cinder-attachment.list", since(27, s.listAttachments(true)))
 	add("GET", "/attachments/{id}", "cinder-attachment.get", since(27, s.getAttachment))
 	add("DELETE", "/attachments/{id}", "cinder-attachment.delete", since(27, s.deleteAttachment))

@@ -48,7 +48,7 @@ func (r *request) viewSnapshot(s state.Snapshot, fresh bool) snapshotView {
 		view.CreatedAt = rest.Micros(s.CreatedAt)
 	} else {
 		view.Project, view.Progress = s.ProjectID, "0%"
-		if s.Status == "available" {
+		if s.Made {
 			view.Progress = "100%"
 		}
 	}
@@ -166,7 +166,7 @@ func (s *Service) snapshotAction(r *request) (*rest.Response, error) {
 	b := bodyReader{raw: value}
 	status := b.id("status")
 	_, err := s.cloud.ChangeSnapshot(r.Call, r.PathValue("id"), func(s *state.Snapshot) { s.Status = status })
-	return &rest.Response{Status: http.StatusAccepted}, err
+	return &rest.Response{Status: http.StatusAccepted, Header: http.Header{"Content-Type": {"application/json"}}}, err
 }
 
 func (s *Service) snapshotMetadata(r *request, change func(map[string]string) map[string]string) (map[string]string, error) {

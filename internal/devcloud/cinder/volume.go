@@ -3,7 +3,6 @@ package cinder
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -150,10 +149,7 @@ func (s *Service) volumeMetadata(r *request, change func(map[string]string) map[
 		v, err := s.cloud.Volume(r.Call, r.PathValue("id"))
 		return v.Metadata, err
 	}
-	v, err := s.cloud.ChangeVolume(r.Call, r.PathValue("id"), func(v *state.Volume) {
-		v.Metadata = change(maps.Clone(notNil(v.Metadata)))
-	})
-	return v.Metadata, err
+	return s.cloud.SetVolumeMetadata(r.Call, r.PathValue("id"), change)
 }
 
 // bodyReader reads the members of an object and keeps the first error.

@@ -176,7 +176,7 @@ func actionOf(body []byte) string {
 func serverOperation(r *rest.Request) string {
 	name := strings.TrimPrefix(actionOf(r.Body), "os-")
 	switch name {
-	case "start", "stop", "lock", "unlock", "resetState":
+	case "start", "stop", "lock", "unlock", "pause", "unpause", "suspend", "resume", "resetState":
 		return "server." + strings.ToLower(name)
 	}
 	return "server.action"

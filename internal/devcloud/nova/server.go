@@ -103,10 +103,14 @@ func (s *Service) serverAction(r *request) (*rest.Response, error) {
 	name := actionOf(r.Body)
 	status := ""
 	switch name {
-	case "os-start":
+	case "os-start", "unpause", "resume":
 		status = "ACTIVE"
 	case "os-stop":
 		status = "SHUTOFF"
+	case "pause":
+		status = "PAUSED"
+	case "suspend":
+		status = "SUSPENDED"
 	case "lock", "unlock":
 	case "os-resetState":
 		if !r.Admin {
@@ -123,7 +127,7 @@ func (s *Service) serverAction(r *request) (*rest.Response, error) {
 		return nil, rest.BadRequest("There is no such action: %s", name)
 	}
 	_, err := s.cloud.ChangeServer(r.Call, r.PathValue("id"), func(x *state.Server) error {
-		if x.Locked && (name == "os-start" || name == "os-stop") {
+		if x.Locked && status != "" && name != "os-resetState" {
 			return rest.Conflict("Instance %s is locked", x.ID)
 		}
 		if status != "" {

@@ -46,12 +46,9 @@ func (r *request) viewServer(s state.Server) rest.Object {
 	if metadata == nil {
 		metadata = map[string]string{}
 	}
-	power := 1
-	if s.Status == "SHUTOFF" {
-		power = 4
-	}
-	if s.Status == "BUILD" || s.Status == "ERROR" {
-		power = 0
+	power, known := map[string]int{"BUILD": 0, "ERROR": 0, "PAUSED": 3, "SHUTOFF": 4, "SUSPENDED": 4}[s.Status]
+	if !known {
+		power = 1
 	}
 	var launched any
 	if !s.LaunchedAt.IsZero() {

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/fault"
@@ -35,7 +36,7 @@ func (c *Cloud) attachable(call Call, spec AttachSpec) (Server, Volume, error) {
 	if s.Locked {
 		return s, Volume{}, rest.Conflict("Instance %s is locked", s.ID)
 	}
-	if vm := s.VMState(); vm == "building" || vm == "error" {
+	if vm := s.VMState(); oneOf(vm, "building", "error", "suspended") {
 		return s, Volume{}, rest.Conflict("Cannot 'attach_volume' instance %s while it is in vm_state %s", s.ID, vm)
 	}
 	v, err := c.visibleVolume(call, spec.VolumeID)
@@ -97,7 +98,7 @@ func (c *Cloud) Attach(call Call, spec AttachSpec) (Disk, error) {
 		if err != nil {
 			return err
 		}
-		if err := reservable(v); err != nil {
+		if err := reservable(v); err != nil && !reservedFor(v, s) {
 			return err
 		}
 		disk = Disk{
@@ -118,6 +119,34 @@ func (c *Cloud) Attach(call Call, spec AttachSpec) (Disk, error) {
 		return nil
 	})
 	return disk, err
+}
+
+// reservedFor reports whether Cinder has reserved a volume for a server that
+// does not have it: that one may.
+func reservedFor(v Volume, s Server) bool {
+	_, here := s.Disk(v.ID)
+	return v.Status == reserved && !here && slices.ContainsFunc(v.Attachments, func(a Attachment) bool { return a.ServerID == s.ID && a.Status == reserved })
+}
+
+// Reserve is Cinder's own part of an attachment: the volume is reserved for a
+// server, of which Nova need not know.
+func (c *Cloud) Reserve(call Call, volumeID, serverID string) (Volume, Attachment, error) {
+	var v Volume
+	a := Attachment{ID: newID(), ServerID: serverID, Status: reserved}
+	err := c.update(func() error {
+		var err error
+		if v, err = c.visibleVolume(call, volumeID); err != nil {
+			return err
+		}
+		if err := reservable(v); err != nil {
+			return err
+		}
+		v.setAttachment(a)
+		v.Status, v.UpdatedAt = reserved, now()
+		c.volumes.Put(v.ID, v)
+		return nil
+	})
+	return v, a, err
 }
 
 // reservable is Cinder's word on whether a volume can be attached, as Nova

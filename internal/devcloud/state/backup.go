@@ -48,8 +48,13 @@ func (c *Cloud) CreateBackup(call Call, spec BackupSpec) (Backup, error) {
 // backupSource checks what is backed up and marks it. Only in an update.
 func (c *Cloud) backupSource(call Call, b *Backup, v *Volume, spec BackupSpec) error {
 	if spec.Incremental {
-		if b.ParentID = c.latestBackup(v.ID); b.ParentID == "" {
+		any := false
+		c.backups.Each(func(b *Backup) bool { any = any || b.VolumeID == v.ID; return !any })
+		if !any {
 			return rest.BadRequest("Invalid backup: No backups available to do an incremental backup.")
+		}
+		if b.ParentID = c.latestBackup(v.ID); b.ParentID == "" {
+			return rest.BadRequest("Invalid backup: The parent backup must be available for incremental backup.")
 		}
 	}
 	if spec.SnapshotID != "" {

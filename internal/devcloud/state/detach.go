@@ -27,7 +27,7 @@ func (c *Cloud) Detach(call Call, serverID, volumeID string) error {
 		if s.Locked {
 			return rest.Conflict("Instance %s is locked", s.ID)
 		}
-		if vm := s.VMState(); vm == "building" || vm == "error" {
+		if vm := s.VMState(); oneOf(vm, "building", "error", "suspended") {
 			return rest.Conflict("Cannot 'detach_volume' instance %s while it is in vm_state %s", s.ID, vm)
 		}
 		a, ok := v.attachment(d.AttachmentID)

@@ -126,6 +126,18 @@ func (c *Cloud) checkPerVolume(project string, size int64) error {
 	return nil
 }
 
+// checkTypeQuota checks that a volume may have another type. Only in an update.
+func (c *Cloud) checkTypeQuota(v Volume, kind VolumeType) error {
+	q, u := c.quotas(v.ProjectID), c.readUsage(v.ProjectID).Types[kind.ID]
+	if name := "volumes_" + kind.Name; exceeds(q.limit(name), u.Volumes+1) {
+		return rest.OverLimit("VolumeLimitExceeded: Maximum number of volumes allowed (%d) exceeded for quota '%s'.", q.limit(name), name)
+	}
+	if name := "gigabytes_" + kind.Name; exceeds(q.limit(name), u.Gigabytes+v.Size) {
+		return rest.OverLimit("VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed %s quota. Requested %dG, quota is %dG and %dG has been consumed.", name, v.Size, q.limit(name), u.Gigabytes)
+	}
+	return nil
+}
+
 func (c *Cloud) checkVolumeQuota(v Volume) error {
 	if err := c.checkPerVolume(v.ProjectID, v.Size); err != nil {
 		return err

@@ -3,6 +3,7 @@ package state
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -85,6 +86,9 @@ func (v *Volume) settled() string {
 	if len(v.Attached()) > 0 {
 		return "in-use"
 	}
+	if slices.ContainsFunc(v.Attachments, func(a Attachment) bool { return a.Status == reserved }) {
+		return reserved
+	}
 	return "available"
 }
 
@@ -100,9 +104,11 @@ type Snapshot struct {
 	Size        int64 // GiB
 	TypeID      string
 	Status      string
-	Metadata    map[string]string
-	CreatedAt   time.Time
-	UpdatedAt   time.Time
+	// Made tells that the back end has made it, whatever its status is now.
+	Made      bool
+	Metadata  map[string]string
+	CreatedAt time.Time
+	UpdatedAt time.Time
 }
 
 // Backup is a backup of a volume or of one of its snapshots.
@@ -221,8 +227,8 @@ func (s *Server) VMState() string {
 		return "building"
 	case "SHUTOFF":
 		return "stopped"
-	case "ERROR":
-		return "error"
+	case "ERROR", "PAUSED", "SUSPENDED":
+		return strings.ToLower(s.Status)
 	}
 	return "active"
 }

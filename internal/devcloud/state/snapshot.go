@@ -68,7 +68,7 @@ func (c *Cloud) createSnapshot(ctx context.Context, t Task) error {
 		if !ok {
 			return
 		}
-		s.Status, s.UpdatedAt = "available", now()
+		s.Status, s.Made, s.UpdatedAt = "available", true, now()
 		if end != "" {
 			s.Status = end
 			c.note(t.Call, s.ProjectID, "VOLUME_VOLUME_SNAPSHOT_009_002", "create snapshot:Driver failed to create the snapshot.", "VOLUME_SNAPSHOT", s.ID)

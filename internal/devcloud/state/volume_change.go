@@ -114,8 +114,11 @@ func (c *Cloud) RetypeVolume(call Call, id, typeName, policy string) error {
 		}
 		old, _ := c.types.Get(v.TypeID)
 		t := Task{Kind: taskRetypeVolume, Call: call, VolumeID: id, TypeID: kind.ID}
-		if old.Backend != kind.Backend && policy != "on-demand" {
-			t.TypeID = v.TypeID
+		if old.Backend != kind.Backend && (policy != "on-demand" || len(c.snapshotsOf(id)) > 0) {
+			t.TypeID = v.TypeID // its snapshots keep a volume where it is
+		}
+		if err := c.checkTypeQuota(v, kind); err != nil {
+			return err
 		}
 		v.Previous, v.Status, v.UpdatedAt = v.Status, "retyping", now()
 		c.volumes.Put(id, v)
@@ -159,6 +162,25 @@ func (c *Cloud) ChangeVolume(call Call, id string, fn func(v *Volume)) (Volume, 
 		return nil
 	})
 	return v, err
+}
+
+// SetVolumeMetadata changes the metadata of a volume, which in maintenance
+// keeps what it has.
+func (c *Cloud) SetVolumeMetadata(call Call, id string, change func(map[string]string) map[string]string) (map[string]string, error) {
+	refused := false
+	v, err := c.ChangeVolume(call, id, func(v *Volume) {
+		if refused = v.Status == "maintenance"; refused {
+			return
+		}
+		if v.Metadata == nil {
+			v.Metadata = map[string]string{}
+		}
+		v.Metadata = change(v.Metadata)
+	})
+	if refused {
+		return nil, rest.BadRequest("Invalid volume: Updating volume metadata is not allowed for volumes in maintenance status.")
+	}
+	return v.Metadata, err
 }
 
 // ResetVolume sets a volume's status, for an administrator. detached forgets

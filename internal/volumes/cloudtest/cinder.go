@@ -187,6 +187,11 @@ func (c *Cloud) DeleteVolume(ctx context.Context, id string) error {
 		if v == nil {
 			return refuse(cloud.ErrNotFound, "delete volume", id, "")
 		}
+		if v.Status == cloud.VolumeCreating && time.Since(v.CreatedAt) < c.Latency.Create/2 {
+			v.gone = true
+			c.orphans++
+			return nil
+		}
 		deletable := v.Status == cloud.VolumeAvailable || v.Status == cloud.VolumeError || v.Status == cloud.VolumeErrorExtending
 		for _, s := range c.snapshots {
 			deletable = deletable && s.VolumeID != id

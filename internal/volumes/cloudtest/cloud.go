@@ -52,6 +52,7 @@ type Cloud struct {
 	faults    []*Fault
 	counts    map[string]int
 	created   int
+	orphans   int
 	// changed is when each thing last reached another state.
 	changed map[string]time.Time
 }
@@ -179,6 +180,14 @@ func (c *Cloud) Volumes() []cloud.Volume {
 		all = append(all, v.Volume)
 	}
 	return all
+}
+
+// Orphans returns how many volumes were forgotten by Cinder before it had chosen
+// a back end for them, which makes them all the same.
+func (c *Cloud) Orphans() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.orphans
 }
 
 // Asked returns the request that made a volume.
