@@ -3,7 +3,8 @@
 #   docker build --target controller -t cinder-csi-controller --build-arg VERSION=v1.2.3 .
 #   docker build --target node       -t cinder-csi-node       --build-arg VERSION=v1.2.3 .
 #
-# buildah and podman build the same. For both architectures at once:
+# buildah and podman build the same. For both architectures at once, without
+# emulation:
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --target node …
 #
@@ -24,8 +25,16 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     CGO_ENABLED=0 GOOS=linux GOARCH=${TARGETARCH} go build -trimpath -buildvcs=false \
       -ldflags "-s -w -X main.version=${VERSION}" -o /out/cinder-csi-plugin ./cmd/cinder-csi-plugin
 
-# What is taken from Debian, in the place where it will be.
-FROM ${DEBIAN_IMAGE} AS debian
+# Takes files out of Debian packages.
+FROM --platform=${BUILDPLATFORM} ${GO_IMAGE} AS collect
+WORKDIR /src
+COPY build/collect .
+RUN --mount=type=cache,target=/root/.cache/go-build CGO_ENABLED=0 go build -trimpath -o /collect *.go
+
+# What is taken from Debian, in the place where it will be. The packages are of the
+# architecture that the images are for, and nothing of them is run: so this is
+# the same on every machine, and needs no emulation.
+FROM --platform=${BUILDPLATFORM} ${DEBIAN_IMAGE} AS debian
 # The programs that the node plugin runs, each with its package. Tests hold this
 # list against the code, and run each program inside the image.
 ARG NODE_TOOLS="\
@@ -34,16 +43,20 @@ ARG NODE_TOOLS="\
   mkfs.xfs:xfsprogs \
   mkfs.btrfs:btrfs-progs btrfs:btrfs-progs \
   cryptsetup:cryptsetup-bin"
-RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+ARG TARGETARCH
+RUN arch=${TARGETARCH:-$(dpkg --print-architecture)} \
+ && mkdir -p /debs/partial && : >/debs/none \
+ && printf '%s;\n' "APT::Architecture \"${arch}\"" "APT::Architectures {\"${arch}\"}" \
+      'Dir::State::status "/debs/none"' 'Dir::Cache::archives "/debs"' >/etc/apt/apt.conf.d/90target \
+ && apt-get update \
+ && apt-get install --yes --download-only --no-install-recommends \
       ca-certificates $(for tool in ${NODE_TOOLS}; do echo "${tool#*:}"; done | sort -u)
-COPY build/collect /collect
+COPY --from=collect /collect /collect
 # libgcc_s is what the C library loads when a thread ends: cryptsetup has threads
 # where a key was made for more than one.
-RUN sh /collect files /controller /etc/ssl/certs/ca-certificates.crt \
- && sh /collect programs /node $(for tool in ${NODE_TOOLS}; do echo "${tool%%:*}"; done) \
- && sh /collect files /node /etc/ssl/certs/ca-certificates.crt /etc/mke2fs.conf \
-      "$(ldconfig -p | sed -n 's/^\s*libgcc_s\.so\.1 .* => //p')"
+RUN /collect /debs /controller /etc/ssl/certs/ca-certificates.crt \
+ && /collect /debs /node /etc/ssl/certs/ca-certificates.crt /etc/mke2fs.conf libgcc_s.so.1 \
+      $(for tool in ${NODE_TOOLS}; do echo "${tool%%:*}"; done)
 
 # Speaks HTTPS to the cloud and gRPC to its sidecars; needs no right at all.
 FROM scratch AS controller

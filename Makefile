@@ -28,11 +28,12 @@ test: prerequisites ## Everything that is proven in a few minutes: lint, unit te
 	@.ci/stages lint unit chart sanity chaos test-guest
 
 .PHONY: lint
-lint: ## gofmt, go vet and golangci-lint
+lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files against its source
 	$(LINT) run ./...
 	$(LINT) fmt --diff
 	cd e2e && $(LINT_E2E) run -c ../.golangci.yml ./...
 	cd e2e && $(LINT_E2E) fmt -c ../.golangci.yml --diff
+	cd e2e && go run ./cmd/upstream check
 
 .PHONY: unit
 unit: ## Unit tests with the race detector, on loop devices (root)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // kubeletGroup is the control group below which a node's kubelet makes those of
@@ -51,7 +53,13 @@ func enableControllers(dir string) error {
 		if !slices.Contains([]string{"cpu", "cpuset", "memory", "pids", "hugetlb", "io"}, name) {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+name), 0); err != nil {
+		err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+name), 0)
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("control group %s: enable %s: %w: it has processes of its own, as the topmost group of a container does. "+
+				"Move them into one below: cd %s && mkdir -p self && for pid in $(cat cgroup.procs); do echo $pid >self/cgroup.procs; done",
+				dir, name, err, dir)
+		}
+		if err != nil {
 			return fmt.Errorf("control group %s: enable %s: %w", dir, name, err)
 		}
 	}

@@ -107,6 +107,43 @@ func TestWhateverAProcessStartsEndsWithItsGroup(t *testing.T) {
 	}
 }
 
+// A machine without version 1 has all controllers in the unified hierarchy. There
+// no group has both processes and controllers for those below it.
+func TestAGroupWithProcessesOfItsOwnIsNamedWithTheWayOut(t *testing.T) {
+	g := testGroups(t)
+	p := process{group: []string{"busy"}, log: filepath.Join(t.TempDir(), "log"), args: []string{"/bin/sleep", "1000"}}
+	if err := os.MkdirAll(g.dir(p.group...), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{g.unified, g.dir(), g.dir(p.group...)} {
+		if err := enableControllers(dir); err != nil {
+			t.Fatalf("nothing is in the way: %v", err)
+		}
+	}
+	controllers, err := os.ReadFile(filepath.Join(g.dir(p.group...), "cgroup.controllers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.FieldsSeq(string(controllers)) {
+		if err := os.WriteFile(filepath.Join(g.dir(p.group...), "cgroup.subtree_control"), []byte("-"+name), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.start(p); err != nil {
+		t.Fatal(err)
+	}
+	err = enableControllers(g.dir(p.group...))
+	if len(controllers) == 0 { // all of them are version 1's: there is nothing to enable
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	if err == nil || !strings.Contains(err.Error(), "mkdir -p self") || !strings.Contains(err.Error(), g.dir(p.group...)) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestAProcessThatEndsIsToldWithItsLog(t *testing.T) {
 	g := testGroups(t)
 	p := process{

@@ -11,7 +11,7 @@ import (
 // Cluster is a cluster that "up" has started.
 type Cluster struct {
 	Dir        string `json:"dir"`
-	Source     string `json:"source"` // the checkout it was started from
+	Source     string `json:"source"` // the checkout that the driver is from
 	Kubeconfig string `json:"kubeconfig"`
 	BinDir     string `json:"binDir"`
 	CloudURL   string `json:"cloudURL"` // devcloud's, for package internal/devcloud/admin

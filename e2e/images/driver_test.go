@@ -2,8 +2,10 @@ package images
 
 import (
 	"archive/tar"
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +38,25 @@ func built(t *testing.T, target string) v1.Image {
 		t.Fatal(err)
 	}
 	content, err := tarball.ImageFromPath(filepath.Join(b.archives(), image.File), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// builtFor returns an image of the driver for an architecture.
+func builtFor(t *testing.T, target, arch string) v1.Image {
+	t.Helper()
+	b := &Builder{Dir: stateDir(), Source: source(t), Log: os.Stderr}
+	tag := "localhost/cinder-csi-" + target + "-" + arch + ":e2e"
+	if _, err := b.dockerfile(t.Context(), target, arch, tag); err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(t.TempDir(), target+".tar")
+	if _, err := b.buildah(t.Context(), "push", "--quiet", tag, "docker-archive:"+archive); err != nil {
+		t.Fatal(err)
+	}
+	content, err := tarball.ImageFromPath(archive, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,31 +142,41 @@ func work() map[string][]string {
 }
 
 func TestEachProgramOfTheNodeImageDoesItsWork(t *testing.T) {
-	image := built(t, "node")
+	eachDoesItsWork(t, built(t, "node"), machine{})
+}
+
+func eachDoesItsWork(t *testing.T, image v1.Image, m machine) {
+	t.Helper()
 	root, files := rootOf(t, image)
+	m.enter(t, root)
 	config, err := image.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := strings.TrimPrefix(config.Config.Env[0], "PATH=")
+	place := map[string]string{} // of each program
+	for _, file := range files {
+		if dir, name := filepath.Split(file); slices.Contains(strings.Split(path, ":"), filepath.Clean(dir)) {
+			place[name] = file
+		}
+	}
 	for program, commands := range work() {
 		t.Run(program, func(t *testing.T) {
-			if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == program }) {
+			if place[program] == "" {
 				t.Fatal("it is not in the image")
 			}
 			for _, command := range commands {
 				args := strings.Fields(command)
 				disk(t, root, args[len(args)-1])
-				if _, err := in(t.Context(), root, path, "passphrase", args...); err != nil {
+				if _, err := in(t.Context(), root, path, "passphrase", m.command(place, args)...); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	t.Run("and there is work for each", func(t *testing.T) {
-		for _, file := range files {
-			dir, name := filepath.Split(file)
-			if slices.Contains(strings.Split(path, ":"), filepath.Clean(dir)) && name != "cinder-csi-plugin" && work()[name] == nil {
+		for name, file := range place {
+			if name != "cinder-csi-plugin" && work()[name] == nil {
 				t.Errorf("nothing is known about %s", file)
 			}
 		}
@@ -164,77 +196,54 @@ func disk(t *testing.T, root, name string) {
 }
 
 func TestNothingSpareIsInTheImages(t *testing.T) {
+	for _, target := range []string{"controller", "node"} {
+		t.Run(target, func(t *testing.T) { nothingSpare(t, built(t, target), target, machine{arch: runtime.GOARCH}) })
+	}
+}
+
+func nothingSpare(t *testing.T, image v1.Image, target string, m machine) {
+	t.Helper()
 	allowed := map[string]*regexp.Regexp{
-		"controller": regexp.MustCompile(`^/(bin/cinder-csi-plugin|etc/ssl/certs/ca-certificates\.crt)$`),
+		"controller": regexp.MustCompile(`^/(bin/cinder-csi-plugin|etc/ssl/certs/ca-certificates\.crt|` +
+			`var/lib/dpkg/status\.d/ca-certificates|usr/share/doc/ca-certificates/copyright)$`),
 		"node": regexp.MustCompile(`^/(bin/cinder-csi-plugin|etc/ssl/certs/ca-certificates\.crt|etc/mke2fs\.conf|` +
 			`usr/s?bin/[a-z0-9.]+|(usr/)?lib(64)?/[^ ]+\.so[.0-9]*|var/lib/dpkg/status\.d/[^/]+|usr/share/doc/[^/]+/copyright)$`),
 	}
-	for target, pattern := range allowed {
-		t.Run(target, func(t *testing.T) {
-			image := built(t, target)
-			root, files := rootOf(t, image)
-			for _, file := range files {
-				if !pattern.MatchString(file) {
-					t.Errorf("%s is there for nothing", file)
-				}
+	root, files := rootOf(t, image)
+	for _, file := range files {
+		if !allowed[target].MatchString(file) {
+			t.Errorf("%s is there for nothing", file)
+		}
+		if program, err := elf.Open(filepath.Join(root, file)); err == nil {
+			if program.Machine != m.machine() {
+				t.Errorf("%s is for %v", file, program.Machine)
 			}
-			config, err := image.ConfigFile()
-			if err != nil {
-				t.Fatal(err)
+			if libraries, err := program.ImportedLibraries(); strings.HasSuffix(file, "-plugin") && (err != nil || len(libraries) > 0) {
+				t.Errorf("%s is not static: %q, %v", file, libraries, err)
 			}
-			if user := config.Config.User; target == "controller" && user != "65532:65532" {
-				t.Errorf("it runs as %q", user)
-			}
-			out, err := in(t.Context(), root, "/usr/sbin:/usr/bin", "", append(config.Config.Entrypoint, "--version")...)
-			if err != nil || strings.TrimSpace(out) != "cinder-csi-plugin e2e" {
-				t.Errorf("--version says %q, %v", out, err)
-			}
-		})
+			_ = program.Close()
+		}
 	}
-}
-
-func TestTheDockerfileCompilesForTheArchitectureThatItIsAskedFor(t *testing.T) {
-	b := &Builder{Dir: stateDir(), Source: source(t), Log: os.Stderr}
-	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
-		t.Run(arch, func(t *testing.T) {
-			tag := "localhost/cinder-csi-build:" + arch
-			if _, err := b.dockerfile(t.Context(), "build", arch, tag); err != nil {
-				t.Fatal(err)
-			}
-			archive := filepath.Join(t.TempDir(), "build.tar")
-			if _, err := b.buildah(t.Context(), "push", "--quiet", tag, "docker-archive:"+archive); err != nil {
-				t.Fatal(err)
-			}
-			image, err := tarball.ImageFromPath(archive, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			root, _ := rootOf(t, top(t, image))
-			program, err := elf.Open(filepath.Join(root, "out", "cinder-csi-plugin"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = program.Close() }()
-			if program.Machine != machine {
-				t.Errorf("it is for %v", program.Machine)
-			}
-			if libraries, err := program.ImportedLibraries(); err != nil || len(libraries) > 0 {
-				t.Errorf("it is not static: %q, %v", libraries, err)
-			}
-		})
-	}
-}
-
-// top is an image's last layer alone.
-func top(t *testing.T, image v1.Image) v1.Image {
-	t.Helper()
-	layers, err := image.Layers()
+	config, err := image.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	alone, err := assemble(v1.Config{}, layers[len(layers)-1])
+	if user := config.Config.User; target == "controller" && user != "65532:65532" {
+		t.Errorf("it runs as %q", user)
+	}
+	if config.Architecture != m.arch {
+		t.Errorf("it says that it is for %q", config.Architecture)
+	}
+	authorities, err := os.ReadFile(filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return alone
+	if n := bytes.Count(authorities, []byte("BEGIN CERTIFICATE")); n < 100 || !x509.NewCertPool().AppendCertsFromPEM(authorities) {
+		t.Errorf("it has %d certificates of authorities", n)
+	}
+	m.enter(t, root)
+	out, err := in(t.Context(), root, "/usr/sbin:/usr/bin", "", m.command(nil, append(config.Config.Entrypoint, "--version"))...)
+	if err != nil || strings.TrimSpace(out) != "cinder-csi-plugin e2e" {
+		t.Errorf("--version says %q, %v", out, err)
+	}
 }

@@ -7,9 +7,13 @@ const nobody = "65532:65532"
 func (b *Builder) All() []Image {
 	all := []Image{b.pause()}
 	all = append(all, b.sidecars()...)
-	all = append(all, b.driver("controller"), b.driver("node"))
+	all = append(all, b.Driver()...)
+	all = append(all, b.static(sidecarProgram(), nobody, "localhost/cinder-csi-sidecar:e2e"))
 	return append(all, b.suite()...)
 }
+
+// Driver are the driver's own images.
+func (b *Builder) Driver() []Image { return []Image{b.driver("controller"), b.driver("node")} }
 
 // pause stands for upstream's of that version.
 func (b *Builder) pause() Image {

@@ -36,6 +36,10 @@ func pauseProgram() program {
 	return program{module{".", "-s -w", []string{"images/pause/main.go"}}, "./images/pause"}
 }
 
+func sidecarProgram() program {
+	return program{module{".", "-s -w", []string{"images/sidecar/main.go", "go.mod", "go.sum"}}, "./images/sidecar"}
+}
+
 func agnhostProgram() program {
 	const (
 		kubernetes = "v1.36.3"

@@ -70,6 +70,10 @@ func TestTrouble(t *testing.T) {
 		{"a node that loses its power loses its volumes to another and comes back", isGone},
 		{"a node that is full gets no more volumes and the scheduler says so", isFull},
 		{"a volume that its server has no room for is refused as such and attached later", isRefused},
+		{"a kubelet that is restarted finds the driver again", survivesKubelet},
+		{"a driver whose registration socket is removed is registered again", survivesCleaning},
+		{"a driver whose registration socket is removed while the kubelet is down is registered again", survivesBoth},
+		{"a driver that doesn't register itself is registered by a side container", isRegisteredByAnother},
 		{"an upgrade of the driver stops no write", isUpgraded},
 	})
 }

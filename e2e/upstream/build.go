@@ -10,22 +10,28 @@ import (
 )
 
 // Source returns the directory with the source of the Kubernetes that a module
-// requires, here e2e/tools/kube.
+// requires, here e2e/tools/kube. It is downloaded if need be.
 func Source(ctx context.Context, moduleDir string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", suiteModule)
-	cmd.Dir = moduleDir
-	cmd.Env = append(os.Environ(), "GOWORK=off")
-	out, err := cmd.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
+	dir, err := goCommand(ctx, moduleDir, "list", "-m", "-f", "{{.Dir}}", suiteModule)
+	if err == nil && dir == "" {
+		if _, err = goCommand(ctx, moduleDir, "mod", "download", suiteModule); err == nil {
+			dir, err = goCommand(ctx, moduleDir, "list", "-m", "-f", "{{.Dir}}", suiteModule)
 		}
+	}
+	if err != nil {
 		return "", fmt.Errorf("where is the source of %s: %w", suiteModule, err)
 	}
-	dir := strings.TrimSpace(string(out))
-	if dir == "" {
-		return "", fmt.Errorf("the source of %s is not downloaded: run go mod download %s in %s", suiteModule, suiteModule, moduleDir)
-	}
 	return dir, nil
+}
+
+func goCommand(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(exit.Stderr)))
+	}
+	return strings.TrimSpace(string(out)), err
 }

@@ -2,6 +2,7 @@ package driver_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -89,6 +90,90 @@ func TestTheKubeletReachesTheNodePluginThatRegistersItself(t *testing.T) {
 	}
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
 		t.Errorf("the registration socket stays: %v", err)
+	}
+}
+
+// registrar stands for node-driver-registrar, whose module isn't for download: it
+// does what that does with a plugin, and says to the kubelet what it learned.
+type registrar struct {
+	api.UnimplementedRegistrationServer
+	name, endpoint string
+	verdict        chan bool
+}
+
+func (r *registrar) GetInfo(context.Context, *api.InfoRequest) (*api.PluginInfo, error) {
+	return &api.PluginInfo{Type: api.CSIPlugin, Name: r.name, Endpoint: r.endpoint, SupportedVersions: []string{"1.0.0"}}, nil
+}
+
+func (r *registrar) NotifyRegistrationStatus(_ context.Context, status *api.RegistrationStatus) (*api.RegistrationStatusResponse, error) {
+	r.verdict <- status.GetPluginRegistered()
+	return &api.RegistrationStatusResponse{}, nil
+}
+
+// serve asks the plugin for its name and answers the kubelet on the socket of
+// that name, whose path it returns.
+func (r *registrar) serve(t *testing.T, dir string) string {
+	t.Helper()
+	info, err := csi.NewIdentityClient(dial(t, r.endpoint)).GetPluginInfo(t.Context(), &csi.GetPluginInfoRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.name = info.GetName()
+	socket := filepath.Join(dir, r.name+"-reg.sock")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatalf("the plugin was told not to register itself: %v", err)
+	}
+	server := grpc.NewServer()
+	api.RegisterRegistrationServer(server, r)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	return socket
+}
+
+func TestAPluginThatDoesNotRegisterItselfIsRegisteredByAnother(t *testing.T) {
+	cloud, _ := startCloud(t)
+	dir := shortDir(t)
+	csiSocket, address := filepath.Join(dir, "csi.sock"), freeAddress(t)
+	r := &registrar{endpoint: csiSocket, verdict: make(chan bool, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- driver.Run(ctx, driver.Config{
+			Node: true, Endpoint: "unix://" + csiSocket, DefaultFSType: "ext4", HTTPEndpoint: address,
+			MetadataURL: cloud.MetadataURL("node1"), DevelopmentDeviceDir: cloud.DeviceDir("node1"),
+			PluginRegistrationPath: dir, // the flag's default; only the other flag makes use of it
+		}, zap.NewNop())
+	}()
+	socket := r.serve(t, dir)
+	// livenessprobe asks this.
+	probe, err := csi.NewIdentityClient(dial(t, csiSocket)).Probe(t.Context(), &csi.ProbeRequest{})
+	if err != nil || probe.GetReady() != nil && !probe.GetReady().GetValue() {
+		t.Errorf("probe %v, %v", probe, err)
+	}
+	if said := get(t, "http://"+address+"/readyz"); said != "ok\n" {
+		t.Errorf("/readyz says %q, and nobody will ever tell it otherwise", said)
+	}
+	// The kubelet asks the registrar where the plugin is, the plugin who it is,
+	// and tells the registrar.
+	kubelet := api.NewRegistrationClient(dial(t, socket))
+	plugin, err := kubelet.GetInfo(t.Context(), &api.InfoRequest{})
+	if err != nil || plugin.GetName() != "cinder.csi.openstack.org" {
+		t.Fatalf("plugin info %v, %v", plugin, err)
+	}
+	node, err := csi.NewNodeClient(dial(t, plugin.GetEndpoint())).NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+	if err != nil || node.GetNodeId() != cloud.ServerID("node1") {
+		t.Errorf("node info %v, %v", node, err)
+	}
+	if _, err := kubelet.NotifyRegistrationStatus(t.Context(), &api.RegistrationStatus{PluginRegistered: err == nil}); err != nil || !<-r.verdict {
+		t.Errorf("the kubelet's verdict: %v", err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(socket); err != nil {
+		t.Errorf("the plugin took away the socket of the registrar: %v", err)
 	}
 }
 

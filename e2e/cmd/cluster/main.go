@@ -21,7 +21,8 @@ const usage = `usage: cluster COMMAND
   status              tell what runs
   env                 print the lines that set up a shell
 
-  install [ARG...]    install or upgrade the driver with Helm, with further arguments for it
+  install [ARG...]    build the driver where it has changed, give its images to the nodes, and install or
+                      upgrade it with Helm, with further arguments for that
   uninstall           remove the driver
 
   power-off NODE      pull a node's plug

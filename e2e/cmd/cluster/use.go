@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -19,7 +20,7 @@ func withCluster(ctx context.Context, name string, args []string) error {
 			_, err := fmt.Fprintf(os.Stdout, "export KUBECONFIG=%s PATH=%s:$PATH\n", c.Kubeconfig, c.BinDir)
 			return err
 		}},
-		"install":       {0, func(c *cluster.Cluster) error { return c.Install(ctx, args...) }},
+		"install":       {0, func(c *cluster.Cluster) error { return install(ctx, c, args) }},
 		"uninstall":     {0, func(c *cluster.Cluster) error { return c.Uninstall(ctx) }},
 		"power-off":     {1, func(c *cluster.Cluster) error { return c.PowerOff(ctx, args[0]) }},
 		"power-on":      {1, func(c *cluster.Cluster) error { return c.PowerOn(ctx, args[0]) }},
@@ -39,4 +40,23 @@ func withCluster(ctx context.Context, name string, args []string) error {
 		return err
 	}
 	return a.do(c)
+}
+
+// install installs the driver as it is in the checkout where this is called, or,
+// called elsewhere, in the one that it was installed from last.
+func install(ctx context.Context, c *cluster.Cluster, args []string) error {
+	checkout, err := cluster.Source()
+	switch {
+	case errors.Is(err, cluster.ErrNoSource):
+	case err != nil:
+		return err
+	default:
+		if err := c.UseSource(checkout); err != nil {
+			return err
+		}
+	}
+	if err := c.BuildDriver(ctx, os.Stderr); err != nil {
+		return err
+	}
+	return c.Install(ctx, args...)
 }
