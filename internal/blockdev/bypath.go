@@ -88,9 +88,17 @@ func (s System) strangers(sys sysfs) ([]string, error) {
 		return nil, err
 	}
 	var strangers []string
+	look := s.look(sys)
 	for _, name := range disks {
 		size := sys.size(name)
-		if !sys.onBus(name) || sys.text(name, "removable") == "1" || size == 0 || size%gibibyte != 0 || namesVolume(sys.identities(name)) {
+		if !sys.onBus(name) || sys.text(name, "removable") == "1" || size == 0 || size%gibibyte != 0 {
+			continue
+		}
+		names, mute := look.names(name, sys.sequence(name))
+		if mute {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, untold([]string{name}))
+		}
+		if namesVolume(names) {
 			continue
 		}
 		system, err := sys.isSystem(use, name)

@@ -44,6 +44,7 @@ func (s System) census(sys sysfs) (volumes, others int, onPCI bool, err error) {
 	if err != nil {
 		return 0, 0, false, err
 	}
+	look := s.look(sys)
 	for _, name := range names {
 		if !sys.onBus(name) {
 			continue
@@ -52,11 +53,12 @@ func (s System) census(sys sysfs) (volumes, others int, onPCI bool, err error) {
 		if err != nil {
 			return 0, 0, false, err
 		}
+		identities, mute := look.names(name, sys.sequence(name))
 		switch {
 		case system:
 			others++
 			onPCI = sys.virtioBlock(name)
-		case isVolume(sys.identities(name)):
+		case mute, isVolume(identities): // what doesn't answer is most likely one
 			volumes++
 		default:
 			others++

@@ -15,7 +15,8 @@ type identity struct {
 	serial bool
 }
 
-// identities collects what sysfs knows about who a disk is.
+// identities collects what sysfs knows about who a disk is, without asking the
+// disk. virtio-blk is asked, see Serials.
 func (s sysfs) identities(disk string) []identity {
 	var all []identity
 	add := func(serial bool, names ...string) {
@@ -25,7 +26,6 @@ func (s sysfs) identities(disk string) []identity {
 			}
 		}
 	}
-	add(true, s.text(disk, "serial"))             // virtio-blk
 	add(true, s.text(disk, "device", "serial"))   // NVMe controller
 	add(false, bare(s.text(disk, "wwid")))        // NVMe namespace
 	add(false, s.text(disk, "uuid"))              // NVMe namespace

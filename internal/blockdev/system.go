@@ -23,6 +23,9 @@ type System struct {
 	// Locate tells where the cloud says that a volume's disk is. It is asked only
 	// when no disk has the volume's serial, see byPath; may be nil.
 	Locate func(ctx context.Context, volumeID string) (Location, error)
+	// Serials remembers what disks have answered. Without it each look asks anew,
+	// and leaves a goroutine behind for each disk that doesn't answer.
+	Serials *Serials
 }
 
 // Find implements Finder. Exactly one disk must be the volume's; it must have
@@ -33,12 +36,15 @@ func (s System) Find(ctx context.Context, volumeID string) (Disk, error) {
 		return Disk{}, err
 	}
 	sys := sysfs(or(s.SysDir, "/sys"))
-	matches, looked, err := s.matches(ctx, sys, volumeID)
+	matches, mute, looked, err := s.matches(ctx, sys, volumeID)
 	if err != nil {
 		return Disk{}, err
 	}
 	switch len(matches) {
 	case 0:
+		if len(mute) > 0 {
+			return Disk{}, fmt.Errorf("volume %s: %w: none of %d disks has its serial, but %s", volumeID, ErrNotFound, looked, untold(mute))
+		}
 		d, err := Disk{}, ErrNotFound
 		if s.Locate != nil {
 			d, err = s.byPath(ctx, sys, volumeID)
@@ -77,23 +83,33 @@ func names(matches []match) []string {
 	return all
 }
 
-// matches returns all disks that have a volume's serial, and how many it has
-// looked at.
-func (s System) matches(ctx context.Context, sys sysfs, volumeID string) (found []match, looked int, err error) {
+// untold says of disks that they don't tell what they are.
+func untold(mute []string) string {
+	return strings.Join(mute, ", ") + " could not be asked: all places in the queue are taken, by requests that the storage has not answered"
+}
+
+// matches returns all disks that have a volume's serial, those that don't tell
+// theirs, and how many it has looked at.
+func (s System) matches(ctx context.Context, sys sysfs, volumeID string) (found []match, mute []string, looked int, err error) {
 	disks, err := sys.disks()
 	if err != nil {
-		return nil, 0, fmt.Errorf("volume %s: %w", volumeID, err)
+		return nil, nil, 0, fmt.Errorf("volume %s: %w", volumeID, err)
 	}
+	look := s.look(sys)
 	for _, name := range disks {
 		if err := ctx.Err(); err != nil {
-			return nil, 0, fmt.Errorf("volume %s: look for its disk: %w", volumeID, err)
+			return nil, nil, 0, fmt.Errorf("volume %s: look for its disk: %w", volumeID, err)
 		}
 		before := sys.sequence(name)
-		if compare(volumeID, sys.identities(name)) != other {
+		names, silent := look.names(name, before)
+		switch {
+		case silent:
+			mute = append(mute, name)
+		case compare(volumeID, names) != other:
 			found = append(found, match{name, before})
 		}
 	}
-	return found, len(disks), nil
+	return found, mute, len(disks), nil
 }
 
 // Candidates returns all disks that have a volume's serial, proven or not: for
@@ -104,9 +120,12 @@ func (s System) Candidates(ctx context.Context, volumeID string) ([]Disk, error)
 		return nil, err
 	}
 	sys := sysfs(or(s.SysDir, "/sys"))
-	matches, _, err := s.matches(ctx, sys, volumeID)
+	matches, mute, _, err := s.matches(ctx, sys, volumeID)
 	if err != nil {
 		return nil, err
+	}
+	if len(matches) == 0 && len(mute) > 0 {
+		return nil, fmt.Errorf("volume %s: %w: its disk may be among those that don't tell: %s", volumeID, ErrUnsafe, untold(mute))
 	}
 	if len(matches) == 0 && s.Locate != nil {
 		d, err := s.Find(ctx, volumeID)

@@ -140,6 +140,30 @@ func TestChangedCredentialsAreTakenUpWithoutARestart(t *testing.T) {
 	}
 }
 
+// An account may be locked after a number of wrong passwords.
+func TestWrongCredentialsAreTriedLessAndLessOften(t *testing.T) {
+	cloud, conf := startCloud(t)
+	start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 5 * time.Millisecond})
+	wrong := strings.Replace(cloud.CloudConf(), "password=", "password=wrong", 1)
+	before := logins(t, cloud)
+	if err := os.WriteFile(conf, []byte(wrong), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // 200 looks, between pauses of up to 100 ms
+	if n := logins(t, cloud) - before; n < 2 || n > 40 {
+		t.Errorf("%d attempts in a second", n)
+	}
+}
+
+func logins(t *testing.T, cloud *devcloud.Cloud) int64 {
+	t.Helper()
+	requests, err := cloud.Admin().Requests(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return requests.Operations["token.create"]
+}
+
 func TestVolumesOfCloudsThatOnlySecretsKnowAreListedWhileTheyAreInUse(t *testing.T) {
 	_, conf := startCloud(t)
 	other, _ := startCloud(t)

@@ -48,7 +48,7 @@ func finder(cfg Config, metadata openstack.Metadata) blockdev.Finder {
 		return blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}
 	}
 	opts := sources(cfg, metadata)
-	return blockdev.System{Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
+	return blockdev.System{Serials: new(blockdev.Serials), Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
 		found, live, err := instance.DiskAddresses(ctx, opts, volumeID)
 		at := blockdev.Location{Live: live}
 		for _, d := range found {

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/cinder-csi/cinder-csi/internal/backoff"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 )
 
@@ -28,25 +29,35 @@ type reloader struct {
 	seen string
 }
 
+// longest is how many times reloadEvery the pause between two attempts with the
+// same files may be. Keystone may lock an account after some wrong passwords, and
+// with it the old one that still works ([security_compliance]
+// lockout_failure_attempts).
+const longest = 20
+
 // run looks at the files until ctx ends. A change that does not work, such as a
-// file that is half written, is told and tried again; what worked before goes
-// on working as long as the cloud lets it.
+// file that is half written, is told and tried again after pauses that double; what
+// worked before goes on working as long as the cloud lets it.
 func (r *reloader) run(ctx context.Context) {
 	ticker := time.NewTicker(r.every)
 	defer ticker.Stop()
+	refused := backoff.New[string](backoff.Options{First: 2 * r.every, Max: longest * r.every, Size: 1})
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			r.look(ctx)
+			r.look(ctx, refused)
 		}
 	}
 }
 
-func (r *reloader) look(ctx context.Context) {
+func (r *reloader) look(ctx context.Context, refused *backoff.Failures[string]) {
 	found := openstack.Fingerprint(r.paths)
 	if found == r.seen {
+		return
+	}
+	if left, _ := refused.Check(found); left > 0 {
 		return
 	}
 	conf, err := openstack.ReadConfig(r.paths...)
@@ -65,6 +76,7 @@ func (r *reloader) look(ctx context.Context) {
 		}
 		if err != nil {
 			complete = false
+			refused.Fail(found, err)
 			r.logger.Error("the changed credentials do not work, those before stay in use", zap.String("cloud", name), zap.Error(err))
 			continue
 		}

@@ -26,7 +26,7 @@ func (f *FS) Check(ctx context.Context, path, fsType string) error {
 	if !isExt(fsType) {
 		return nil
 	}
-	unclean, err := abandonable(ctx, func() (bool, error) { return needsCheck(path) })
+	unclean, err := abandonable(ctx, f, path, func() (bool, error) { return needsCheck(path) })
 	if err != nil {
 		return fmt.Errorf("check %s: %w", path, err)
 	}

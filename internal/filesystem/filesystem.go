@@ -13,6 +13,8 @@ import (
 
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
+
+	"github.com/cinder-csi/cinder-csi/internal/keylock"
 )
 
 var (
@@ -69,6 +71,7 @@ type FS struct {
 	slots   chan struct{} // one for each mkfs that may run
 	jobs    jobs
 	flights flights
+	reads   keylock.Locks[string] // of devices, by path
 }
 
 // New returns an FS.

@@ -107,7 +107,21 @@ func (f *FS) growMounted(path, mountpoint string, s superblock, deviceSize int64
 	if !CanGrowOnline(s.fsType) {
 		return fmt.Errorf("ext needs CAP_SYS_RESOURCE to grow: %w", ErrOnlineGrowth)
 	}
-	return f.resize("resize2fs", path)
+	err = f.resize("resize2fs", path)
+	if err != nil && strings.Contains(err.Error(), "Read-only file system") {
+		// It can't be told by which mount to grow, and took the first in the table.
+		return growExtAt(m, deviceSize/s.block)
+	}
+	return err
+}
+
+// growExtAt has the kernel grow a filesystem to so many blocks, as resize2fs does.
+func growExtAt(m MountPoint, blocks int64) error {
+	root, err := openMount(m.Target, m.Number)
+	if err != nil {
+		return err
+	}
+	return errors.Join(growExt(root, blocks), root.Close())
 }
 
 // growXFSAt asks the kernel itself, which is all that xfs_growfs does.

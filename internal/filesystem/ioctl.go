@@ -23,6 +23,7 @@ const (
 
 	xfsGeometry  = ioctlRead | xfsGeometrySize<<16 | 'X'<<8 | 100
 	xfsGrow      = ioctlWrite | xfsGrowSize<<16 | 'X'<<8 | 110
+	extGrow      = ioctlWrite | 8<<16 | 'f'<<8 | 16 // a number of blocks
 	btrfsInfo    = ioctlRead | btrfsInfoSize<<16 | 0x94<<8 | 31
 	btrfsDevInfo = ioctlRead | ioctlWrite | btrfsDevSize<<16 | 0x94<<8 | 30
 )
@@ -84,6 +85,16 @@ func growXFS(f *os.File, deviceSize int64) error {
 	copy(wanted[8:12], geometry[28:32])                                 // imaxpct
 	if err := ioctl(f, xfsGrow, wanted); err != nil {
 		return fmt.Errorf("grow xfs: %w", err)
+	}
+	return nil
+}
+
+// growExt makes a mounted ext filesystem as large as so many blocks.
+func growExt(f *os.File, blocks int64) error {
+	wanted := make([]byte, 8)
+	binary.NativeEndian.PutUint64(wanted, uint64(blocks)) // #nosec G115 -- above 0
+	if err := ioctl(f, extGrow, wanted); err != nil {
+		return fmt.Errorf("grow ext: %w", err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package filesystem
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,9 +133,20 @@ type hookedCmd struct {
 	utilexec.Cmd
 	words []string
 	hook  func(words []string, run func() ([]byte, error)) ([]byte, error)
+	out   io.Writer
 }
 
-func (c *hookedCmd) CombinedOutput() ([]byte, error) { return c.hook(c.words, c.Cmd.CombinedOutput) }
+func (c *hookedCmd) SetStdout(out io.Writer) {
+	c.out = out
+	c.Cmd.SetStdout(out)
+}
+
+// Run gives what the hook returns besides to whoever reads the output.
+func (c *hookedCmd) Run() error {
+	out, err := c.hook(c.words, func() ([]byte, error) { return nil, c.Cmd.Run() })
+	_, _ = c.out.Write(out)
+	return err
+}
 
 func (g *gate) count(n int) {
 	g.mu.Lock()

@@ -60,7 +60,7 @@ func (f *FS) ProbeMapping(ctx context.Context, path string, beneath Beneath) (Co
 }
 
 func (f *FS) probeOver(ctx context.Context, path string, beneath *Beneath) (Content, error) {
-	content, err := abandonable(ctx, func() (Content, error) {
+	content, err := abandonable(ctx, f, path, func() (Content, error) {
 		d, err := openDevice(path)
 		if err != nil {
 			return Content{}, err

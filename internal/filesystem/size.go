@@ -14,7 +14,7 @@ import (
 // device must be mounted exactly there (else ErrNotMounted), and the kernel is
 // asked; with "" the superblock is read.
 func (f *FS) Size(ctx context.Context, path, mountpoint string) (int64, error) {
-	s, err := abandonable(ctx, func() (superblock, error) {
+	s, err := abandonable(ctx, f, path, func() (superblock, error) {
 		_, s, err := f.measure(path, mountpoint)
 		return s, err
 	})

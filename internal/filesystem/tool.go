@@ -31,8 +31,8 @@ func (f *FS) writer(name string, args ...string) (output string, status int, err
 // shell, to its end. Where this process has a terminal the program gets a session
 // of its own, so that an interrupt meant for this process doesn't kill it half
 // way; elsewhere that would only cost 0.7 ms. It reads stdin by a pipe, where
-// nobody else can see it. It returns all that the program wrote, and its exit
-// status; err is for a program that couldn't be run or was killed.
+// nobody else can see it. It returns the end of what the program wrote, and its
+// exit status; err is for a program that couldn't be run or was killed.
 func (f *FS) Tool(stdin io.Reader, name string, args ...string) (output string, status int, err error) {
 	program := name
 	if hasTerminal() {
@@ -45,9 +45,26 @@ func (f *FS) Tool(stdin io.Reader, name string, args ...string) (output string, 
 	if stdin != nil {
 		cmd.SetStdin(stdin)
 	}
-	out, err := cmd.CombinedOutput()
-	status, err = exitStatus(name, err)
-	return strings.TrimSpace(string(out)), status, err
+	var said tail
+	cmd.SetStdout(&said)
+	cmd.SetStderr(&said)
+	status, err = exitStatus(name, cmd.Run())
+	return strings.TrimSpace(string(said.kept)), status, err
+}
+
+// tail keeps the end of what is written to it: e2fsck has a line for everything
+// that it repairs, of which a disk may hold millions.
+type tail struct{ kept []byte }
+
+// mostSaid is how many bytes of what a program says are kept.
+const mostSaid = 64 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.kept = append(t.kept, p...)
+	if extra := len(t.kept) - mostSaid; extra > 0 {
+		t.kept = append(t.kept[:0], t.kept[extra:]...)
+	}
+	return len(p), nil
 }
 
 // hasTerminal tells whether a terminal can interrupt this process. Whatever isn't

@@ -1,11 +1,13 @@
 package instance
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +39,11 @@ func checkDrive(f *os.File, sysDir string) error {
 	if _, err := os.Stat(filepath.Join(device, "device")); err != nil {
 		return fmt.Errorf("%s is no disk that is attached to this server, but something that its kernel has made", filepath.Base(device))
 	}
-	if serial, found := volumeSerial(device); found {
+	serial, found, err := volumeSerial(device)
+	if err != nil {
+		return err
+	}
+	if found {
 		return fmt.Errorf("it is the volume with the serial %s, which somebody has given the label of a config drive", serial)
 	}
 	return nil
@@ -53,16 +59,45 @@ func wholeDisk(device string) string {
 
 // volumeSerial returns the serial of a disk if it is a volume's: a UUID, of which
 // some buses show but 20 characters.
-func volumeSerial(device string) (serial string, found bool) {
+func volumeSerial(device string) (serial string, found bool, err error) {
 	uuid := regexp.MustCompile(`(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f-]*`)
 	for _, name := range []string{"serial", "device/serial", "device/vpd_pg80", "device/wwid", "wwid"} {
-		data, err := os.ReadFile(filepath.Join(device, name)) // #nosec G304 -- below sysfs
+		data, err := answerOf(filepath.Join(device, name))
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return "", false, fmt.Errorf("%s doesn't tell its serial, so that it may be a volume: %w", filepath.Base(device), err)
+		}
 		if err != nil {
 			continue // another bus
 		}
 		if match := uuid.Find(data); match != nil {
-			return string(match), true
+			return string(match), true, nil
 		}
 	}
-	return "", false
+	return "", false, nil
+}
+
+// answerTime is how long a disk may take to tell its serial.
+const answerTime = time.Second
+
+// answerOf reads an attribute for which a disk may have to be asked. One whose
+// storage hangs may never answer, and must not keep this server from being known.
+func answerOf(path string) ([]byte, error) {
+	if _, err := os.Lstat(path); err != nil {
+		return nil, err
+	}
+	var data []byte
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		data, err = os.ReadFile(path) // #nosec G304 -- below sysfs
+	}()
+	limit := time.NewTimer(answerTime)
+	defer limit.Stop()
+	select {
+	case <-done:
+		return data, err
+	case <-limit.C:
+		return nil, fmt.Errorf("read %s: %w", path, os.ErrDeadlineExceeded)
+	}
 }

@@ -78,6 +78,7 @@ func TestAVolumeThatPosesAsAConfigDriveIsRefused(t *testing.T) {
 		{"a volume on virtio", map[string]string{"serial": serial, "device/vendor": "0x1af4"}, false, true},
 		{"a volume on SCSI", map[string]string{"device/vpd_pg80": "\x00\x80\x00\x24" + serial + "f4b-2d7bd8a7c001"}, false, true},
 		{"a volume on NVMe", map[string]string{"device/serial": serial + "\n"}, false, true},
+		{"a disk that doesn't tell its serial", map[string]string{"device/vendor": "0x1af4", "serial": "-"}, false, true},
 		{"a partition of a volume", map[string]string{"serial": serial, "device/vendor": "0x1af4"}, true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,6 +86,10 @@ func TestAVolumeThatPosesAsAConfigDriveIsRefused(t *testing.T) {
 			drive := filepath.Join(sys, "devices", "disk")
 			write(t, filepath.Join(drive, "size"), "1")
 			for name, content := range tt.files {
+				if content == "-" {
+					hang(t, filepath.Join(drive, name))
+					continue
+				}
 				write(t, filepath.Join(drive, name), content)
 			}
 			if tt.part {
@@ -103,6 +108,19 @@ func TestAVolumeThatPosesAsAConfigDriveIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// hang makes a file that nobody can read until the test ends.
+func hang(t *testing.T, path string) {
+	t.Helper()
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
+			_ = unix.Close(fd)
+		}
+	})
 }
 
 func write(t *testing.T, path, content string) {

@@ -51,7 +51,7 @@ func (h Header) Mapped(disk int64) int64 {
 }
 
 // parseHeader reads the first copy of a header. Whether it is intact is left to
-// cryptsetup, which checks before it opens.
+// cryptsetup, which checks before it opens. What it would cost to open is not.
 func parseHeader(r io.ReaderAt) (Header, error) {
 	head := make([]byte, binarySize)
 	if _, err := r.ReadAt(head, 0); err != nil {
@@ -74,7 +74,10 @@ func parseHeader(r io.ReaderAt) (Header, error) {
 	text, _, _ = bytes.Cut(text, []byte{0})
 	h, err := parseJSON(text)
 	h.UUID = unix.ByteSliceToString(head[168:208])
-	return h, err
+	if err = errors.Join(err, checkCost(text)); err != nil {
+		return h, err
+	}
+	return h, checkSecondCopies(r)
 }
 
 // parseJSON reads where the data is.

@@ -126,12 +126,22 @@ func (c *Crypt) Resize(ctx context.Context, path, title string) error {
 // there is none, and fails with filesystem.ErrBusy when the mapping is in use.
 func (c *Crypt) Close(ctx context.Context, title string) error {
 	err := c.fs.RunNamed(ctx, "mapping "+title, "close LUKS2", func(context.Context) error {
-		return c.run(nil, "close", title)
+		err := c.run(nil, "close", title)
+		if errors.Is(err, errNoDevice) {
+			return dropUnfinished(title)
+		}
+		return err
 	})
-	if err != nil && !errors.Is(err, errNoDevice) {
+	if err != nil {
 		return fmt.Errorf("close the mapping %s: %w", title, err)
 	}
 	return nil
+}
+
+// DropUnfinished takes away what is left of an Open that was killed half way. What
+// is open stays.
+func (c *Crypt) DropUnfinished(ctx context.Context, title string) error {
+	return c.fs.RunNamed(ctx, "mapping "+title, "drop LUKS2", func(context.Context) error { return dropUnfinished(title) })
 }
 
 // errNoDevice: cryptsetup says that the device, or the mapping, isn't there.

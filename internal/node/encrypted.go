@@ -94,6 +94,9 @@ func (s *Server) openDisk(disk blockdev.Disk) (blockdev.Disk, error) {
 // A blank disk is made an encrypted one before. The mapping is staged as a disk
 // is, and a volume for block access is the mapping.
 func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging string, u use) error {
+	if err := s.cfg.Crypt.DropUnfinished(ctx, blockdev.MappingTitle(disk.VolumeID)); err != nil {
+		return err
+	}
 	if err := s.dropStale(ctx, disk, staging); err != nil {
 		return err
 	}

@@ -26,6 +26,8 @@ var (
 	errPublished = errors.New("published otherwise")
 	// errNotHere: the volume isn't at that path.
 	errNotHere = errors.New("volume not found")
+	// errRange: no volume has a size in the range that is asked for.
+	errRange = errors.New("capacity range not possible")
 	// errNotYet: it will be there in a while, or may.
 	errNotYet = errors.New("not ready")
 )
@@ -59,6 +61,7 @@ func codeTable() []codeRow {
 		{errInUse, codes.FailedPrecondition},
 		{errPublished, codes.AlreadyExists},
 		{errNotHere, codes.NotFound},
+		{errRange, codes.OutOfRange},
 		{keylock.ErrBusy, codes.Aborted},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
 		{context.Canceled, codes.Canceled},

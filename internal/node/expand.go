@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,9 +32,9 @@ func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (
 	if err := checkVolumeID(req.GetVolumeId()); err != nil {
 		return 0, err
 	}
-	required := req.GetCapacityRange().GetRequiredBytes()
-	if required < 0 {
-		return 0, fmt.Errorf("%w: required_bytes is negative", errInvalid)
+	required, limit, err := checkRange(req.GetCapacityRange())
+	if err != nil {
+		return 0, err
 	}
 	path, err := checkVolumePath(req.GetVolumePath())
 	if err != nil {
@@ -63,6 +64,9 @@ func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (
 	if disk, err = awaitSize(ctx, disk, required); err != nil {
 		return 0, err
 	}
+	if disk.Size > limit {
+		return 0, fmt.Errorf("%w: %s has %d bytes, more than limit_bytes, %d", errRange, disk.Path, disk.Size, limit)
+	}
 	s.step("refreshed")
 	if !encrypted {
 		data = disk
@@ -73,6 +77,20 @@ func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (
 		return disk.Size, nil
 	}
 	return disk.Size, s.growMounted(ctx, data, at)
+}
+
+// checkRange returns how many bytes a volume must have at least and at most.
+func checkRange(asked *csi.CapacityRange) (required, limit int64, err error) {
+	required, limit = asked.GetRequiredBytes(), asked.GetLimitBytes()
+	switch {
+	case required < 0 || limit < 0:
+		return 0, 0, fmt.Errorf("%w: required_bytes or limit_bytes is negative", errInvalid)
+	case limit == 0:
+		limit = math.MaxInt64
+	case limit < required:
+		return 0, 0, fmt.Errorf("%w: limit_bytes is below required_bytes", errRange)
+	}
+	return required, limit, nil
 }
 
 // checkVolumePath returns the path of a volume that exists somewhere. A path

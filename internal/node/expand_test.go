@@ -177,3 +177,24 @@ func TestAVolumeThatIsOnlyReadDoesNotGrow(t *testing.T) {
 	must(t, r.unpublish(v))
 	must(t, r.unstage(v))
 }
+
+func TestAVolumeIsNotGrownBeyondTheLimit(t *testing.T) {
+	t.Parallel()
+	r, v := staged(t, filesystemOf("ext4"))
+	must(t, r.publish(v))
+	r.grow(v, 2*small)
+	for _, asked := range []*csi.CapacityRange{
+		{LimitBytes: small},
+		{RequiredBytes: 2 * small, LimitBytes: small},
+	} {
+		req := v.expandRequest(0)
+		req.CapacityRange = asked
+		_, err := r.server().NodeExpandVolume(r.context(), req)
+		wantCode(t, err, codes.OutOfRange, "limit_bytes", v.id)
+	}
+	req := v.expandRequest(0)
+	req.CapacityRange = &csi.CapacityRange{LimitBytes: -1}
+	_, err := r.server().NodeExpandVolume(r.context(), req)
+	wantCode(t, err, codes.InvalidArgument, "limit_bytes")
+	r.checkUsage(v, small)
+}

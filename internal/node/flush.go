@@ -10,10 +10,19 @@ import (
 
 // flush writes what the kernel still holds back to the disk: all of a mounted
 // filesystem if path is a directory, the device's own cache if it is a block
-// device. It returns when ctx ends; the kernel goes on.
-func flush(ctx context.Context, path string) error {
+// device. It returns when ctx ends; the kernel goes on. There is one at a time for
+// each path, so that a disk that hangs costs one goroutine, however often the
+// caller comes back.
+func (s *Server) flush(ctx context.Context, path string) error {
+	unlock, err := s.flushes.Lock(ctx, path, 0)
+	if err != nil {
+		return fmt.Errorf("flush %s: an earlier attempt has not ended: %w", path, err)
+	}
 	done := make(chan error, 1)
-	go func() { done <- flushNow(path) }()
+	go func() {
+		defer unlock()
+		done <- flushNow(path)
+	}()
 	select {
 	case err := <-done:
 		return err

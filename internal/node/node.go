@@ -77,6 +77,7 @@ type Server struct {
 
 	volumes keylock.Locks[string]
 	targets keylock.Locks[string]
+	flushes keylock.Locks[string]
 	self    self
 
 	// step is Config.Step, or does nothing.

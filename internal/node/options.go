@@ -20,13 +20,15 @@ func splitFlags(group string) []string {
 }
 
 // forbidden reports mount flags that would make mount do something else than to
-// mount this disk: another kind of mount, a loop device of its own, a helper.
+// mount this disk: another kind of mount, a loop device of its own, a helper,
+// another disk besides.
 func forbidden(flag string) bool {
 	name, _, _ := strings.Cut(flag, "=")
 	switch name {
 	case "bind", "rbind", "move", "remount",
 		"shared", "rshared", "private", "rprivate", "slave", "rslave", "unbindable", "runbindable",
-		"loop", "offset", "sizelimit", "helper", "uhelper":
+		"loop", "offset", "sizelimit", "helper", "uhelper",
+		"journal_dev", "journal_path", "logdev", "rtdev", "device":
 		return true
 	}
 	return strings.ContainsRune(flag, 0) || strings.HasPrefix(strings.ToLower(name), "x-mount.")

@@ -180,8 +180,8 @@ func TestARepeatedStageMustAskForTheSame(t *testing.T) {
 	must(t, r.stage(v))
 	other := v
 	other.cap = filesystemOf("ext4")
-	wantCode(t, r.stage(other), codes.FailedPrecondition, "xfs", "ext4")
-	wantCode(t, r.stage(v.withMode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)), codes.FailedPrecondition, "read-only")
+	wantCode(t, r.stage(other), codes.AlreadyExists, "xfs", "ext4")
+	wantCode(t, r.stage(v.withMode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)), codes.AlreadyExists, "read-only")
 }
 
 func TestAVolumeThatIsReadIsNotWrittenTo(t *testing.T) {

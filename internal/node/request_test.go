@@ -84,6 +84,7 @@ func TestRequestsThatCanNotBeRight(t *testing.T) {
 		{"stage without an access mode", stage(id, path, &csi.VolumeCapability{AccessType: ext4.GetAccessType()}), codes.InvalidArgument, "access mode"},
 		{"stage of an unknown filesystem", stage(id, path, filesystemOf("ntfs")), codes.InvalidArgument, "ntfs"},
 		{"stage with a flag that mounts something else", stage(id, path, filesystemOf("ext4", "noatime,loop=/dev/loop0")), codes.InvalidArgument, "loop"},
+		{"stage with a flag that takes another disk", stage(id, path, filesystemOf("xfs", "noatime,logdev=/dev/vda")), codes.InvalidArgument, "logdev"},
 		{"stage with a flag that changes a mount", stage(id, path, filesystemOf("ext4", "remount")), codes.InvalidArgument, "remount"},
 		{"stage for a group", stage(id, path, group), codes.InvalidArgument, "volume_mount_group"},
 		{"stage of what can't be a volume", stage("short", path, ext4), codes.NotFound, "short"},

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
@@ -44,7 +46,47 @@ func (s *Server) stage(ctx context.Context, req *csi.NodeStageVolumeRequest) err
 		return err
 	}
 	defer unlock()
-	disk, err := s.awaitDisk(ctx, req.GetVolumeId())
+	err = s.stageAlone(ctx, req.GetVolumeId(), staging, u)
+	if saysNothingIsLeft(err) && s.isStaged(context.WithoutCancel(ctx), req.GetVolumeId(), staging) {
+		// Or nobody would unstage it before the disk is detached.
+		return fmt.Errorf("%w: the volume is staged, but not as it should be: %w", errNotYet, err)
+	}
+	return err
+}
+
+// saysNothingIsLeft tells whether the kubelet takes an error for proof that
+// nothing is staged, see code. That a volume is staged otherwise is no such error:
+// its code is the specification's, and says that something is there.
+func saysNothingIsLeft(err error) bool {
+	switch code(err) {
+	case codes.OK, codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.Aborted, codes.AlreadyExists:
+		return false
+	}
+	return err != nil
+}
+
+// isStaged tells whether something of a stage is there that has to be taken away
+// again: the volume's mount at staging, or the mapping of an encrypted one.
+func (s *Server) isStaged(ctx context.Context, volumeID, staging string) bool {
+	if _, open, err := s.mapping(volumeID); err == nil && open {
+		return true
+	}
+	path, err := resolve(staging)
+	if err != nil {
+		return false
+	}
+	at, err := s.inspect(path)
+	if err != nil || !at.mounted {
+		return false
+	}
+	disks, err := s.disksOf(ctx, volumeID)
+	return err != nil || slices.ContainsFunc(disks, at.holds)
+}
+
+// stageAlone is stage without the checks of the request, for the only call that
+// works on the volume.
+func (s *Server) stageAlone(ctx context.Context, volumeID, staging string, u use) error {
+	disk, err := s.awaitDisk(ctx, volumeID)
 	if err != nil {
 		return err
 	}
@@ -86,6 +128,11 @@ func (s *Server) stageFilesystem(ctx context.Context, disk blockdev.Disk, stagin
 	if err := s.checkUnused(ctx, disk); err != nil {
 		return err
 	}
+	if !u.readOnly && u.beneath == nil { // it may have been staged for reading before
+		if err := setReadOnly(disk, false); err != nil {
+			return err
+		}
+	}
 	fsType, err := s.prepare(ctx, disk, u)
 	if err != nil {
 		return err
@@ -117,10 +164,10 @@ func (s *Server) staged(ctx context.Context, disk blockdev.Disk, at place, u use
 // and finishes the growth that an earlier call may not have come to.
 func (s *Server) checkStaged(ctx context.Context, disk blockdev.Disk, at place, u use) error {
 	if u.fsType != "" && at.mount.FSType != u.fsType {
-		return fmt.Errorf("%w: %v, but %s is asked for", errRefused, at, u.fsType)
+		return fmt.Errorf("%w: %v, but %s is asked for", errPublished, at, u.fsType)
 	}
 	if at.mount.ReadOnly != u.readOnly {
-		return fmt.Errorf("%w: %v with read-only %t, but %t is asked for", errRefused, at, at.mount.ReadOnly, u.readOnly)
+		return fmt.Errorf("%w: %v with read-only %t, but %t is asked for", errPublished, at, at.mount.ReadOnly, u.readOnly)
 	}
 	if u.readOnly || !growsMounted(at.mount.FSType) {
 		return nil
@@ -141,7 +188,7 @@ func (s *Server) mountStaging(ctx context.Context, disk blockdev.Disk, staging, 
 	}
 	s.step("mounted")
 	if err := s.proveStaging(disk, staging); err != nil {
-		return err
+		return errors.Join(err, s.unmount(context.WithoutCancel(ctx), staging))
 	}
 	if u.readOnly || !growsMounted(fsType) {
 		return nil

@@ -39,7 +39,7 @@ func (s *Server) unpublish(ctx context.Context, req *csi.NodeUnpublishVolumeRequ
 		return err
 	}
 	if at.mounted {
-		if err := flush(ctx, target); err != nil {
+		if err := s.flush(ctx, target); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}

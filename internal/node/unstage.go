@@ -95,23 +95,21 @@ func (s *Server) disksOf(ctx context.Context, volumeID string) ([]blockdev.Disk,
 }
 
 // unmountStaging unmounts what is mounted at staging unless the same disk is
-// also mounted elsewhere. It goes by the number of what is mounted: a mount that
-// is not of the volume's disks is what was left of one when it was pulled, and
-// nothing can be saved by keeping it.
+// also mounted elsewhere. It goes by the number of what is mounted: a mount whose
+// disk isn't there any more is what was left of one when it was pulled, and nothing
+// can be saved by keeping it. A whole disk that is there, but isn't known to be the
+// volume's, may still be written to by a workload.
 func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, staging string) error {
 	at, err := s.inspect(staging)
 	if err != nil || !at.mounted {
 		return err
 	}
-	for _, disk := range disks {
-		if !at.holds(disk) {
-			continue
-		}
-		if err := s.checkUnshared(disk, staging); err != nil {
+	if slices.ContainsFunc(disks, at.holds) || at.mount.Root == "/" && !at.gone() {
+		if err := s.checkUnshared(at, staging); err != nil {
 			return err
 		}
 	}
-	if err := flush(ctx, staging); err != nil {
+	if err := s.flush(ctx, staging); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
@@ -123,15 +121,15 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 	return s.unmount(ctx, staging)
 }
 
-// checkUnshared refuses a disk that is mounted anywhere else than at staging.
-func (s *Server) checkUnshared(disk blockdev.Disk, staging string) error {
-	mounts, err := s.cfg.FS.MountsOf(disk.Number)
+// checkUnshared refuses what is mounted anywhere else than at staging too.
+func (s *Server) checkUnshared(at place, staging string) error {
+	mounts, err := s.cfg.FS.MountsOf(at.number)
 	if err != nil {
 		return err
 	}
 	mounts = slices.DeleteFunc(mounts, func(m filesystem.MountPoint) bool { return s.copyOf(m.Target, staging) })
 	if len(mounts) > 0 {
-		return fmt.Errorf("%w: %s is mounted at %v too", errInUse, disk.Path, targetsOf(mounts))
+		return fmt.Errorf("%w: %s is mounted at %v too", errInUse, at.mount.Source, targetsOf(mounts))
 	}
 	return nil
 }
@@ -163,7 +161,7 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 		}
 		return err
 	}
-	if err := flush(ctx, disk.Path); err != nil {
+	if err := s.flush(ctx, disk.Path); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}

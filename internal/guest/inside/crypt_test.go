@@ -344,7 +344,7 @@ func TestAnEncryptedDiskPulledWhileItIsUsed(t *testing.T) {
 			disk := v.attach(t) // and nobody has released it meanwhile
 			wantCode(t, v.publish(patient(t)), codes.FailedPrecondition, "not open")
 			if kind == "block" {
-				wantCode(t, v.stage(patient(t)), codes.FailedPrecondition, v.target)
+				wantCode(t, v.stage(patient(t)), codes.Unavailable, "is staged", v.target)
 			}
 			must(t, v.unpublish(patient(t)))
 			v.use(t)
@@ -373,11 +373,56 @@ func TestAnEncryptedVolumeInUseStaysOpen(t *testing.T) {
 	// As a plain volume it is refused while it is open.
 	volumeContext, secrets := v.context, v.secrets
 	v.context, v.secrets = nil, nil
-	wantCode(t, v.stage(patient(t)), codes.FailedPrecondition, blockdev.MappingTitle(v.id))
+	wantCode(t, v.stage(patient(t)), codes.Unavailable, "is staged", blockdev.MappingTitle(v.id))
 	wantCode(t, v.publish(patient(t)), codes.FailedPrecondition, blockdev.MappingTitle(v.id))
 	v.context, v.secrets = volumeContext, secrets
 	v.release(t)
 	v.wantClosed(t)
+}
+
+// TestAMappingThatWasNeverFinished is what a cryptsetup leaves that was killed
+// together with its container: a name, or a table that has not come to life.
+func TestAMappingThatWasNeverFinished(t *testing.T) {
+	v := newVolume(t, wire.VirtioBlk, 64*mib, filesystemOf("ext4")).encrypted(t)
+	disk := v.attach(t)
+	v.use(t)
+	content := v.write(t)
+	v.release(t)
+	title := blockdev.MappingTitle(v.id)
+	for _, begin := range [][][]string{
+		{{"create", "--notable", title, "--uuid", "CRYPT-LUKS2-00112233445566778899aabbccddeeff-" + title}},
+		{{"create", "--notable", title, "--uuid", "CRYPT-LUKS2-00112233445566778899aabbccddeeff-" + title},
+			{"load", title, "--table", "0 8192 linear " + disk.Path + " 32768"}},
+	} {
+		unfinished := func() {
+			for _, words := range begin {
+				if out, err := exec.Command("dmsetup", words...).CombinedOutput(); err != nil {
+					t.Fatalf("dmsetup %s: %v: %s", words, err, out)
+				}
+			}
+		}
+		unfinished()
+		v.use(t)
+		v.wantOpen(t, disk)
+		v.wantContent(t, content)
+		v.release(t)
+		v.wantClosed(t)
+		unfinished()
+		v.release(t)
+		v.wantClosed(t)
+		v.use(t)
+		v.release(t)
+	}
+
+	// What something else has made under the name is left alone.
+	out, err := exec.Command("dmsetup", "create", "--notable", title, "--uuid", "LVM-x").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	wantCode(t, v.stage(patient(t)), codes.Aborted, "already exists")
+	if out, err := exec.Command("dmsetup", "remove", title).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 // TestAReadOnlyEncryptedDisk is opened without being written to.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,6 +68,73 @@ func (v *volume) wantUnreadable(t testing.TB) {
 		for range 2 {
 			wantCode(t, v.stage(patient(t)), codes.Internal, "input/output error")
 		}
+	})
+}
+
+// TestADiskThatCannotKeepUpKeepsNoOtherWaiting has a disk whose queue is full, so
+// that it can't even be asked for its serial.
+func TestADiskThatCannotKeepUpKeepsNoOtherWaiting(t *testing.T) {
+	slow := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock())
+	slow.disk.Slow = true
+	disk := slow.attach(t)
+	quick := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock())
+	quick.attach(t)
+	known := blockdev.System{Serials: new(blockdev.Serials)}
+	if _, err := known.Find(patient(t), slow.id); err != nil {
+		t.Fatal(err)
+	}
+	stop := occupy(t, disk)
+	defer stop()
+	answered := make(chan struct{})
+	go func() {
+		_, _ = os.ReadFile("/sys/block/" + disk.Name + "/serial")
+		close(answered)
+	}()
+	select {
+	case <-answered:
+		t.Error("the disk has told its serial, so that this test shows nothing")
+	case <-time.After(2 * time.Second):
+	}
+	for range 2 {
+		began := time.Now()
+		_, err := blockdev.System{}.Find(patient(t), quick.id)
+		if took := time.Since(began); err != nil || took > 5*time.Second {
+			t.Errorf("another disk was found after %v: %v", took, err)
+		}
+		if _, err := known.Find(patient(t), slow.id); err != nil {
+			t.Errorf("the disk itself, which has told its serial before: %v", err)
+		}
+	}
+	stop()
+	<-answered
+}
+
+// occupy keeps the queue of a disk full until it is told to stop.
+func occupy(t testing.TB, disk blockdev.Disk) (stop func()) {
+	t.Helper()
+	const readers, block = 16, 4 << 10
+	end := make(chan struct{})
+	var reading sync.WaitGroup
+	for i := range int64(readers) {
+		f, err := os.OpenFile(disk.Path, os.O_RDONLY|unix.O_DIRECT, 0)
+		must(t, err)
+		buf, err := unix.Mmap(-1, 0, block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		must(t, err)
+		reading.Go(func() {
+			defer func() { _ = errors.Join(f.Close(), unix.Munmap(buf)) }()
+			for at := i; ; at += readers {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				_, _ = unix.Pread(int(f.Fd()), buf, at*block%disk.Size)
+			}
+		})
+	}
+	return sync.OnceFunc(func() {
+		close(end)
+		reading.Wait()
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
@@ -136,4 +137,26 @@ func TestADiskThatHasGrownUnseen(t *testing.T) {
 			v.release(t)
 		})
 	}
+}
+
+// TestAReadOnlyPublicationIsNoObstacleToGrowth: it may come first in the table of
+// mounts, where resize2fs looks for the one to grow by.
+func TestAReadOnlyPublicationIsNoObstacleToGrowth(t *testing.T) {
+	v := newVolume(t, wire.VirtioBlk, 64*mib, filesystemOf("ext4"))
+	disk := v.attach(t)
+	v.use(t)
+	content := v.write(t)
+	v.release(t)
+	must(t, os.MkdirAll(v.target, 0o750))
+	must(t, unix.Mount(disk.Path, v.target, "ext4", 0, ""))
+	must(t, unix.Mount(v.target, v.staging, "", unix.MS_BIND, ""))
+	must(t, unix.Mount("", v.target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+	resize(t, v.disk.Image, 192*mib, 0)
+	size, err := v.expand(patient(t), 192*mib)
+	if err != nil || size != 192*mib {
+		t.Errorf("expanded to %d, %v", size, err)
+	}
+	v.wantUsage(t, 192*mib)
+	v.wantContent(t, content)
+	v.release(t)
 }

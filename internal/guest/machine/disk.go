@@ -100,6 +100,11 @@ func (m *Machine) plug(ctx context.Context, spec wire.Disk) error {
 	m.count++
 	d.Disk = spec
 	d.node, d.device = fmt.Sprintf("node%d", m.count), fmt.Sprintf("disk%d", m.count)
+	if d.Slow {
+		if err := m.slowDown(ctx); err != nil {
+			return err
+		}
+	}
 	if err := m.monitor.Execute(ctx, "blockdev-add", d.backend()); err != nil {
 		return err
 	}
@@ -122,7 +127,27 @@ func (d *disk) backend() map[string]any {
 		}
 		file = map[string]any{"driver": "blkdebug", "image": file, "inject-error": faults}
 	}
-	return map[string]any{"driver": "raw", "node-name": d.node, "read-only": d.ReadOnly, "file": file}
+	raw := map[string]any{"driver": "raw", "node-name": d.node, "read-only": d.ReadOnly, "file": file}
+	if d.Slow {
+		delete(raw, "node-name")
+		return map[string]any{"driver": "throttle", "node-name": d.node, "read-only": d.ReadOnly, "throttle-group": slowGroup, "file": raw}
+	}
+	return raw
+}
+
+// slowGroup is QEMU's name for what slow disks have in common.
+const slowGroup = "slow"
+
+// slowDown makes the group of slow disks, unless there is one.
+func (m *Machine) slowDown(ctx context.Context) error {
+	if m.slow {
+		return nil
+	}
+	err := m.monitor.Execute(ctx, "object-add", map[string]any{
+		"qom-type": "throttle-group", "id": slowGroup, "limits": map[string]any{"iops-total": 2},
+	})
+	m.slow = err == nil
+	return err
 }
 
 // insert makes the guest see the disk.
@@ -159,6 +184,9 @@ func (m *Machine) insert(ctx context.Context, d *disk) error {
 	}
 	if d.Serial != "" {
 		device["serial"] = d.Serial
+	}
+	if d.Slow {
+		device["queue-size"], device["num-queues"] = 4, 1
 	}
 	return m.monitor.Execute(ctx, "device_add", device)
 }

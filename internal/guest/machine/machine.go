@@ -63,6 +63,7 @@ type Machine struct {
 
 	mu      sync.Mutex
 	count   int
+	slow    bool // the group of slow disks is made
 	disks   map[string]*disk
 	delayed sync.WaitGroup
 	failed  []error // of what was delayed

@@ -123,6 +123,9 @@ type Disk struct {
 	// of 512 both, ends in an I/O error.
 	BadFrom  int64 `json:"badFrom,omitempty"`
 	BadBytes int64 `json:"badBytes,omitempty"`
+	// Slow is for VirtioBlk: two requests are answered in a second, and the guest
+	// has no room for more than a few at once.
+	Slow bool `json:"slow,omitempty"`
 }
 
 // Request asks the host to do something.
