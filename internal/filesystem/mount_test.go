@@ -460,3 +460,20 @@ func TestAPathLiesOnTheNearestMount(t *testing.T) {
 		t.Error("a relative path lies on a mount")
 	}
 }
+
+func TestAMountTellsWhetherOthersSeeWhatIsMountedBelow(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
+	for name, flag := range map[string]uintptr{"shared": unix.MS_SHARED, "private": unix.MS_PRIVATE, "slave": unix.MS_SLAVE} {
+		if err := unix.Mount("", dir, "", flag, ""); err != nil {
+			t.Fatal(err)
+		}
+		under, err := New(Options{}).Under(filepath.Join(dir, "pods", "x"))
+		if err != nil || under.Target != dir || under.Shared != (name == "shared") {
+			t.Errorf("%s: got %+v, %v", name, under, err)
+		}
+	}
+}

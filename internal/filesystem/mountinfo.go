@@ -32,6 +32,9 @@ type MountPoint struct {
 	Options, SuperOptions []string
 	// ReadOnly is true when the mount or the filesystem is.
 	ReadOnly bool
+	// Shared is true when what is mounted below is also seen in other mount
+	// namespaces, such as the node's.
+	Shared bool
 }
 
 // Lookup returns the topmost mount that is exactly at target; false when there
@@ -162,6 +165,7 @@ func mountPoint(info *mountinfo.Info) MountPoint {
 		Options:      strings.Split(info.Options, ","),
 		SuperOptions: strings.Split(info.VFSOptions, ","),
 	}
+	m.Shared = slices.ContainsFunc(strings.Fields(info.Optional), func(field string) bool { return strings.HasPrefix(field, "shared:") })
 	m.ReadOnly = slices.Contains(m.Options, "ro") || slices.Contains(m.SuperOptions, "ro")
 	if m.FSType == btrfs {
 		if number, err := btrfsDisk(m); err == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -42,16 +43,24 @@ func TestCodesOfErrors(t *testing.T) {
 }
 
 func TestATargetInTheDriversOwnContainerIsRefused(t *testing.T) {
+	overlay := filesystem.MountPoint{Target: "/", FSType: "overlay"}
+	disk := filesystem.MountPoint{Target: "/", FSType: "ext4"}
+	kubelet := filesystem.MountPoint{Target: "/var/lib/kubelet", FSType: "ext4", Shared: true}
+	alone := filesystem.MountPoint{Target: "/var/lib/kubelet", FSType: "ext4"}
+	memory := filesystem.MountPoint{Target: "/var/lib/kubelet", FSType: "overlay", Shared: true}
 	for name, tt := range map[string]struct {
-		under filesystem.MountPoint
-		want  bool
+		root, under filesystem.MountPoint
+		want        string
 	}{
-		"a container's root":              {filesystem.MountPoint{Target: "/", FSType: "overlay"}, true},
-		"the kubelet's directory":         {filesystem.MountPoint{Target: "/var/lib/kubelet", FSType: "ext4"}, false},
-		"a kubelet's directory on memory": {filesystem.MountPoint{Target: "/var/lib/kubelet", FSType: "overlay"}, false},
-		"a node's root":                   {filesystem.MountPoint{Target: "/", FSType: "ext4"}, false},
+		"a container's root":                        {overlay, overlay, "inside of this driver's own container"},
+		"the kubelet's directory":                   {overlay, kubelet, ""},
+		"a kubelet's directory on memory":           {overlay, memory, ""},
+		"a kubelet's directory without propagation": {overlay, alone, "mountPropagation: Bidirectional"},
+		"a node's root":                             {disk, disk, ""},
+		"a node's own directory, private":           {disk, alone, ""},
 	} {
-		if err := checkVisible("/var/lib/kubelet/pods/x", tt.under); errors.Is(err, errRefused) != tt.want {
+		err := checkVisible("/var/lib/kubelet/pods/x", tt.root, tt.under)
+		if errors.Is(err, errRefused) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -61,14 +70,10 @@ func TestATargetInTheDriversOwnContainerIsRefused(t *testing.T) {
 		t.Error("a real server's disks mean that the driver is deployed, loop devices that it isn't")
 	}
 	dir := filepath.Join(t.TempDir(), "target")
-	under, err := s.cfg.FS.Under(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	contained := checkVisible(dir, under) != nil // where these tests themselves run in a container
-	_, err = s.inspectDir(dir)
+	contained := s.checkVisible(dir) != nil // where these tests themselves run in a container
+	_, err := s.inspectDir(dir)
 	if errors.Is(err, errRefused) != contained {
-		t.Errorf("a target on %+v: %v", under, err)
+		t.Errorf("the target: %v", err)
 	}
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) != contained {
 		t.Errorf("the target: %v", err)

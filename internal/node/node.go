@@ -12,6 +12,7 @@ package node
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -74,6 +75,8 @@ type Server struct {
 	cfg Config
 	// deployed: the disks are a real server's, so that the paths must be too.
 	deployed bool
+	// root returns the mount of this process's root directory.
+	root func() (filesystem.MountPoint, error)
 
 	volumes keylock.Locks[string]
 	targets keylock.Locks[string]
@@ -101,7 +104,8 @@ func New(cfg Config) *Server {
 		cfg.Crypt = luks.New(cfg.FS)
 	}
 	_, deployed := cfg.Finder.(blockdev.System)
-	return &Server{cfg: cfg, deployed: deployed, step: cfg.Step}
+	root := sync.OnceValues(func() (filesystem.MountPoint, error) { return cfg.FS.Under("/") })
+	return &Server{cfg: cfg, deployed: deployed, root: root, step: cfg.Step}
 }
 
 // lock makes the call the only one for its volume, and for its target where it

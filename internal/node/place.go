@@ -75,11 +75,7 @@ func (s *Server) inspectOrMake(path string, create func(string) error) (place, e
 		return place{}, err
 	}
 	if s.deployed {
-		under, err := s.cfg.FS.Under(resolved)
-		if err != nil {
-			return place{}, err
-		}
-		if err := checkVisible(resolved, under); err != nil {
+		if err := s.checkVisible(resolved); err != nil {
 			return place{}, err
 		}
 	}
@@ -96,17 +92,39 @@ func (s *Server) inspectOrMake(path string, create func(string) error) (place, e
 	return s.inspect(resolved)
 }
 
-// checkVisible refuses a path that lies on the root of the container which this
-// process runs in: what is mounted there no workload sees, and its data would
-// seem to be lost. A container's root is an overlay; the directories of the node
-// that were mounted into it aren't.
-func checkVisible(path string, under filesystem.MountPoint) error {
-	if under.Target == "/" && under.FSType == "overlay" {
+func (s *Server) checkVisible(path string) error {
+	root, err := s.root()
+	if err != nil {
+		return err
+	}
+	under, err := s.cfg.FS.Under(path)
+	if err != nil {
+		return err
+	}
+	return checkVisible(path, root, under)
+}
+
+// checkVisible refuses a path in the container which this process runs in from
+// where nothing gets out: what is mounted there no workload sees, and what it
+// writes instead goes to the node's own disk. That is the container's root, and a
+// directory of the node that was mounted into it without propagation.
+func checkVisible(path string, root, under filesystem.MountPoint) error {
+	switch {
+	case !isContainer(root):
+		return nil
+	case under.Target == "/":
 		return fmt.Errorf("%w: %s is inside of this driver's own container: the directory of the kubelet has to be mounted into it, with bidirectional propagation",
 			errRefused, path)
+	case !under.Shared:
+		return fmt.Errorf("%w: what is mounted at %s nobody sees but this driver's own container: %s has to be mounted into it with mountPropagation: Bidirectional",
+			errRefused, path, under.Target)
 	}
 	return nil
 }
+
+// isContainer tells by the mount of the root directory whether it is that of a
+// container, which is an overlay.
+func isContainer(root filesystem.MountPoint) bool { return root.FSType == "overlay" }
 
 // holds reports whether the place is a mounted filesystem of the disk, by
 // number alone; see blockdev.Claimed.
