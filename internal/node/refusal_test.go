@@ -78,7 +78,7 @@ func TestStageWaitsForADiskAndTellsWhenItDoesNotCome(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	v := r.unattached(small, filesystemOf("ext4"))
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // of which a tenth is for the answer
 	defer cancel()
 	_, err := r.server().NodeStageVolume(ctx, v.stageRequest())
 	wantCode(t, err, codes.Unavailable, "not appeared", v.id)
