@@ -12,6 +12,9 @@ LINT_E2E := go tool -modfile=../.ci/tools.mod golangci-lint
 # More than two test binaries at once only make each other slow where they use
 # loop devices and mkfs.
 TESTFLAGS ?= -race -shuffle=on -p=2 -timeout=15m
+# In a mount namespace of their own: another program that copies the machine's
+# mounts, as every container's start does, would keep the tests' disks in use.
+APART := unshare --mount --propagation private
 # The development cloud makes device nodes; /tmp is often mounted nodev.
 export TMPDIR ?= /var/tmp
 
@@ -37,7 +40,7 @@ lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files
 
 .PHONY: unit
 unit: ## Unit tests with the race detector, on loop devices (root)
-	go test $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$)
+	$(APART) go test $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$)
 
 .PHONY: chart
 chart: ## The Helm chart: lint, schema, what it renders, and that its README and manifests/ are current
@@ -49,7 +52,7 @@ manifests: ## Render again what is made from the chart: its README, its golden f
 
 .PHONY: sanity
 sanity: ## The official csi-sanity suite against the driver, nothing faked (root)
-	go test $(TESTFLAGS) -v ./sanity
+	$(APART) go test $(TESTFLAGS) -v ./sanity
 
 .PHONY: chaos
 chaos: build ## The demo while devcloud, the controller and the node plugins are killed (root)
