@@ -14,7 +14,7 @@ const (
 	// patience is how long Unbind waits for users that come and go: udev and
 	// blkid look at a device whenever it changes, and a process being started
 	// holds its parent's descriptors until it runs its program.
-	patience = time.Second
+	patience = 3 * time.Second
 
 	// settleTime bounds the wait for a device that is already on its way out.
 	settleTime = 10 * time.Second
