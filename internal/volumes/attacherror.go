@@ -42,11 +42,19 @@ func (a *attachment) elsewhere(v *cloud.Volume) error {
 func (a *attachment) contradicted(v *cloud.Volume, refusal error) (*cloud.Volume, bool, error) {
 	if strings.Contains(refusal.Error(), "already attached") {
 		a.contradictions++
-		return nil, a.contradictions <= 3, fmt.Errorf("volume %s has status %s, but Nova lists it as attached: %w: if that stays so, have an administrator run `openstack volume set --state in-use --attached %s`, and then detach it from the server named here: %w",
-			v.ID, v.Status, ErrState, v.ID, refusal)
+		return nil, a.contradictions <= 3, fmt.Errorf("volume %s has status %s, but Nova lists it as attached: %w: if that stays so, %s: %w",
+			v.ID, v.Status, ErrState, ghostRemedy(v.ID, "SERVER"), refusal)
 	}
 	if errors.Is(refusal, cloud.ErrInvalid) {
 		return nil, false, fmt.Errorf("attaching volume %s (status %s, zone %s) to server %s: %w: %w", v.ID, v.Status, v.Zone, a.serverID, ErrState, refusal)
 	}
 	return nil, false, fmt.Errorf("attaching volume %s to server %s: %w", v.ID, a.serverID, unfinished(refusal))
+}
+
+// ghostRemedy is how an operator gets rid of an attachment that Nova lists and
+// Cinder doesn't know, as it stays when nova-compute hung: Nova detaches it when
+// Cinder knows it, too.
+func ghostRemedy(volumeID, serverID string) string {
+	return fmt.Sprintf("run `openstack --os-volume-api-version 3.44 volume attachment create --connect %s %s` "+
+		"and `volume attachment complete` with the id that it prints, then it can be detached", volumeID, serverID)
 }

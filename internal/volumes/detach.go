@@ -193,8 +193,8 @@ func (d detachment) released(ctx context.Context, v *cloud.Volume, refusal error
 		return fmt.Errorf("asking Nova for volume %s on server %s: %w", v.ID, d.serverID, unfinished(errors.Join(refusal, err)))
 	}
 	if listed {
-		return fmt.Errorf("volume %s has status %s, but Nova lists it on server %s: %w: if that stays so, have an administrator run `openstack volume set --state in-use --attached %s`: %w",
-			v.ID, v.Status, d.serverID, ErrUnfinished, v.ID, refusal)
+		return fmt.Errorf("volume %s has status %s, but Nova lists it on server %s: %w: if that stays so, %s: %w",
+			v.ID, v.Status, d.serverID, ErrUnfinished, ghostRemedy(v.ID, d.serverID), refusal)
 	}
 	return nil
 }

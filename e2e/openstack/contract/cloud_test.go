@@ -25,6 +25,9 @@ type cloud struct {
 	flavor  string
 	// versions of what answers.
 	versions map[string]string
+	// limit sets how many disks a server may have, 0 for any number; nil where
+	// that is fixed.
+	limit func(t *testing.T, disks int)
 }
 
 // realCloud is the one that make openstack-up started; nil where none runs.
@@ -77,6 +80,14 @@ func development(t *testing.T) *cloud {
 			c.accounts.other = account
 		case "admin":
 			c.accounts.admin = account
+		}
+	}
+	c.limit = func(t *testing.T, disks int) {
+		t.Helper()
+		changed := behaviour
+		changed.MaxDisks = disks
+		if err := dev.Admin().SetBehaviour(context.WithoutCancel(t.Context()), changed); err != nil {
+			t.Fatal(err)
 		}
 	}
 	c.login(t)
@@ -157,4 +168,13 @@ func (c *cloud) root(service string) string {
 		address, _, _ = strings.Cut(address, version)
 	}
 	return address
+}
+
+// disks lets servers have so many disks, their root disk counted; 0 for any
+// number. The real cloud's node3 is on a host that is configured for five.
+func (p *probe) disks(most int) {
+	p.Helper()
+	if p.limit != nil {
+		p.limit(p.T, most)
+	}
 }

@@ -269,13 +269,21 @@ func (p *probe) settled(kind, id, state string) bool {
 func within(states, seen []string) bool {
 	at := 0
 	for _, s := range seen {
-		i := slices.Index(states[at:], s)
+		i := slices.IndexFunc(states[at:], func(state string) bool { return same(state, s) })
 		if i < 0 {
 			return false
 		}
 		at += i
 	}
 	return true
+}
+
+// same compares two states. While a volume comes or goes, the number of its
+// attachments changes a moment before or after its status.
+func same(a, b string) bool {
+	x, _, _ := strings.Cut(a, "/")
+	y, _, _ := strings.Cut(b, "/")
+	return a == b || x == y && (x == "attaching" || x == "detaching")
 }
 
 // await waits for a state without writing anything down.

@@ -39,6 +39,7 @@ func serverRows() []row {
 			}
 			p.Compute("60", http.MethodDelete, attachments(server)+"/"+v, nil)
 			p.passes("volume", v, "detaching/1", "available")
+			p.unlisted(server, v)
 			p.Compute("60", http.MethodGet, attachments(server), nil)
 			p.Compute("60", http.MethodGet, attachments(server)+"/"+v, nil)
 			p.Compute("60", http.MethodDelete, attachments(server)+"/"+v, nil)
@@ -90,6 +91,17 @@ func serverRows() []row {
 			p.Compute("60", http.MethodPost, attachments(server), object{"volumeAttachment": object{"volumeId": v}})
 			p.Compute("60", http.MethodDelete, attachments(server)+"/"+v, nil)
 		}},
+	}
+}
+
+// unlisted waits until Nova lists a volume no more, which may be a moment after
+// Cinder has released it.
+func (p *probe) unlisted(server, volume string) {
+	p.Helper()
+	for deadline := time.Now().Add(patience); p.compute("60", http.MethodGet, attachments(server)+"/"+volume, nil).Status != http.StatusNotFound; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.Fatalf("%s: Nova still lists volume %s", p.name, volume)
+		}
 	}
 }
 

@@ -1,18 +1,15 @@
 package driver
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,15 +33,36 @@ const patience = 3 * time.Minute
 type rig struct {
 	*testing.T
 	csi.ControllerClient
-	cloud   *stack.Cloud
-	member  *api.Session
-	admin   *api.Session
-	stack   *stack.Stack
-	metrics string
+	cloud  *stack.Cloud
+	member *api.Session
+	admin  *api.Session
+	stack  *stack.Stack
+	// socket is where the driver answers.
+	socket string
+	// gateway is what the driver sees of the cloud, where there is one between.
+	gateway *gateway
 }
 
 // start runs the controller with a configuration file of the cloud's folder.
 func start(t *testing.T, conf string, more ...string) *rig {
+	t.Helper()
+	r := find(t)
+	r.drive(filepath.Join(stack.Dir(), conf), more...)
+	return r
+}
+
+// startBehindGateway runs the controller with a gateway between it and the
+// cloud.
+func startBehindGateway(t *testing.T, more ...string) *rig {
+	t.Helper()
+	r := find(t)
+	r.gateway = newGateway(t, r.cloud, r.member)
+	r.drive(r.gateway.conf, more...)
+	return r
+}
+
+// find returns the cloud that runs, without a driver.
+func find(t *testing.T) *rig {
 	t.Helper()
 	cloud, err := stack.Load(stack.Dir())
 	if err != nil {
@@ -60,41 +78,53 @@ func start(t *testing.T, conf string, more ...string) *rig {
 	r.must(err)
 	r.admin, err = api.Login(t.Context(), cloud.Identity, cloud.Admin)
 	r.must(err)
-	dir := t.TempDir()
-	address := free(t)
-	r.metrics = "http://" + address + "/metrics"
-	socket := filepath.Join(dir, "csi.sock")
-	run(t, dir, append([]string{
-		"--endpoint=unix://" + socket, "--provide-node-service=false", "--cluster=real", "--http-endpoint=" + address,
-		"--cloud-config=" + filepath.Join(stack.Dir(), conf),
+	return r
+}
+
+// drive runs the controller with a configuration.
+func (r *rig) drive(conf string, more ...string) {
+	r.Helper()
+	dir := r.TempDir()
+	r.socket = filepath.Join(dir, "csi.sock")
+	run(r.T, dir, append([]string{
+		"--endpoint=unix://" + r.socket, "--provide-node-service=false", "--cluster=real", "--cloud-config=" + conf,
 	}, more...)...)
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient("unix:"+r.socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	r.must(err)
-	t.Cleanup(func() { _ = conn.Close() })
+	r.Cleanup(func() { _ = conn.Close() })
 	r.ControllerClient = csi.NewControllerClient(conn)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
 	defer cancel()
 	_, err = csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
 	r.must(err)
-	return r
 }
+
+// program builds the driver, once for all tests, into the cloud's folder.
+var program = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(stack.Dir(), "bin", "cinder-csi-plugin")
+	build := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/cinder-csi-plugin")
+	build.Dir = "../../.."
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the driver: %w: %s", err, out)
+	}
+	return path, nil
+})
 
 // run starts the program and ends it with the test; its log is shown when the
 // test failed.
 func run(t *testing.T, dir string, args ...string) {
 	t.Helper()
-	program := filepath.Join(dir, "cinder-csi-plugin")
-	build := exec.Command("go", "build", "-o", program, "./cmd/cinder-csi-plugin")
-	build.Dir = "../../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the driver: %v\n%s", err, out)
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
 	}
 	log, err := os.Create(filepath.Join(dir, "driver.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -112,41 +142,11 @@ func run(t *testing.T, dir string, args ...string) {
 	})
 }
 
-// free returns an address that nobody listens on.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 func (r *rig) must(err error) {
 	r.Helper()
 	if err != nil {
 		r.Fatal(err)
 	}
-}
-
-// requests returns how many calls to the cloud the driver has made, by kind.
-func (r *rig) requests() map[string]int {
-	r.Helper()
-	resp, err := http.Get(r.metrics)
-	r.must(err)
-	defer func() { _ = resp.Body.Close() }()
-	counts := map[string]int{}
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		rest, ok := strings.CutPrefix(lines.Text(), `openstack_api_requests_total{request="`)
-		name, value, cut := strings.Cut(rest, `"} `)
-		if ok && cut {
-			n, err := strconv.ParseFloat(value, 64)
-			r.must(err)
-			counts[name] = int(n)
-		}
-	}
-	return counts
 }
 
 // again repeats a call as a sidecar does, until it succeeds or is final.
@@ -292,4 +292,29 @@ func (r *rig) is(id, state string, size int) {
 	if got, n, _ := r.seen(id); got != state || n != size {
 		r.Errorf("volume %s is %s with %d GiB, want %s with %d", id, got, n, state, size)
 	}
+}
+
+// boot makes a server for this test, without a guest, and returns its name.
+func (r *rig) boot(name, zone string) string {
+	r.Helper()
+	got, err := r.member.Compute(r.Context(), "93", http.MethodPost, "/servers", map[string]any{"server": map[string]any{
+		"name": name, "availability_zone": zone, "imageRef": r.cloud.Image, "flavorRef": r.cloud.Flavor, "networks": "none",
+	}})
+	r.must(err)
+	var made struct{ Server struct{ ID, Status string } }
+	r.must(got.Into(&made))
+	address := "/servers/" + made.Server.ID
+	r.Cleanup(func() {
+		_, _ = r.member.Compute(context.Background(), "60", http.MethodDelete, address, nil) // the test may have deleted it
+	})
+	r.cloud.Servers[name] = made.Server.ID
+	for deadline := time.Now().Add(patience); made.Server.Status != "ACTIVE"; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.Fatalf("server %s is %s", name, made.Server.Status)
+		}
+		got, err := r.member.Compute(r.Context(), "60", http.MethodGet, address, nil)
+		r.must(err)
+		r.must(got.Into(&made))
+	}
+	return name
 }

@@ -36,10 +36,10 @@ func (s *Stack) configure() error {
 	for _, dir := range []string{
 		"run/ceph", "log", "shim", "conf/rabbit", "state/keystone", "state/glance/images", "state/glance/tasks",
 		"state/glance/staging", "state/backup", "state/nfs/export", "state/cinder/mnt", "state/cinder/lock",
-		"state/nova/fake1", "state/nova/fake2", "state/nova/lock", "state/rabbit", "state/mysql",
+		"state/nova/fake1", "state/nova/fake2", "state/nova/lock", "state/nova/mnt", "state/rabbit", "state/mysql",
 		"state/ceph/mon", "state/ceph/mgr", "state/ceph/osd",
 	} {
-		if err := os.MkdirAll(s.path(dir), 0o755); err != nil { //nolint:gosec // programs that give up root read them
+		if err := s.folder(dir); err != nil {
 			return err
 		}
 	}
@@ -103,9 +103,14 @@ func (s *Stack) serviceTokens(user string) string {
 		"\nservice_token_roles = service\nservice_token_roles_required = true"
 }
 
+// folder makes a folder that programs which give up root can read, too.
+func (s *Stack) folder(name string) error {
+	return os.MkdirAll(s.path(name), 0o755) //nolint:gosec // as the comment says
+}
+
 func (s *Stack) write(name, text string, mode os.FileMode) error {
 	path := s.path(name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as above
+	if err := s.folder(filepath.Dir(name)); err != nil {
 		return err
 	}
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {

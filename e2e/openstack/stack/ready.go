@@ -117,23 +117,16 @@ func (s *seeder) computes(ctx context.Context) error {
 
 // images makes the image and the flavor of the servers.
 func (s *seeder) images(ctx context.Context) error {
-	compute, image := s.admin.Services["compute"], s.admin.Services["image"]
-	flavor, err := s.make(ctx, s.admin, compute+"/flavors", "", "flavor", object{"name": "small", "ram": 64, "disk": 1, "vcpus": 1})
+	flavor, err := s.make(ctx, s.admin, s.admin.Services["compute"]+"/flavors", "", "flavor", object{"name": "small", "ram": 64, "disk": 1, "vcpus": 1})
 	if err != nil {
 		return err
 	}
-	got, err := s.admin.Do(ctx, http.MethodPost, image+"/v2/images", "", object{
-		"name": "empty", "disk_format": "raw", "container_format": "bare", "visibility": "public",
-	})
-	if err != nil {
-		return err
-	}
-	var made entry
-	if err := got.Into(&made); err != nil {
-		return fmt.Errorf("make the image: %w", err)
-	}
-	s.cloud.Flavor, s.cloud.Image = flavor.ID, made.ID
-	return s.do(ctx, s.admin, http.MethodPut, image+"/v2/images/"+made.ID+"/file", make([]byte, 1<<20))
+	image, err := s.upload(ctx, object{
+		// There is no guest in it: it is for the computes without a hypervisor.
+		"name": "empty", "disk_format": "raw", "container_format": "bare", "img_hv_type": "fake",
+	}, make([]byte, 1<<20))
+	s.cloud.Flavor, s.cloud.Image = flavor.ID, image
+	return err
 }
 
 // servers boots what the volumes are attached to.
@@ -148,15 +141,7 @@ func (s *seeder) servers(ctx context.Context) error {
 		}
 		s.cloud.Servers[name] = made.ID
 	}
-	return s.stack.wait(ctx, "the servers", time.Minute, func(ctx context.Context) error {
-		for name, id := range s.cloud.Servers {
-			status, err := s.status(ctx, compute+"/servers/"+id, "server")
-			if err != nil || status != "ACTIVE" {
-				return errors.Join(err, fmt.Errorf("server %s is %s", name, status))
-			}
-		}
-		return nil
-	}, daemons()...)
+	return s.active(ctx, s.cloud.Servers)
 }
 
 // status returns the status of a thing.

@@ -3,7 +3,9 @@ package stack
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/supervisor"
 )
@@ -105,14 +107,14 @@ func (s *Stack) launchNova(ctx context.Context, self string) error {
 		}
 	}
 	for _, host := range computes() {
-		if err := s.launchDaemon(ctx, "nova-compute-"+host, "nova-compute", "nova/nova.conf", "nova/"+host+".conf"); err != nil {
+		if err := s.launchCompute(ctx, host); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// computes are the hosts of servers.
+// computes are the hosts of servers without a guest.
 func computes() []string { return []string{"fake1", "fake2"} }
 
 // mounts are what the services see in place of what the machine has.
@@ -121,6 +123,9 @@ func (s *Stack) mounts() []supervisor.Mount {
 		// mount(8) looks for its helpers in /sbin only.
 		{Source: "overlay", Target: "/usr/sbin", Type: "overlay", Options: "lowerdir=" + s.path("shim") + ":/usr/sbin"},
 		supervisor.Bind(s.path("conf/ceph"), "/etc/ceph"),
+		// What Nova mounts for its guests is seen by their hypervisors, too.
+		supervisor.Bind(s.path("state/nova/mnt"), s.path("state/nova/mnt")),
+		supervisor.Shared(s.path("state/nova/mnt")),
 	}
 }
 
@@ -133,6 +138,9 @@ func (s *Stack) Restart(ctx context.Context, name string) error {
 		return s.launchDaemon(ctx, name, name, "nova/nova.conf")
 	case "rabbitmq":
 		return s.launchQueue(ctx)
+	}
+	if host, ok := strings.CutPrefix(name, "nova-compute-"); ok && slices.Contains(append(computes(), hypervisors()...), host) {
+		return s.launchCompute(ctx, host)
 	}
 	for _, api := range s.apis() {
 		if api.name == name {

@@ -52,6 +52,16 @@ type Cloud struct {
 	// Image and Flavor are what further servers are made of.
 	Image  string `json:"image"`
 	Flavor string `json:"flavor"`
+	// Guests are the ids of the servers that have a guest, by name: guest1 in the
+	// zone nova and guest2 in az2. Their disks are virtio's block devices in the
+	// one and SCSI disks in the other. They are there after Stack.Guests.
+	Guests map[string]string `json:"guests,omitempty"`
+	// GuestImages are what guests are made of, by the name of the guest;
+	// GuestFlavor is their flavor.
+	GuestImages map[string]string `json:"guest_images,omitempty"`
+	GuestFlavor string            `json:"guest_flavor,omitempty"`
+	// GuestBuild tells what the guests were built from.
+	GuestBuild string `json:"guest_build,omitempty"`
 	// Packages are the versions of what runs.
 	Packages map[string]string `json:"packages"`
 }

@@ -57,6 +57,9 @@ func (s *Stack) free(ctx context.Context) error {
 	return nil
 }
 
+// copied is the copy of this program that the services are started from.
+const copied = "run/openstack"
+
 // hold starts the supervisor, in namespaces of its own and from a copy of this
 // program, and returns the copy's path.
 func (s *Stack) hold(ctx context.Context) (string, error) {
@@ -68,7 +71,6 @@ func (s *Stack) hold(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	copied := "run/openstack"
 	if err := s.write(copied, string(program), 0o755); err != nil {
 		return "", err
 	}
@@ -182,16 +184,29 @@ ignore-volume-az=false
 `, c.Identity, c.Member.User, c.Member.Password, c.Member.Project)
 	credential := fmt.Sprintf("[Global]\nauth-url=%s\napplication-credential-id=%s\napplication-credential-secret=%s\nregion=RegionOne\n",
 		c.Identity, c.Credential.CredentialID, c.Credential.CredentialSecret)
+	clouds := fmt.Sprintf("[Global]\nuse-clouds=true\nclouds-file=%s\ncloud=real\n", s.path("clouds.yaml"))
+	err := errors.Join(
+		s.write("cloud.conf", conf, 0o600),
+		s.write("credential.conf", credential, 0o600),
+		s.write("clouds.yaml", s.cloudsYAML(c), 0o600),
+		s.write("clouds.conf", clouds, 0o600),
+	)
+	if err != nil {
+		return err
+	}
+	return s.save(c)
+}
+
+// save writes what tests have to know, in one piece.
+func (s *Stack) save(c Cloud) error {
 	text, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		s.write("cloud.conf", conf, 0o600),
-		s.write("credential.conf", credential, 0o600),
-		s.write("clouds.yaml", s.cloudsYAML(c), 0o600),
-		s.write("openstack.json", string(text)+"\n", 0o600),
-	)
+	if err := s.write("openstack.json.new", string(text)+"\n", 0o600); err != nil {
+		return err
+	}
+	return os.Rename(s.path("openstack.json.new"), s.path("openstack.json"))
 }
 
 func (s *Stack) cloudsYAML(c Cloud) string {

@@ -22,6 +22,12 @@ func Bind(source, target string) Mount {
 	return Mount{Source: source, Target: target, Flags: unix.MS_BIND}
 }
 
+// Shared makes a mount point one of which mount namespaces that are made later
+// see what is mounted below it.
+func Shared(target string) Mount {
+	return Mount{Source: "none", Target: target, Flags: unix.MS_SHARED}
+}
+
 // Enter makes the mount namespace that the process was started in one of its
 // own, with a /proc of its processes, a /run of its own, and the given mounts.
 // What others have mounted is let go of, but for what dir lies on: a copy of

@@ -48,9 +48,9 @@ func (c *Cloud) CreateBackup(call Call, spec BackupSpec) (Backup, error) {
 // backupSource checks what is backed up and marks it. Only in an update.
 func (c *Cloud) backupSource(call Call, b *Backup, v *Volume, spec BackupSpec) error {
 	if spec.Incremental {
-		any := false
-		c.backups.Each(func(b *Backup) bool { any = any || b.VolumeID == v.ID; return !any })
-		if !any {
+		made := false
+		c.backups.Each(func(b *Backup) bool { made = made || b.VolumeID == v.ID; return !made })
+		if !made {
 			return rest.BadRequest("Invalid backup: No backups available to do an incremental backup.")
 		}
 		if b.ParentID = c.latestBackup(v.ID); b.ParentID == "" {

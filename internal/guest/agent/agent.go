@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cinder-csi/cinder-csi/internal/guest/system"
 	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
 )
 
@@ -32,7 +31,7 @@ func serve() error {
 	if err := boot(); err != nil {
 		return err
 	}
-	port, err := openPort()
+	port, err := system.OpenPort(wire.Port)
 	if err != nil {
 		return err
 	}
@@ -45,24 +44,6 @@ func serve() error {
 		return err
 	}
 	return obey(host)
-}
-
-// openPort opens the virtio serial port to the host.
-func openPort() (*os.File, error) {
-	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		if strings.TrimSpace(string(data)) == wire.Port {
-			return os.OpenFile(filepath.Join("/dev", filepath.Base(filepath.Dir(name))), os.O_RDWR, 0)
-		}
-	}
-	return nil, fmt.Errorf("the machine has no port %s", wire.Port)
 }
 
 func describe() (wire.Ready, error) {

@@ -1,15 +1,13 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cinder-csi/cinder-csi/internal/guest/system"
 )
 
 const (
@@ -22,49 +20,13 @@ const (
 
 // boot does what an init does before anything else can run.
 func boot() error {
-	for _, m := range []struct{ source, target, fsType string }{
-		{"proc", "/proc", "proc"},
-		{"sysfs", "/sys", "sysfs"},
-		{"devtmpfs", "/dev", "devtmpfs"},
-		{"tmpfs", "/run", "tmpfs"},
-		{"tmpfs", "/tmp", "tmpfs"},
-	} {
-		if err := unix.Mount(m.source, m.target, m.fsType, 0, ""); err != nil {
-			return fmt.Errorf("mount %s: %w", m.target, err)
-		}
-	}
-	for name, value := range map[string]string{"PATH": "/usr/sbin:/usr/bin", "HOME": "/", "TMPDIR": "/tmp"} {
-		if err := os.Setenv(name, value); err != nil {
-			return err
-		}
-	}
-	for _, command := range [][]string{
-		{"modprobe", "-a", "virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "ata_piix"},
-		{"/usr/lib/systemd/systemd-udevd", "--daemon"},
-		{"udevadm", "trigger", "--type=subsystems", "--action=add"},
-		{"udevadm", "trigger", "--type=devices", "--action=add"},
-		{"udevadm", "settle", "--timeout=60"},
-	} {
-		if err := execute(command); err != nil {
-			return err
-		}
+	if err := system.Start(); err != nil {
+		return err
 	}
 	if err := unix.Mount("/dev/disk/by-label/"+BootDisk, "/boot", "ext4", unix.MS_RDONLY, ""); err != nil {
 		return fmt.Errorf("mount the boot disk: %w", err)
 	}
 	return network()
-}
-
-// execute runs a program with its output on the console.
-func execute(command []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w", cmd, err)
-	}
-	return nil
 }
 
 // network brings the loopback and the first network card up.

@@ -29,9 +29,18 @@ type Image struct {
 // initPath is the program that the kernel starts, and home of its process.
 const initPath = "/init"
 
+// Extra is what an image holds besides udev and the node's tools.
+type Extra struct {
+	// Files are paths on this machine, by the paths that they get in the guest.
+	Files map[string]string
+	// Programs are names of programs of this machine. The libraries that they
+	// are linked with come along.
+	Programs []string
+}
+
 // Build makes an image whose first process is the program, a static one. Only
 // amd64 is supported.
-func Build(ctx context.Context, program string) (*Image, error) {
+func Build(ctx context.Context, program string, extras ...Extra) (*Image, error) {
 	if runtime.GOARCH != "amd64" {
 		return nil, fmt.Errorf("guest image: the kernel and QEMU are those of amd64, and this machine is %s", runtime.GOARCH)
 	}
@@ -43,7 +52,7 @@ func Build(ctx context.Context, program string) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("guest image: %w", err)
 	}
-	if err := writeInitramfs(ctx, f, k, program); err != nil {
+	if err := writeInitramfs(ctx, f, k, program, extras); err != nil {
 		return nil, errors.Join(fmt.Errorf("guest image: %w", err), f.Close())
 	}
 	return &Image{Kernel: k.image(), Release: k.release, Initramfs: f}, nil
@@ -69,7 +78,7 @@ func PathOf(f *os.File) string {
 }
 
 // writeInitramfs writes an archive of everything that the guest needs.
-func writeInitramfs(ctx context.Context, f *os.File, k kernel, program string) error {
+func writeInitramfs(ctx context.Context, f *os.File, k kernel, program string, extras []Extra) error {
 	w := bufio.NewWriterSize(f, 1<<20)
 	a := newArchive(w)
 	for _, add := range []func() error{
@@ -78,10 +87,34 @@ func writeInitramfs(ctx context.Context, f *os.File, k kernel, program string) e
 		func() error { return addUdev(a) },
 		func() error { return addTools(ctx, a) },
 		func() error { return a.copy(program, initPath) },
+		func() error { return addExtras(ctx, a, extras) },
 		a.close,
 		w.Flush,
 	} {
 		if err := add(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addExtras adds what this image in particular is to hold.
+func addExtras(ctx context.Context, a *archive, extras []Extra) error {
+	for _, extra := range extras {
+		for name, path := range extra.Files {
+			if err := a.copy(path, name); err != nil {
+				return err
+			}
+		}
+		var paths []string
+		for _, name := range extra.Programs {
+			path, err := lookUp(name)
+			if err != nil {
+				return err
+			}
+			paths = append(paths, path)
+		}
+		if err := addPrograms(ctx, a, paths); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,7 @@ func helpers() []string {
 	return []string{"/usr/lib/udev/ata_id", "/usr/lib/udev/cdrom_id", "/usr/lib/udev/scsi_id"}
 }
 
-// addTools adds the programs and the libraries that they are linked with.
+// addTools adds the programs of the node, with what they need.
 func addTools(ctx context.Context, a *archive) error {
 	paths := helpers()
 	for name, pkg := range tools() {
@@ -40,13 +40,28 @@ func addTools(ctx context.Context, a *archive) error {
 		}
 		paths = append(paths, path)
 	}
+	if err := addPrograms(ctx, a, paths); err != nil {
+		return err
+	}
+	if err := a.link("/usr/sbin/modprobe", "../bin/kmod"); err != nil {
+		return err
+	}
+	// Settings of mkfs.xfs for older kernels.
+	if err := a.tree("", "/usr/share/xfsprogs"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// addPrograms adds programs and the libraries that they are linked with.
+func addPrograms(ctx context.Context, a *archive, paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
 	for _, path := range paths {
 		if err := a.copy(path, merged(path)); err != nil {
 			return err
 		}
-	}
-	if err := a.link("/usr/sbin/modprobe", "../bin/kmod"); err != nil {
-		return err
 	}
 	listing, err := output(ctx, "ldd", paths...)
 	if err != nil {
@@ -56,10 +71,6 @@ func addTools(ctx context.Context, a *archive) error {
 		if err := a.copy(path[1], merged(path[1])); err != nil {
 			return err
 		}
-	}
-	// Settings of mkfs.xfs for older kernels.
-	if err := a.tree("", "/usr/share/xfsprogs"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 )
 
 const usage = `openstack up             start everything, from nothing (one to two minutes)
+openstack guests         boot two servers with a guest that is a node (half a minute)
 openstack down           end it and leave nothing
 openstack status         what runs
 openstack start SERVICE  start one service again
@@ -44,12 +45,19 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return s.Up(ctx)
 	case "down":
 		return s.Down(ctx)
+	case "guests":
+		return s.Guests(ctx)
 	case "status":
 		return status(ctx, s, out)
 	case "hold": // the supervisor itself, started by up
 		return s.Hold(context.WithoutCancel(ctx))
 	case "neutron": // a service of the cloud, started by up
 		return stack.ServeNeutron()
+	case "forward": // what reaches into the guests, started by guests
+		return s.Forward(ctx)
+	}
+	if len(args) > 2 && args[0] == "host" { // a program on a host of guests, started by guests
+		return s.Host(args[1], args[2], args[3:]...)
 	}
 	if len(args) == 2 && args[0] == "stop" {
 		return s.Supervisor().Stop(ctx, args[1])
