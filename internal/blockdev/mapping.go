@@ -83,14 +83,16 @@ func (m Mapping) On(d Disk) (bool, error) {
 }
 
 // mapping returns the kernel's name of the device-mapper device with that title.
+// All of them are called dm-0, dm-1 and so on; no other is read, since a server may
+// have many.
 func (s sysfs) mapping(title string) (name string, found bool, err error) {
-	names, err := s.disks()
+	entries, err := os.ReadDir(filepath.Join(string(s), "block"))
 	if err != nil {
-		return "", false, err
+		return "", false, fmt.Errorf("list disks: %w", err)
 	}
-	for _, name := range names {
-		if s.text(name, "dm", "name") == title {
-			return name, true, nil
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "dm-") && s.text(e.Name(), "dm", "name") == title {
+			return e.Name(), true, nil
 		}
 	}
 	return "", false, nil
