@@ -139,6 +139,9 @@ func (s *seeder) guestImages(ctx context.Context, made *build) error {
 			return err
 		}
 		s.cloud.GuestFlavor = flavor.ID
+		if err := s.stack.save(s.cloud); err != nil { // or a second attempt would make it again
+			return err
+		}
 	}
 	parts := map[string]string{}
 	for format, path := range map[string]string{"aki": made.kernel, "ari": made.initramfs} {
