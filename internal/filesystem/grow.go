@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
@@ -48,7 +48,7 @@ func (f *FS) grow(ctx context.Context, path, mountpoint string) error {
 	if mountpoint == "" {
 		err = f.growUnmounted(ctx, path, before)
 	} else {
-		err = f.growMounted(path, mountpoint, before, deviceSize)
+		err = f.growMounted(mountpoint, before, deviceSize)
 	}
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (f *FS) growUnmounted(ctx context.Context, path string, s superblock) error
 }
 
 // growMounted grows a filesystem through its mount.
-func (f *FS) growMounted(path, mountpoint string, s superblock, deviceSize int64) error {
+func (f *FS) growMounted(mountpoint string, s superblock, deviceSize int64) error {
 	m, there, err := f.Lookup(mountpoint)
 	if err != nil {
 		return err
@@ -107,21 +107,23 @@ func (f *FS) growMounted(path, mountpoint string, s superblock, deviceSize int64
 	if !CanGrowOnline(s.fsType) {
 		return fmt.Errorf("ext needs CAP_SYS_RESOURCE to grow: %w", ErrOnlineGrowth)
 	}
-	err = f.resize("resize2fs", path)
-	if err != nil && strings.Contains(err.Error(), "Read-only file system") {
-		// It can't be told by which mount to grow, and took the first in the table.
-		return growExtAt(m, deviceSize/s.block)
-	}
-	return err
+	return growExtAt(m, deviceSize/s.block)
 }
 
-// growExtAt has the kernel grow a filesystem to so many blocks, as resize2fs does.
+// growExtAt asks the kernel itself, which is all that resize2fs does for a mounted
+// filesystem; but resize2fs takes the first mount in the table, which may be
+// read-only, and costs more than the growth.
 func growExtAt(m MountPoint, blocks int64) error {
 	root, err := openMount(m.Target, m.Number)
 	if err != nil {
 		return err
 	}
-	return errors.Join(growExt(root, blocks), root.Close())
+	err = errors.Join(growExt(root, blocks), root.Close())
+	if errors.Is(err, unix.EPERM) {
+		// The capability is there, but something else forbids it.
+		return fmt.Errorf("%w: %w", ErrOnlineGrowth, err)
+	}
+	return err
 }
 
 // growXFSAt asks the kernel itself, which is all that xfs_growfs does.
@@ -142,10 +144,5 @@ func (f *FS) resize(name string, args ...string) error {
 	if status == 0 {
 		return nil
 	}
-	err = failed(name, status, output)
-	if strings.Contains(output, "Permission denied to resize filesystem") {
-		// The capability is there, but something else forbids it.
-		return fmt.Errorf("%w: %w", ErrOnlineGrowth, err)
-	}
-	return err
+	return failed(name, status, output)
 }

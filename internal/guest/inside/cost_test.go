@@ -1,0 +1,74 @@
+package inside
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
+)
+
+// TestExt4GrowthBesideResize2fs tells what growth costs, by turns with what it
+// costs by hand: the machine that the other benchmarks run on may not be allowed
+// to grow ext4 in use. What it tells is not judged here, since the processor may
+// be emulated.
+func TestExt4GrowthBesideResize2fs(t *testing.T) {
+	const step, rounds = 64 * mib, 9
+	v := newVolume(t, wire.VirtioBlk, step, filesystemOf("ext4"))
+	disk := v.attach(t)
+	v.use(t)
+	size := int64(step)
+	grow := func(do func()) time.Duration {
+		size += step
+		resize(t, v.disk.Image, size, 0)
+		waitForSize(t, filepath.Base(disk.Path), size)
+		start := time.Now()
+		do()
+		took := time.Since(start)
+		v.wantSize(t, size)
+		return took
+	}
+	var driver, hand []time.Duration
+	for range rounds {
+		driver = append(driver, grow(func() {
+			_, err := v.expand(patient(t), size)
+			must(t, err)
+		}))
+		hand = append(hand, grow(func() {
+			out, err := exec.CommandContext(patient(t), "resize2fs", disk.Path).CombinedOutput()
+			if err != nil {
+				t.Fatalf("resize2fs: %v: %s", err, out)
+			}
+		}))
+	}
+	v.release(t)
+	d, h := median(driver), median(hand)
+	t.Logf("NodeExpandVolume %.1f ms, resize2fs by hand %.1f ms: %.2f times", ms(d), ms(h), ms(d)/ms(h))
+}
+
+func median(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// waitForSize waits until the kernel knows how large a disk is now.
+func waitForSize(t testing.TB, disk string, size int64) {
+	t.Helper()
+	for ctx := patient(t); ; time.Sleep(5 * time.Millisecond) {
+		text, err := os.ReadFile("/sys/block/" + disk + "/size")
+		must(t, err)
+		if sectors, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && sectors*512 == size {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%s has %s sectors, not %d bytes", disk, text, size)
+		}
+	}
+}
