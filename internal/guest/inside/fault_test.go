@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -71,71 +73,74 @@ func (v *volume) wantUnreadable(t testing.TB) {
 	})
 }
 
-// TestADiskThatCannotKeepUpKeepsNoOtherWaiting has a disk whose queue is full, so
-// that it can't even be asked for its serial.
-func TestADiskThatCannotKeepUpKeepsNoOtherWaiting(t *testing.T) {
-	slow := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock())
-	slow.disk.Slow = true
-	disk := slow.attach(t)
+// TestADiskThatHangsKeepsNoOtherWaiting has a disk whose queue is full of reads
+// that are not answered, so that it can't even be asked for its serial.
+func TestADiskThatHangsKeepsNoOtherWaiting(t *testing.T) {
+	hung := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock())
+	hung.disk.CanHang = true
+	disk := hung.attach(t)
 	quick := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock())
 	quick.attach(t)
 	known := blockdev.System{Serials: new(blockdev.Serials)}
-	if _, err := known.Find(patient(t), slow.id); err != nil {
+	if _, err := known.Find(patient(t), hung.id); err != nil {
 		t.Fatal(err)
 	}
-	stop := occupy(t, disk)
-	defer stop()
+	hang(t, hung.id)
+	resumed := fill(t, disk)
 	answered := make(chan struct{})
 	go func() {
 		_, _ = os.ReadFile("/sys/block/" + disk.Name + "/serial")
 		close(answered)
 	}()
-	select {
-	case <-answered:
-		t.Error("the disk has told its serial, so that this test shows nothing")
-	case <-time.After(2 * time.Second):
-	}
 	for range 2 {
 		began := time.Now()
 		_, err := blockdev.System{}.Find(patient(t), quick.id)
 		if took := time.Since(began); err != nil || took > 5*time.Second {
 			t.Errorf("another disk was found after %v: %v", took, err)
 		}
-		if _, err := known.Find(patient(t), slow.id); err != nil {
+		if _, err := known.Find(patient(t), hung.id); err != nil {
 			t.Errorf("the disk itself, which has told its serial before: %v", err)
 		}
 	}
-	stop()
+	select {
+	case <-answered:
+		t.Error("the disk has told its serial, so that this test shows nothing")
+	default:
+	}
+	resume(t, hung.id)
+	resumed()
 	<-answered
 }
 
-// occupy keeps the queue of a disk full until it is told to stop.
-func occupy(t testing.TB, disk blockdev.Disk) (stop func()) {
+// fill fills the queue of a disk that hangs with reads. The function it returns
+// waits for them, once the disk has been resumed.
+func fill(t testing.TB, disk blockdev.Disk) (resumed func()) {
 	t.Helper()
-	const readers, block = 16, 4 << 10
-	end := make(chan struct{})
+	const block = 4 << 10
+	attribute := func(name string) int {
+		data, err := os.ReadFile("/sys/block/" + disk.Name + "/" + name)
+		must(t, err)
+		number, err := strconv.Atoi(strings.Fields(string(data))[0])
+		must(t, err)
+		return number
+	}
+	room := attribute("mq/0/nr_tags")
 	var reading sync.WaitGroup
-	for i := range int64(readers) {
+	// The first is still answered.
+	for at := range room + 1 {
 		f, err := os.OpenFile(disk.Path, os.O_RDONLY|unix.O_DIRECT, 0)
 		must(t, err)
 		buf, err := unix.Mmap(-1, 0, block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 		must(t, err)
 		reading.Go(func() {
 			defer func() { _ = errors.Join(f.Close(), unix.Munmap(buf)) }()
-			for at := i; ; at += readers {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				_, _ = unix.Pread(int(f.Fd()), buf, at*block%disk.Size)
+			if _, err := unix.Pread(int(f.Fd()), buf, int64(at)*block); err != nil {
+				t.Errorf("read at block %d of the disk that hung: %v", at, err)
 			}
 		})
 	}
-	return sync.OnceFunc(func() {
-		close(end)
-		reading.Wait()
-	})
+	eventually(t, "the queue is full", func() bool { return attribute("inflight") == room })
+	return reading.Wait
 }
 
 // TestAReadOnlyDisk is one that the hypervisor doesn't let be written to.

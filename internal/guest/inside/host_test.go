@@ -67,6 +67,18 @@ func resize(t testing.TB, image string, size int64, after time.Duration) {
 	ask(t, wire.Request{Action: wire.Resize, Disk: wire.Disk{Image: image}, Size: size, After: after})
 }
 
+// hang lets a disk answer nothing any more, until the test resumes it.
+func hang(t testing.TB, image string) {
+	t.Helper()
+	ask(t, wire.Request{Action: wire.Hang, Disk: wire.Disk{Image: image}})
+}
+
+// resume lets a disk answer again.
+func resume(t testing.TB, image string) {
+	t.Helper()
+	ask(t, wire.Request{Action: wire.Resume, Disk: wire.Disk{Image: image}})
+}
+
 // hash returns what identifies the content of a disk, as the host has it.
 func hash(t testing.TB, image string) string {
 	t.Helper()

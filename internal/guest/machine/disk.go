@@ -75,6 +75,10 @@ func (m *Machine) act(ctx context.Context, r wire.Request) error {
 		err = m.pull(ctx, r.Disk.Image)
 	case wire.Resize:
 		err = m.resize(ctx, r.Disk.Image, r.Size)
+	case wire.Hang:
+		err = m.hang(ctx, r.Disk.Image, hanging)
+	case wire.Resume:
+		err = m.hang(ctx, r.Disk.Image, flowing)
 	default:
 		err = errors.New("no such action")
 	}
@@ -100,8 +104,8 @@ func (m *Machine) plug(ctx context.Context, spec wire.Disk) error {
 	m.count++
 	d.Disk = spec
 	d.node, d.device = fmt.Sprintf("node%d", m.count), fmt.Sprintf("disk%d", m.count)
-	if d.Slow {
-		if err := m.slowDown(ctx); err != nil {
+	if d.CanHang {
+		if err := m.prepareToHang(ctx); err != nil {
 			return err
 		}
 	}
@@ -128,26 +132,11 @@ func (d *disk) backend() map[string]any {
 		file = map[string]any{"driver": "blkdebug", "image": file, "inject-error": faults}
 	}
 	raw := map[string]any{"driver": "raw", "node-name": d.node, "read-only": d.ReadOnly, "file": file}
-	if d.Slow {
-		delete(raw, "node-name")
-		return map[string]any{"driver": "throttle", "node-name": d.node, "read-only": d.ReadOnly, "throttle-group": slowGroup, "file": raw}
+	if d.CanHang {
+		raw["node-name"] = d.storage()
+		return d.throttled(flowing, raw)
 	}
 	return raw
-}
-
-// slowGroup is QEMU's name for what slow disks have in common.
-const slowGroup = "slow"
-
-// slowDown makes the group of slow disks, unless there is one.
-func (m *Machine) slowDown(ctx context.Context) error {
-	if m.slow {
-		return nil
-	}
-	err := m.monitor.Execute(ctx, "object-add", map[string]any{
-		"qom-type": "throttle-group", "id": slowGroup, "limits": map[string]any{"iops-total": 2},
-	})
-	m.slow = err == nil
-	return err
 }
 
 // insert makes the guest see the disk.
@@ -185,7 +174,7 @@ func (m *Machine) insert(ctx context.Context, d *disk) error {
 	if d.Serial != "" {
 		device["serial"] = d.Serial
 	}
-	if d.Slow {
+	if d.CanHang {
 		device["queue-size"], device["num-queues"] = 4, 1
 	}
 	return m.monitor.Execute(ctx, "device_add", device)
@@ -206,10 +195,15 @@ func (m *Machine) pull(ctx context.Context, name string) error {
 
 // eject takes disks from the guest. The guest has to agree to lose a PCI device,
 // and doesn't hear of it before it has finished with its arrival: so it is asked
-// again.
+// again. It lets go of a disk that hangs only when that has answered.
 func (m *Machine) eject(ctx context.Context, disks ...*disk) error {
 	waiting := map[*disk]<-chan struct{}{}
 	for _, d := range disks {
+		if d.CanHang {
+			if err := m.reopen(ctx, d, flowing); err != nil {
+				return err
+			}
+		}
 		if d.Bus == wire.CDROM {
 			if err := m.ejectMedium(ctx); err != nil {
 				return err

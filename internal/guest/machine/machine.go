@@ -61,12 +61,12 @@ type Machine struct {
 	process *os.Process
 	ended   chan struct{} // closed when QEMU has ended
 
-	mu      sync.Mutex
-	count   int
-	slow    bool // the group of slow disks is made
-	disks   map[string]*disk
-	delayed sync.WaitGroup
-	failed  []error // of what was delayed
+	mu        sync.Mutex
+	count     int
+	throttles bool // the groups of disks that can hang are made
+	disks     map[string]*disk
+	delayed   sync.WaitGroup
+	failed    []error // of what was delayed
 }
 
 // Start starts a machine; it is booting when Start returns. The machine ends

@@ -67,6 +67,11 @@ const (
 	Pull Action = "pull"
 	// Resize sets the size of an attached disk.
 	Resize Action = "resize"
+	// Hang lets an attached disk answer one more request and then none, until
+	// Resume.
+	Hang Action = "hang"
+	// Resume lets it answer again, first what has waited.
+	Resume Action = "resume"
 	// Hash answers what identifies the content of an image, as the host sees it.
 	Hash Action = "hash"
 )
@@ -123,9 +128,9 @@ type Disk struct {
 	// of 512 both, ends in an I/O error.
 	BadFrom  int64 `json:"badFrom,omitempty"`
 	BadBytes int64 `json:"badBytes,omitempty"`
-	// Slow is for VirtioBlk: two requests are answered in a second, and the guest
-	// has no room for more than a few at once.
-	Slow bool `json:"slow,omitempty"`
+	// CanHang is for VirtioBlk: Hang and Resume apply to it, and the guest has
+	// room for 4 requests at once.
+	CanHang bool `json:"canHang,omitempty"`
 }
 
 // Request asks the host to do something.
