@@ -3,12 +3,11 @@ package contract
 import (
 	"context"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/api"
-	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack"
+	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack/stacktest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 )
 
@@ -33,11 +32,8 @@ type cloud struct {
 // realCloud is the one that make openstack-up started; nil where none runs.
 func realCloud(t *testing.T) *cloud {
 	t.Helper()
-	known, err := stack.Load(stack.Dir())
-	if err != nil {
-		if os.Getenv("CINDER_CSI_OPENSTACK_REQUIRED") != "" {
-			t.Fatal(err)
-		}
+	known := stacktest.Running(t)
+	if known == nil {
 		return nil
 	}
 	c := &cloud{name: "real", identity: known.Identity, servers: known.Servers, image: known.Image, flavor: known.Flavor, versions: known.Packages}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/api"
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack"
+	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack/stacktest"
 )
 
 const gib = int64(1) << 30
@@ -64,14 +65,9 @@ func startBehindGateway(t *testing.T, more ...string) *rig {
 // find returns the cloud that runs, without a driver.
 func find(t *testing.T) *rig {
 	t.Helper()
-	cloud, err := stack.Load(stack.Dir())
-	if err != nil {
-		if os.Getenv("CINDER_CSI_OPENSTACK_REQUIRED") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	cloud := stacktest.Need(t)
 	r := &rig{T: t, cloud: cloud}
+	var err error
 	r.stack, err = stack.New(stack.Dir(), io.Discard)
 	r.must(err)
 	r.member, err = api.Login(t.Context(), cloud.Identity, cloud.Member)
