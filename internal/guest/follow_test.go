@@ -114,7 +114,9 @@ func follow(t *testing.T, name string, lines <-chan string) {
 			t.Fail()
 			return
 		case e.name == name && e.kind == "SKIP":
-			t.SkipNow()
+			// A guest has all that a test can ask for.
+			t.Error("the test has skipped itself")
+			return
 		case e.name == name && e.kind == "PASS":
 			return
 		}

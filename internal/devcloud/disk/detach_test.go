@@ -155,6 +155,8 @@ func TestADeviceUnderAnotherLoopDeviceIsNotDetached(t *testing.T) {
 	assertNothingAttached(t, s, dir)
 }
 
+// TestADeviceUsedForSwapIsNotDetached is skipped where root may not add swap, as in
+// most containers; a virtual machine's root may.
 func TestADeviceUsedForSwapIsNotDetached(t *testing.T) {
 	s, dir := newStore(t)
 	id := newVolume(t, s, 16*mib)
