@@ -110,7 +110,7 @@ build: ## Build the plugin, the development cloud and the demo into bin/
 fuzz: ## Run every fuzz target for 30 s (FUZZTIME=)
 	@go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./... | while read -r dir; do \
 	  for target in $$(cat $$dir/*_test.go | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p'); do \
-	    echo "== $$target in $${dir#$(CURDIR)/}"; (cd $$dir && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $${FUZZTIME:-30s} .); \
+	    echo "== $$target in $${dir#$(CURDIR)/}"; (cd $$dir && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $${FUZZTIME:-30s} -fuzzminimizetime 1s .); \
 	  done; done
 
 .PHONY: fmt
