@@ -146,6 +146,12 @@ func checkExpandable(at place, disk blockdev.Disk, c *csi.VolumeCapability) (blo
 // the caller to ask again.
 const sizeWait = 3 * time.Second
 
+// hiddenBytes is how much of a volume a server may not get to see: where the
+// volume's type says so, Nova itself encrypts the volume, and the header of LUKS
+// is at its beginning, at most 16 MiB. Cinder's sizes are whole GiB, so that no
+// growth is that small.
+const hiddenBytes = 16 << 20
+
 // awaitSize returns the disk with the size that the kernel sees now, once it is
 // large enough. Not every bus tells of a growth, so it is read now and then.
 func awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockdev.Disk, error) {
@@ -156,7 +162,7 @@ func awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockde
 		if err != nil {
 			return disk, err
 		}
-		if fresh.Size >= required {
+		if fresh.Size >= required-hiddenBytes {
 			return fresh, nil
 		}
 		select {

@@ -119,6 +119,19 @@ func TestExpandProvesWhatIsAtThePath(t *testing.T) {
 	}
 }
 
+// TestAVolumeOfWhichTheServerSeesLessGrows: Nova keeps the header of a volume that
+// it encrypts to itself.
+func TestAVolumeOfWhichTheServerSeesLessGrows(t *testing.T) {
+	t.Parallel()
+	r, v := staged(t, filesystemOf("xfs"))
+	v.target = v.staging
+	r.grow(v, 2*small-16*mib)
+	if size, err := r.expand(v, 2*small); err != nil || size != 2*small-16*mib {
+		t.Errorf("capacity %d, %v", size, err)
+	}
+	r.checkUsage(v, 2*small-16*mib)
+}
+
 func TestExpandSaysWhenTheDiskHasNotGrownYet(t *testing.T) {
 	t.Parallel()
 	r, v := staged(t, filesystemOf("xfs"))
