@@ -20,7 +20,10 @@ func publishedReadOnly(context map[string]string) bool { return context[readOnly
 
 // setReadOnly makes a disk read-only, or writable, for everybody on this server.
 // The mount of a device node could not: it is no obstacle to writing to the
-// device. A disk that is attached again is writable again.
+// device. Nor is a read-only mount of ext: the kernel then still deletes the files
+// that were deleted while they were open, unless the disk itself is read-only,
+// which may be under the feet of a writer on another server. A disk that is
+// attached again is writable again.
 func setReadOnly(disk blockdev.Disk, readOnly bool) (err error) {
 	f, err := os.OpenFile(disk.Path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -3,6 +3,7 @@ package node_test
 import (
 	"context"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,12 +186,15 @@ func TestARepeatedStageMustAskForTheSame(t *testing.T) {
 }
 
 func TestAVolumeThatIsReadIsNotWrittenTo(t *testing.T) {
-	for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
+	for _, fsType := range []string{"ext4", "ext3", "xfs", "btrfs"} {
 		t.Run(fsType, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			v := r.attach(small, filesystemOf(fsType))
 			r.mkfs(v, fsType)
+			if fsType == "ext4" || fsType == "ext3" {
+				r.leaveOrphan(v)
+			}
 			r.grow(v, 2*small) // and it isn't grown either
 			before := r.content(v)
 			v = v.withMode(csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY)
@@ -209,6 +213,22 @@ func TestAVolumeThatIsReadIsNotWrittenTo(t *testing.T) {
 				t.Error("the content has changed")
 			}
 		})
+	}
+}
+
+// leaveOrphan makes a file on an ext filesystem that was deleted while it was
+// open: whoever mounts the filesystem first deletes it for good.
+func (r *rig) leaveOrphan(v volume) {
+	r.t.Helper()
+	device := r.device(v)
+	const inode = "12" // the first that a file can have, after lost+found
+	for _, request := range []string{
+		"write /proc/self/status f", "unlink f", "sif <" + inode + "> links_count 0", "ssv last_orphan " + inode,
+	} {
+		run(r.t, "debugfs", "-w", "-R", request, device)
+	}
+	if state := run(r.t, "debugfs", "-R", "show_super_stats -h", device); !strings.Contains(state, "First orphan inode:       "+inode) {
+		r.t.Fatalf("there is no orphan:\n%s", state)
 	}
 }
 

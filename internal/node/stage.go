@@ -128,8 +128,8 @@ func (s *Server) stageFilesystem(ctx context.Context, disk blockdev.Disk, stagin
 	if err := s.checkUnused(ctx, disk); err != nil {
 		return err
 	}
-	if !u.readOnly && u.beneath == nil { // it may have been staged for reading before
-		if err := setReadOnly(disk, false); err != nil {
+	if u.beneath == nil { // a mapping has been opened as it is to be used
+		if err := setReadOnly(disk, u.readOnly); err != nil {
 			return err
 		}
 	}
