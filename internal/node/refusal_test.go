@@ -183,6 +183,12 @@ func TestARepeatedStageMustAskForTheSame(t *testing.T) {
 	other.cap = filesystemOf("ext4")
 	wantCode(t, r.stage(other), codes.AlreadyExists, "xfs", "ext4")
 	wantCode(t, r.stage(v.withMode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)), codes.AlreadyExists, "read-only")
+	other.cap = filesystemOf("xfs", "nosuid", "nodev")
+	wantCode(t, r.stage(other), codes.AlreadyExists, "it lacks nosuid")
+	must(t, r.unstage(v))
+	must(t, r.stage(other))
+	must(t, r.stage(other))
+	wantCode(t, r.stage(v), codes.AlreadyExists, "it has nosuid")
 }
 
 func TestAVolumeThatIsReadIsNotWrittenTo(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
@@ -169,7 +170,10 @@ func (s *Server) checkStaged(ctx context.Context, disk blockdev.Disk, at place, 
 	if at.mount.ReadOnly != u.readOnly {
 		return fmt.Errorf("%w: %v with read-only %t, but %t is asked for", errPublished, at, at.mount.ReadOnly, u.readOnly)
 	}
-	if u.readOnly || !growsMounted(at.mount.FSType) {
+	if difference := u.difference(at.mount, filesystem.MountPoint{ReadOnly: u.readOnly}); difference != "" {
+		return fmt.Errorf("%w: %v with other options than asked for: %s", errPublished, at, difference)
+	}
+	if u.readOnly || !filesystem.CanGrowOnline(at.mount.FSType) {
 		return nil
 	}
 	_, err := s.cfg.FS.Grow(ctx, disk.Path, at.path)
