@@ -119,9 +119,12 @@ func growExtAt(m MountPoint, blocks int64) error {
 		return err
 	}
 	err = errors.Join(growExt(root, blocks), root.Close())
-	if errors.Is(err, unix.EPERM) {
-		// The capability is there, but something else forbids it.
-		return fmt.Errorf("%w: %w", ErrOnlineGrowth, err)
+	for _, refused := range []error{unix.EPERM, unix.EOPNOTSUPP, unix.EINVAL} {
+		// The capability is there, but something else forbids it, such as a
+		// feature of the filesystem that only resize2fs knows how to grow.
+		if errors.Is(err, refused) {
+			return fmt.Errorf("%w: %w", ErrOnlineGrowth, err)
+		}
 	}
 	return err
 }

@@ -26,8 +26,16 @@ func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, u use) (fsType
 	case filesystem.Filesystem:
 		return content.Type, s.prepareExisting(ctx, disk, content, u)
 	}
-	return "", fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is",
-		errRefused, disk.Path, content.Detail)
+	return "", fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is%s",
+		errRefused, disk.Path, content.Detail, remedy(content))
+}
+
+// remedy tells a person what to do about a disk that nothing is known of.
+func remedy(content filesystem.Content) string {
+	if content.Type != "" {
+		return ""
+	}
+	return "; a mkfs that did not survive its node leaves such a disk: if the volume has never been used, delete it or zero it"
 }
 
 // probe tells what is on a disk, or in the mapping of an encrypted one.
@@ -69,9 +77,12 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, u use) (string,
 	return fsType, nil
 }
 
-// prepareExisting checks a filesystem and, where it can grow without being
-// mounted, makes it as large as its disk: a restored, cloned or extended volume
-// has a smaller one. One that will be mounted read-only is left alone.
+// prepareExisting checks a filesystem and, where this node can't grow it in use,
+// makes it as large as its disk: a restored, cloned or extended volume has a
+// smaller one. Growth in use is better where there is a choice: the kernel
+// journals it, while a resize2fs that dies with its node or container may leave a
+// filesystem that takes a person to repair. A filesystem that will be mounted
+// read-only is left alone.
 func (s *Server) prepareExisting(ctx context.Context, disk blockdev.Disk, content filesystem.Content, u use) error {
 	if u.fsType != "" && content.Type != u.fsType {
 		return fmt.Errorf("%w: %s holds %s, but %s is asked for; it is left as it is",
@@ -87,18 +98,20 @@ func (s *Server) prepareExisting(ctx context.Context, disk blockdev.Disk, conten
 		return err
 	}
 	s.step("checked")
-	if growsMounted(content.Type) {
+	if filesystem.CanGrowOnline(content.Type) {
 		return nil
+	}
+	return s.growUnmounted(ctx, disk)
+}
+
+// growUnmounted grows an ext filesystem that nothing uses.
+func (s *Server) growUnmounted(ctx context.Context, disk blockdev.Disk) error {
+	if err := disk.Verify(); err != nil {
+		return err
 	}
 	if _, err := s.cfg.FS.Grow(ctx, disk.Path, ""); err != nil {
 		return err
 	}
 	s.step("grown")
 	return nil
-}
-
-// growsMounted reports filesystems that are grown while mounted. The ext family
-// can do both, and unmounted growth needs no more than access to the disk.
-func growsMounted(fsType string) bool {
-	return fsType == "xfs" || fsType == "btrfs"
 }

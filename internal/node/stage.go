@@ -177,13 +177,31 @@ func (s *Server) checkStaged(ctx context.Context, disk blockdev.Disk, at place, 
 		return nil
 	}
 	_, err := s.cfg.FS.Grow(ctx, disk.Path, at.path)
+	if errors.Is(err, filesystem.ErrOnlineGrowth) {
+		return nil // it may be used already, and grows when it is staged next
+	}
 	return err
 }
 
-// mountStaging mounts the disk, proves that it is what got mounted, and grows
-// those filesystems that grow only then. One that can't be grown is unmounted
-// again: a workload must not get less than was promised.
+// mountStaging mounts the disk and grows its filesystem, or mounts it again after
+// it has been grown unmounted, where the kernel refuses to grow this one in use.
 func (s *Server) mountStaging(ctx context.Context, disk blockdev.Disk, staging, fsType string, u use) error {
+	err := s.mountGrown(ctx, disk, staging, fsType, u)
+	if !errors.Is(err, filesystem.ErrOnlineGrowth) {
+		return err
+	}
+	logging.From(ctx).Info("growing a filesystem unmounted, which the kernel does not grow in use",
+		zap.String("volume_id", disk.VolumeID), zap.Error(err))
+	if err := s.growUnmounted(ctx, disk); err != nil {
+		return err
+	}
+	return s.mountGrown(ctx, disk, staging, fsType, u)
+}
+
+// mountGrown mounts the disk, proves that it is what got mounted, and grows what
+// can grow then. A filesystem that can't be grown is unmounted again: a workload
+// must not get less than was promised.
+func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fsType string, u use) error {
 	if err := disk.Verify(); err != nil {
 		return err
 	}
@@ -194,7 +212,7 @@ func (s *Server) mountStaging(ctx context.Context, disk blockdev.Disk, staging, 
 	if err := s.proveStaging(disk, staging); err != nil {
 		return errors.Join(err, s.unmount(context.WithoutCancel(ctx), staging))
 	}
-	if u.readOnly || !growsMounted(fsType) {
+	if u.readOnly || !filesystem.CanGrowOnline(fsType) {
 		return nil
 	}
 	if _, err := s.cfg.FS.Grow(ctx, disk.Path, staging); err != nil {

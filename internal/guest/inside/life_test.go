@@ -3,6 +3,7 @@ package inside
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -137,6 +138,30 @@ func TestADiskThatHasGrownUnseen(t *testing.T) {
 			v.release(t)
 		})
 	}
+}
+
+// TestExtThatTheKernelDoesNotGrowInUse has grown when it is staged, and a feature
+// that only resize2fs knows how to grow.
+func TestExtThatTheKernelDoesNotGrowInUse(t *testing.T) {
+	v := newVolume(t, wire.VirtioBlk, small, filesystemOf("ext4"))
+	disk := v.attach(t)
+	out, err := exec.CommandContext(patient(t), "mkfs.ext4", "-q", "-O", "sparse_super2,^resize_inode", disk.Path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("mkfs.ext4: %v: %s", err, out)
+	}
+	v.use(t)
+	content := v.write(t)
+	resize(t, v.disk.Image, 2*small, 0)
+	waitForSize(t, disk.Name, 2*small)
+	_, err = v.expand(patient(t), 2*small)
+	wantCode(t, err, codes.FailedPrecondition, "staged next")
+	must(t, v.stage(patient(t))) // for another pod
+	v.wantSize(t, small)
+	v.release(t)
+	v.use(t)
+	v.wantSize(t, 2*small)
+	v.wantContent(t, content)
+	v.release(t)
 }
 
 // TestAReadOnlyPublicationIsNoObstacleToGrowth: it may come first in the table of
