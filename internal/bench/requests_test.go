@@ -8,18 +8,19 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
+	"github.com/cinder-csi/cinder-csi/internal/bench/report"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 )
 
 // BenchmarkRequests prints how many requests each operation costs.
 func BenchmarkRequests(b *testing.B) {
-	t := &table{columns: "operation\tbudget, requests\tmeasured\tpolls\t"}
+	t := &report.Table{Columns: "operation\tbudget, requests\tmeasured\tpolls\t"}
 	perOperation(b, t)
 	listing(b, t)
 	idling(b, t)
 	many(b, t)
 	polling(b, t)
-	t.print(b)
+	t.Print(b)
 }
 
 // operation is one row: prepare makes what the call needs, which is not
@@ -90,7 +91,7 @@ func operations() []operation {
 }
 
 // perOperation measures the operations one at a time; the worst of three counts.
-func perOperation(b *testing.B, t *table) {
+func perOperation(b *testing.B, t *report.Table) {
 	b.Helper()
 	s := newStack(b, devcloud.Realistic(), 1)
 	for i, op := range operations() {
@@ -110,12 +111,12 @@ func perOperation(b *testing.B, t *table) {
 		if op.waits {
 			budget += " + polls"
 		}
-		t.add(worst <= op.budget, "%s\t%s\t%d\t%d", op.name, budget, worst, polls)
+		t.Add(worst <= op.budget, "%s\t%s\t%d\t%d", op.name, budget, worst, polls)
 	}
 }
 
 // listing reads a list of more than one page.
-func listing(b *testing.B, t *table) {
+func listing(b *testing.B, t *report.Table) {
 	b.Helper()
 	const volumes = 2500
 	s := newStack(b, devcloud.Instant(), 1)
@@ -123,11 +124,11 @@ func listing(b *testing.B, t *table) {
 	s.must(s.admin.ResetRequests(s.Context()))
 	listed := s.listAll()
 	spent, want := s.requests().Total, int64((volumes+999)/1000)
-	t.add(spent <= want && listed == volumes, "ListVolumes of %d volumes\t%d\t%d\t0", listed, want, spent)
+	t.Add(spent <= want && listed == volumes, "ListVolumes of %d volumes\t%d\t%d\t0", listed, want, spent)
 }
 
 // idling looks for requests while nothing is asked of the driver.
-func idling(b *testing.B, t *table) {
+func idling(b *testing.B, t *report.Table) {
 	b.Helper()
 	const pause = 5 * time.Second
 	s := newStack(b, devcloud.Fast(), 1)
@@ -137,11 +138,11 @@ func idling(b *testing.B, t *table) {
 	s.must(s.admin.ResetRequests(s.Context()))
 	time.Sleep(pause)
 	spent := s.requests().Total
-	t.add(spent == 0, "idle for %v, a volume attached\t0\t%d\t0", pause, spent)
+	t.Add(spent == 0, "idle for %v, a volume attached\t0\t%d\t0", pause, spent)
 }
 
 // many measures whole lives side by side.
-func many(b *testing.B, t *table) {
+func many(b *testing.B, t *report.Table) {
 	b.Helper()
 	for _, row := range []struct {
 		name    string
@@ -153,17 +154,17 @@ func many(b *testing.B, t *table) {
 		{"1,000 volumes, 100 at a time, 50 servers", 50, load{volumes: 1000, atOnce: 100}, 6500},
 	} {
 		o := newStack(b, devcloud.Realistic(), row.servers).run(row.load)
-		t.add(o.requests.Total <= row.budget, "%s, %s\tat most %d in all\t%d\t%d of them", row.name, o.took.Round(time.Second), row.budget, o.requests.Total, pollsIn(o.requests))
+		t.Add(o.requests.Total <= row.budget, "%s, %s\tat most %d in all\t%d\t%d of them", row.name, o.took.Round(time.Second), row.budget, o.requests.Total, pollsIn(o.requests))
 	}
 }
 
 // polling measures how often the cloud is asked, in the mean over the run.
-func polling(b *testing.B, t *table) {
+func polling(b *testing.B, t *report.Table) {
 	b.Helper()
 	const servers = 20
 	for _, atOnce := range []int{20, 200} {
 		o := newStack(b, devcloud.Realistic(), servers).run(load{volumes: 3 * atOnce, atOnce: atOnce, expand: true})
 		polls := float64(pollsIn(o.requests)) / o.took.Seconds()
-		t.add(polls <= 1+servers, "polls a second, %d in flight on %d servers\tat most %d\t\t%.1f", atOnce, servers, 1+servers, polls)
+		t.Add(polls <= 1+servers, "polls a second, %d in flight on %d servers\tat most %d\t\t%.1f", atOnce, servers, 1+servers, polls)
 	}
 }

@@ -2,35 +2,35 @@ package bench
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
+	"github.com/cinder-csi/cinder-csi/internal/bench/report"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 )
 
 // BenchmarkTimeAndSize prints how late the controller notices that the cloud is
 // done, what it adds itself, and how large the plugin's process is.
 func BenchmarkTimeAndSize(b *testing.B) {
-	t := &table{columns: "what\tbudget\tmeasured\t"}
+	t := &report.Table{Columns: "what\tbudget\tmeasured\t"}
 	lagging(b, t)
 	plugin := build(b)
 	starting(b, t, plugin)
 	adding(b, t, plugin)
 	nodeIdle(b, t, plugin)
 	growing(b, t, plugin)
-	t.print(b)
+	t.Print(b)
 }
 
 // lagging measures detection lag, on the cloud's own clock.
-func lagging(b *testing.B, t *table) {
+func lagging(b *testing.B, t *report.Table) {
 	b.Helper()
 	row := func(name string, l *lags, median, p99 time.Duration) {
 		m, p := l.quantile(0.5), l.quantile(0.99)
-		t.add(m <= median && p <= p99, "detection lag, %s, %d calls\tmedian %v, p99 %v\tmedian %v, p99 %v", name, len(l.all), median, p99, m, p)
+		t.Add(m <= median && p <= p99, "detection lag, %s, %d calls\tmedian %v, p99 %v\tmedian %v, p99 %v", name, len(l.all), median, p99, m, p)
 	}
 	row("1 in flight", alone(b), 250*time.Millisecond, time.Second)
 	for _, l := range []struct {
@@ -68,7 +68,7 @@ func alone(b *testing.B) *lags {
 
 // starting measures from the start of the process to its first answer, most of
 // which is a realistic Keystone's.
-func starting(b *testing.B, t *table, plugin string) {
+func starting(b *testing.B, t *report.Table, plugin string) {
 	b.Helper()
 	const budget = 300 * time.Millisecond
 	var took []time.Duration
@@ -78,13 +78,13 @@ func starting(b *testing.B, t *table, plugin string) {
 		took = append(took, p.ready)
 		p.stop()
 	}
-	m := middle(took)
-	t.add(m <= budget, "start to serving, controller role\t%v\t%v", budget, m.Round(time.Millisecond))
+	m := report.Median(took)
+	t.Add(m <= budget, "start to serving, controller role\t%v\t%v", budget, m.Round(time.Millisecond))
 }
 
 // adding measures calls that have nothing to wait for, on a cloud that answers
 // at once: what they take is the driver's, and the cloud's bare HTTP.
-func adding(b *testing.B, t *table, plugin string) {
+func adding(b *testing.B, t *report.Table, plugin string) {
 	b.Helper()
 	const budget = 5 * time.Millisecond
 	s := newCloud(b, devcloud.Instant(), 1)
@@ -115,14 +115,14 @@ func adding(b *testing.B, t *table, plugin string) {
 			s.must(call.do())
 			took = append(took, time.Since(start))
 		}
-		m := middle(took)
-		t.add(m <= budget, "overhead with the cloud's HTTP, %s\t%v\t%v", call.name, budget, m.Round(10*time.Microsecond))
+		m := report.Median(took)
+		t.Add(m <= budget, "overhead with the cloud's HTTP, %s\t%v\t%v", call.name, budget, m.Round(10*time.Microsecond))
 	}
 	p.stop()
 }
 
 // nodeIdle measures a node plugin that knows who it is and has nothing to do.
-func nodeIdle(b *testing.B, t *table, plugin string) {
+func nodeIdle(b *testing.B, t *report.Table, plugin string) {
 	b.Helper()
 	const budget = 24
 	s := newCloud(b, devcloud.Instant(), 1)
@@ -132,7 +132,7 @@ func nodeIdle(b *testing.B, t *table, plugin string) {
 	s.must(err)
 	time.Sleep(3 * time.Second)
 	size := p.mebibytes("VmRSS")
-	t.add(size <= budget, "node plugin, idle, resident\t%d MiB\t%.1f MiB", budget, size)
+	t.Add(size <= budget, "node plugin, idle, resident\t%d MiB\t%.1f MiB", budget, size)
 	p.stop()
 }
 
@@ -144,17 +144,17 @@ type state struct {
 
 // growing compares the driver beside 100 volumes and beside 10,000, and
 // measures it with 200 operations in flight beside the latter.
-func growing(b *testing.B, t *table, plugin string) {
+func growing(b *testing.B, t *report.Table, plugin string) {
 	b.Helper()
 	const budget = 80
 	few, _ := beside(b, plugin, 100, false)
 	lots, peak := beside(b, plugin, 10_000, true)
-	t.add(peak <= budget, "controller, 10,000 volumes, 200 in flight, peak resident\t%d MiB\t%.1f MiB", budget, peak)
+	t.Add(peak <= budget, "controller, 10,000 volumes, 200 in flight, peak resident\t%d MiB\t%.1f MiB", budget, peak)
 	// A tenth is what two runs of the same differ by.
-	t.add(lots.requests <= 1.1*few.requests, "growth, 100 to 10,000 volumes: requests per life\tflat\t%.1f to %.1f", few.requests, lots.requests)
-	t.add(lots.seconds <= 1.2*few.seconds, "growth, 100 to 10,000 volumes: time per life\tflat\t%.2f s to %.2f s", few.seconds, lots.seconds)
-	t.add(lots.median <= few.median+50*time.Millisecond, "growth, 100 to 10,000 volumes: median lag\tflat\t%v to %v", few.median, lots.median)
-	t.add(lots.peak <= few.peak+16, "growth, 100 to 10,000 volumes: peak resident, 20 in flight\tflat\t%.1f MiB to %.1f MiB", few.peak, lots.peak)
+	t.Add(lots.requests <= 1.1*few.requests, "growth, 100 to 10,000 volumes: requests per life\tflat\t%.1f to %.1f", few.requests, lots.requests)
+	t.Add(lots.seconds <= 1.2*few.seconds, "growth, 100 to 10,000 volumes: time per life\tflat\t%.2f s to %.2f s", few.seconds, lots.seconds)
+	t.Add(lots.median <= few.median+50*time.Millisecond, "growth, 100 to 10,000 volumes: median lag\tflat\t%v to %v", few.median, lots.median)
+	t.Add(lots.peak <= few.peak+16, "growth, 100 to 10,000 volumes: peak resident, 20 in flight\tflat\t%.1f MiB to %.1f MiB", few.peak, lots.peak)
 }
 
 // beside runs lives of new volumes, and visits to old ones, beside n volumes;
@@ -179,9 +179,4 @@ func beside(b *testing.B, plugin string, n int, more bool) (st state, peak float
 	}
 	p.stop()
 	return st, peak
-}
-
-func middle(some []time.Duration) time.Duration {
-	slices.Sort(some)
-	return some[len(some)/2]
 }
