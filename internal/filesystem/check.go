@@ -17,8 +17,9 @@ import (
 // they are mounted. Of a read-only device nothing is checked, since it is
 // mounted without its journal being replayed.
 //
-// It fails with ErrBusy when something uses the device. An e2fsck that has begun
-// runs to its end when ctx ends before; a later call waits for it.
+// It fails with ErrBusy when something uses the device. An e2fsck waits for its
+// turn, see checksAtOnce. One that has begun runs to its end when ctx ends before;
+// a later call waits for it.
 func (f *FS) Check(ctx context.Context, path, fsType string) error {
 	if !Supported(fsType) {
 		return fmt.Errorf("check %s: %w: %q", path, ErrUnsupported, fsType)
@@ -82,15 +83,20 @@ func (f *FS) runE2fsck(ctx context.Context, path string, options ...string) erro
 	return nil
 }
 
-// exclusively runs work on a device that nothing else uses, to its end, while
-// the device can't be replaced. The device is held open, but not claimed:
-// tools do that themselves.
+// exclusively runs work on a device that nothing else uses, when it is its turn
+// and to its end, while the device can't be replaced. The device is held open,
+// but not claimed: tools do that themselves.
 func (f *FS) exclusively(ctx context.Context, path, what string, work func(context.Context) error) error {
 	d, err := openDevice(path)
 	if err != nil {
 		return err
 	}
 	return f.jobs.onDevice(ctx, d, what, func(detached context.Context) error {
+		giveBack, err := f.checks.take(ctx)
+		if err != nil {
+			return err
+		}
+		defer giveBack()
 		return f.whenFree(ctx, d.number, func() error {
 			if err := claimable(path, d.number); err != nil {
 				return err

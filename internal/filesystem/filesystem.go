@@ -10,6 +10,7 @@ package filesystem
 import (
 	"context"
 	"errors"
+	"time"
 
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
@@ -53,6 +54,12 @@ var (
 // they wait for the same network and the same cores.
 const defaultFormats = 2
 
+// checksAtOnce is how many checks, and growths of what isn't mounted, run at once
+// on a node. For a filesystem of several TiB e2fsck and resize2fs take hundreds of
+// MiB, in the one container that all of them share. Their turns aren't those of
+// mkfs: they may take hours, while a blank volume is ready within seconds.
+const checksAtOnce = 2
+
 // Options of an FS. The zero value is right for production.
 type Options struct {
 	// Exec runs the tools; nil means the operating system does.
@@ -62,16 +69,22 @@ type Options struct {
 	Mounter mount.Interface
 	// Formats is how many mkfs run at once; 2 when it is 0 or negative.
 	Formats int
+	// StatsTimeout is how long Stats waits for an answer; 10 s when it is 0 or
+	// negative.
+	StatsTimeout time.Duration
 }
 
 // FS works on filesystems. It is safe for concurrent use.
 type FS struct {
 	exec    utilexec.Interface
 	mounter mount.Interface
-	slots   chan struct{} // one for each mkfs that may run
+	formats turns // of mkfs
+	checks  turns // of e2fsck and resize2fs
 	jobs    jobs
 	flights flights
 	reads   keylock.Locks[string] // of devices, by path
+
+	statsTimeout time.Duration
 }
 
 // New returns an FS.
@@ -87,7 +100,15 @@ func New(opts Options) *FS {
 	if opts.Formats <= 0 {
 		opts.Formats = defaultFormats
 	}
-	return &FS{exec: opts.Exec, mounter: opts.Mounter, slots: make(chan struct{}, opts.Formats)}
+	if opts.StatsTimeout <= 0 {
+		opts.StatsTimeout = defaultStatsTimeout
+	}
+	f := &FS{
+		exec: opts.Exec, mounter: opts.Mounter, statsTimeout: opts.StatsTimeout,
+		formats: make(turns, opts.Formats), checks: make(turns, checksAtOnce),
+	}
+	f.flights.ask = f.statfs
+	return f
 }
 
 // The filesystems that this package handles, by the names that blkid, mount and

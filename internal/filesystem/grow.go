@@ -20,18 +20,16 @@ import (
 //
 // It fails with ErrOnlineGrowth for a mounted ext filesystem when the kernel
 // doesn't allow it, see CanGrowOnline, and with ErrReadOnly for what is mounted
-// read-only. Growth that has begun runs to its end when ctx ends before; a later
-// call for the same device waits for it.
+// read-only. Growth of what isn't mounted waits for its turn, see checksAtOnce.
+// What has begun runs to its end when ctx ends before; a later call for the same
+// device waits for it.
 func (f *FS) Grow(ctx context.Context, path, mountpoint string) (int64, error) {
 	d, err := openDevice(path)
 	if err != nil {
 		return 0, fmt.Errorf("grow: %w", err)
 	}
-	err = f.jobs.onDevice(ctx, d, "grow "+mountpoint, func(detached context.Context) error {
-		if mountpoint != "" {
-			return f.grow(detached, path, mountpoint)
-		}
-		return f.whenFree(ctx, d.number, func() error { return f.grow(detached, path, "") })
+	err = f.jobs.onDevice(ctx, d, "grow "+mountpoint, func(context.Context) error {
+		return f.grow(ctx, d, path, mountpoint)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("grow the filesystem on %s: %w", path, err)
@@ -39,14 +37,14 @@ func (f *FS) Grow(ctx context.Context, path, mountpoint string) (int64, error) {
 	return f.Size(ctx, path, mountpoint)
 }
 
-// grow does the work of Grow.
-func (f *FS) grow(ctx context.Context, path, mountpoint string) error {
+// grow does the work of Grow. When ctx ends, what has begun goes on.
+func (f *FS) grow(ctx context.Context, d *device, path, mountpoint string) error {
 	deviceSize, before, err := f.measure(path, mountpoint)
 	if err != nil || before.full(deviceSize) {
 		return err
 	}
 	if mountpoint == "" {
-		err = f.growUnmounted(ctx, path, before)
+		err = f.growUnmounted(ctx, d, path, before)
 	} else {
 		err = f.growMounted(mountpoint, before, deviceSize)
 	}
@@ -65,11 +63,22 @@ func (f *FS) grow(ctx context.Context, path, mountpoint string) error {
 	return nil
 }
 
-// growUnmounted grows an ext filesystem that nothing uses.
-func (f *FS) growUnmounted(ctx context.Context, path string, s superblock) error {
+// growUnmounted grows a filesystem that nothing uses, when it is its turn, which
+// one that is large enough has no need to wait for.
+func (f *FS) growUnmounted(ctx context.Context, d *device, path string, s superblock) error {
 	if s.fsType != ext4 {
 		return fmt.Errorf("%s with %d bytes %w", s.fsType, s.size, ErrNeedsMount)
 	}
+	giveBack, err := f.checks.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	return f.whenFree(ctx, d.number, func() error { return f.growFree(ctx, path) })
+}
+
+// growFree grows an ext filesystem that nothing uses.
+func (f *FS) growFree(ctx context.Context, path string) error {
 	d, err := claim(path)
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -259,43 +258,5 @@ func TestCapabilities(t *testing.T) {
 	}
 	if !CanGrowOnline(xfs) || !CanGrowOnline(btrfs) || CanGrowOnline(ext4) != CanGrowOnline(ext3) {
 		t.Error("xfs and btrfs grow online everywhere, ext by capability")
-	}
-}
-
-func TestStatsCountBytesAndInodes(t *testing.T) {
-	f := New(Options{})
-	for _, fsType := range kinds() {
-		_, target := mounted(t, f, fsType)
-		withFile(t, target)
-		unix.Sync()
-		s, err := f.Stats(soon(t), target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.TotalBytes < 300*mib || s.TotalBytes > 512*mib || s.UsedBytes < 5*mib ||
-			s.AvailableBytes+s.UsedBytes > s.TotalBytes || s.TotalInodes != s.UsedInodes+s.FreeInodes ||
-			(s.TotalInodes == 0) != (fsType == btrfs) {
-			t.Errorf("%s: %+v", fsType, s)
-		}
-	}
-	if _, err := f.Stats(soon(t), "/does/not/exist"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("missing: %v", err)
-	}
-}
-
-func TestStatsOfAFilesystemThatHangsEndWithTheCall(t *testing.T) {
-	f := New(Options{})
-	hung := &flight{done: make(chan struct{})}
-	f.flights.current = map[string]*flight{"/hung": hung}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range 3 {
-		_, err := f.Stats(ctx, "/hung")
-		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "/hung") {
-			t.Errorf("%v", err)
-		}
-	}
-	if len(f.flights.current) != 1 {
-		t.Error("it was asked more than once")
 	}
 }

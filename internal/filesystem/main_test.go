@@ -92,19 +92,20 @@ type gate struct {
 	name    string
 	arrived chan string   // receives the device of each that comes to the gate
 	open    chan struct{} // closed or fed to let them pass
+	least   int           // words that a command has which stops; a mere -V has fewer
 
 	mu                     sync.Mutex
 	started, running, most int
 }
 
 func newGate(name string) *gate {
-	return &gate{name: name, arrived: make(chan string, 100), open: make(chan struct{}, 100)}
+	return &gate{name: name, arrived: make(chan string, 100), open: make(chan struct{}, 100), least: 3}
 }
 
 // exec is for Options.Exec.
 func (g *gate) exec() utilexec.Interface {
 	return hooked{Interface: utilexec.New(), hook: func(words []string, run func() ([]byte, error)) ([]byte, error) {
-		if filepath.Base(words[0]) == g.name && len(words) > 2 { // not a mere -V
+		if filepath.Base(words[0]) == g.name && len(words) >= g.least {
 			g.count(1)
 			defer g.count(-1)
 			g.arrived <- words[len(words)-1]

@@ -39,13 +39,12 @@ func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Conte
 		return err
 	}
 	return f.jobs.onDevice(ctx, d, w.what, func(detached context.Context) error {
-		select {
-		case f.slots <- struct{}{}:
-			defer func() { <-f.slots }()
-		case <-ctx.Done():
-			return fmt.Errorf("%w: too many others run: %w", errNeverBegan, context.Cause(ctx))
+		giveBack, err := f.formats.take(ctx)
+		if err != nil {
+			return err
 		}
-		err := f.whenFree(ctx, d.number, func() error {
+		defer giveBack()
+		err = f.whenFree(ctx, d.number, func() error {
 			if err := f.fitToWrite(ctx, w, d); err != nil {
 				return err
 			}

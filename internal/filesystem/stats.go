@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,62 +19,96 @@ type Stats struct {
 	TotalInodes, UsedInodes, FreeInodes int64
 }
 
-// Stats returns the numbers of the filesystem that path is on. A filesystem that
-// doesn't answer costs one goroutine, however often it is asked: calls for the
-// same path share one statfs, and each returns when its own ctx ends.
-func (f *FS) Stats(ctx context.Context, path string) (Stats, error) {
-	flight := f.flights.join(path)
-	select {
-	case <-flight.done:
-	case <-ctx.Done():
-		return Stats{}, fmt.Errorf("statfs %s doesn't return: %w", path, context.Cause(ctx))
+// defaultStatsTimeout is how long a call waits for statfs, which answers from
+// memory, within microseconds, or hangs. The kubelet asks every minute for each
+// volume, for those of a pod one after the other, and itself waits for two
+// minutes: one that hangs would keep the others from being asked.
+const defaultStatsTimeout = 10 * time.Second
+
+// Stats returns the numbers of the filesystem that is mounted at m, as Lookup
+// returned it, and ErrNotMounted when it isn't any more. It gives up after
+// Options.StatsTimeout. A filesystem that doesn't answer costs one goroutine,
+// however often and at whichever of its mounts it is asked: one statfs answers
+// for all of them.
+func (f *FS) Stats(ctx context.Context, m MountPoint) (Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.statsTimeout)
+	defer cancel()
+	for {
+		flight := f.flights.join(m)
+		select {
+		case <-flight.done:
+		case <-ctx.Done():
+			return Stats{}, fmt.Errorf("statfs %s doesn't return: %w", flight.target, context.Cause(ctx))
+		}
+		switch {
+		case flight.err == nil:
+			return flight.stats, nil
+		case flight.target == m.Target:
+			return Stats{}, fmt.Errorf("statfs %s: %w", m.Target, flight.err)
+		}
+		// It was asked at another mount, which may be gone while m isn't.
 	}
-	if flight.err != nil {
-		return Stats{}, fmt.Errorf("statfs %s: %w", path, flight.err)
-	}
-	return flight.stats, nil
 }
 
-// flights are the statfs under way, by path.
+// flights are the statfs under way.
 type flights struct {
+	ask     func(MountPoint) (Stats, error)
 	mu      sync.Mutex
-	current map[string]*flight
+	current map[flightKey]*flight
+}
+
+// flightKey is what mounts with the same numbers have in common: a part of a
+// filesystem may have a quota, and so numbers, of its own. The disk's number isn't
+// given to another one while a filesystem on it still hangs.
+type flightKey struct {
+	number uint64
+	root   string
 }
 
 type flight struct {
-	done  chan struct{} // closed when the rest is set
-	stats Stats
-	err   error
+	target string
+	done   chan struct{} // closed when the rest is set
+	stats  Stats
+	err    error
 }
 
-// join returns the statfs of path that is under way, or a new one.
-func (f *flights) join(path string) *flight {
+// join returns the statfs that is under way for what is mounted at m, or a new one.
+func (f *flights) join(m MountPoint) *flight {
+	key := flightKey{m.Number, m.Root}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if current, ok := f.current[path]; ok {
+	if current, ok := f.current[key]; ok {
 		return current
 	}
 	if f.current == nil {
-		f.current = make(map[string]*flight)
+		f.current = make(map[flightKey]*flight)
 	}
-	started := &flight{done: make(chan struct{})}
-	f.current[path] = started
+	started := &flight{target: m.Target, done: make(chan struct{})}
+	f.current[key] = started
 	go func() {
-		stats, err := statfs(path)
+		stats, err := f.ask(m)
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		delete(f.current, path)
+		delete(f.current, key)
 		started.stats, started.err = stats, err
 		close(started.done)
 	}()
 	return started
 }
 
-// statfs asks the kernel.
-func statfs(path string) (Stats, error) {
+// statfs asks the kernel. A mount that goes away at that moment leaves a directory
+// of another filesystem, whose numbers would be taken for its own.
+func (f *FS) statfs(m MountPoint) (Stats, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
+	if err := unix.Statfs(m.Target, &st); err != nil {
 		return Stats{}, err
+	}
+	now, there, err := f.Lookup(m.Target)
+	if err != nil {
+		return Stats{}, err
+	}
+	if !there || now.Number != m.Number || now.Root != m.Root {
+		return Stats{}, fmt.Errorf("device %s is %w there any more", numberString(m.Number), ErrNotMounted)
 	}
 	return statsOf(&st), nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 )
 
 // NodeGetVolumeStats tells how full the filesystem at a path is, after it has
@@ -48,13 +49,17 @@ func (s *Server) stats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) 
 	case at.device && at.number == data.Number:
 		return []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: data.Size}}, nil
 	case at.holds(data):
-		return s.filesystemStats(ctx, at.path)
+		return s.filesystemStats(ctx, at.mount)
 	}
 	return nil, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errNotHere, at, data.Path, formatNumber(data.Number))
 }
 
-func (s *Server) filesystemStats(ctx context.Context, path string) ([]*csi.VolumeUsage, error) {
-	stats, err := s.cfg.FS.Stats(ctx, path)
+// filesystemStats asks once for all mounts of the volume, and not for long.
+func (s *Server) filesystemStats(ctx context.Context, at filesystem.MountPoint) ([]*csi.VolumeUsage, error) {
+	stats, err := s.cfg.FS.Stats(ctx, at)
+	if errors.Is(err, filesystem.ErrNotMounted) {
+		return nil, fmt.Errorf("%w: %w", errNotHere, err) // it was there a moment ago
+	}
 	if err != nil {
 		return nil, err
 	}

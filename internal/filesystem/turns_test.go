@@ -1,0 +1,192 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
+)
+
+// uncleanDisk returns a device with an ext4 that Check has e2fsck look at.
+func uncleanDisk(t *testing.T) *looptest.Device {
+	t.Helper()
+	d := formattedDisk(t, New(Options{}), ext4)
+	run(t, "debugfs", "-w", "-R", "set_super_value state 2", d.Path)
+	return d
+}
+
+// growableDisk returns a device that is larger than its ext4.
+func growableDisk(t *testing.T) *looptest.Device {
+	t.Helper()
+	d := formattedDisk(t, New(Options{}), ext4)
+	d.Grow(t, gib)
+	return d
+}
+
+// growOffline grows a filesystem that nothing uses.
+func growOffline(ctx context.Context, f *FS, path string) error {
+	_, err := f.Grow(ctx, path, "")
+	return err
+}
+
+// noMore fails the test when another program comes to the gate.
+func (g *gate) noMore(t *testing.T) {
+	t.Helper()
+	select {
+	case path := <-g.arrived:
+		t.Errorf("%s of %s was started too", g.name, path)
+	case <-time.After(300 * time.Millisecond):
+	}
+}
+
+// fill has as many e2fsck come to the gate as may run at once, by calls that end
+// while they run.
+func (g *gate) fill(t *testing.T, f *FS) {
+	t.Helper()
+	for range 2 {
+		d := uncleanDisk(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Check(ctx, d.Path, ext4) }()
+		<-g.arrived
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) || !errors.Is(err, ErrBusy) {
+			t.Errorf("cancelled: %v", err)
+		}
+	}
+}
+
+func TestABoundedNumberOfE2fsckRunsAtOnce(t *testing.T) {
+	for name, work := range map[string]struct {
+		disk func(*testing.T) *looptest.Device
+		do   func(*FS, string) error
+	}{
+		"check":  {uncleanDisk, func(f *FS, path string) error { return f.Check(soon(t), path, ext4) }},
+		"growth": {growableDisk, func(f *FS, path string) error { return growOffline(soon(t), f, path) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate("e2fsck")
+			f := New(Options{Exec: g.exec()})
+			var wg sync.WaitGroup
+			for range 5 {
+				d := work.disk(t)
+				wg.Go(func() {
+					if err := work.do(f, d.Path); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			<-g.arrived
+			<-g.arrived
+			g.noMore(t)
+			close(g.open)
+			wg.Wait()
+			if g.started != 5 || g.most != 2 {
+				t.Errorf("%d e2fsck ran, %d at once; want 5 and 2", g.started, g.most)
+			}
+		})
+	}
+}
+
+// TestAResize2fsHasATurnToo: not only the check that it insists on.
+func TestAResize2fsHasATurnToo(t *testing.T) {
+	g := newGate("resize2fs")
+	g.least = 2 // it has no options
+	f := New(Options{Exec: g.exec()})
+	var wg sync.WaitGroup
+	for range 3 {
+		d := growableDisk(t)
+		wg.Go(func() {
+			if err := growOffline(soon(t), f, d.Path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-g.arrived
+	<-g.arrived
+	g.noMore(t)
+	close(g.open)
+	wg.Wait()
+	if g.started != 3 || g.most != 2 {
+		t.Errorf("%d resize2fs ran, %d at once; want 3 and 2", g.started, g.most)
+	}
+}
+
+func TestACheckThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
+	unclean, growable := uncleanDisk(t), growableDisk(t)
+	g := newGate("e2fsck")
+	f := New(Options{Exec: g.exec()})
+	g.fill(t, f)
+	for d, do := range map[*looptest.Device]func(context.Context) error{
+		unclean:  func(ctx context.Context) error { return f.Check(ctx, unclean.Path, ext4) },
+		growable: func(ctx context.Context) error { return growOffline(ctx, f, growable.Path) },
+	} {
+		before := d.Hash(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		waiting, joined := make(chan error, 1), make(chan error, 1)
+		go func() { waiting <- do(ctx) }()
+		go func() { joined <- do(soon(t)) }()
+		g.noMore(t)
+		cancel()
+		if err := <-waiting; !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled while waiting: %v", err)
+		}
+		g.noMore(t)
+		if d.Hash(t) != before {
+			t.Error("it was written to")
+		}
+		defer func() {
+			if err := <-joined; err != nil {
+				t.Errorf("one that wasn't cancelled: %v", err)
+			}
+		}()
+	}
+	close(g.open)
+}
+
+// TestWhatTakesNoE2fsckWaitsForNone: while a node repairs large volumes, others
+// are made, staged and grown.
+func TestWhatTakesNoE2fsckWaitsForNone(t *testing.T) {
+	g := newGate("e2fsck")
+	f := New(Options{Exec: g.exec()})
+	g.fill(t, f)
+	clean, unmounted := formattedDisk(t, f, ext4), formattedDisk(t, f, xfs)
+	if err := f.Check(soon(t), clean.Path, ext4); err != nil {
+		t.Errorf("a clean filesystem: %v", err)
+	}
+	if err := growOffline(soon(t), f, clean.Path); err != nil {
+		t.Errorf("nothing to grow: %v", err)
+	}
+	unmounted.Grow(t, gib)
+	if err := growOffline(soon(t), f, unmounted.Path); !errors.Is(err, ErrNeedsMount) {
+		t.Errorf("an xfs that isn't mounted: %v", err)
+	}
+	d, target := mounted(t, f, btrfs)
+	d.Grow(t, gib)
+	if _, err := f.Grow(soon(t), d.Path, target); err != nil {
+		t.Errorf("a mounted filesystem: %v", err)
+	}
+	close(g.open)
+	if err := f.Drain(soon(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestATurnIsNotTakenByACallThatHasEnded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	free := make(turns, 1)
+	for range 100 {
+		if _, err := free.take(ctx); !errors.Is(err, errNeverBegan) || !errors.Is(err, context.Canceled) {
+			t.Fatalf("%v", err)
+		}
+	}
+	giveBack, err := free.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	giveBack()
+}
