@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -69,6 +70,33 @@ func TestHelmFindsNothingToCriticise(t *testing.T) {
 	for _, helm := range []program{helm3, helm4} {
 		for _, values := range goldenValues() {
 			helm.run(t, "lint", "--strict", "--kube-version", kubernetes(t), "--values", filepath.Join("testdata", "values", values+".yaml"), chart)
+		}
+	}
+}
+
+// TestLongNamesAreCut: the names of Services and the values of labels have 63
+// characters at the most.
+func TestLongNamesAreCut(t *testing.T) {
+	long := strings.Repeat("long-name-", 8)
+	for _, set := range []string{"fullnameOverride=" + long + "x", "fullnameOverride=,nameOverride=" + long + "x"} {
+		for _, o := range render(t, "everything", "--set", set) {
+			if name := o.text("metadata", "name"); len(name) > 63 && o["kind"] == "Service" {
+				t.Errorf("%s has %d characters", o.id(), len(name))
+			}
+			for _, labels := range []object{o.object("metadata", "labels"), o.object("spec", "template", "metadata", "labels")} {
+				for key, value := range labels {
+					if text, ok := value.(string); !ok || len(text) > 63 {
+						t.Errorf("%s: the label %s is %v", o.id(), key, value)
+					}
+				}
+			}
+		}
+	}
+	// A cut leaves no character at the end that no name may end with.
+	for _, cut := range []string{strings.Repeat("a", 43) + "-b", strings.Repeat("a", 43) + ".b", strings.Repeat("a", 42) + ".-b"} {
+		name := render(t, "default", "--set", "fullnameOverride="+cut).only(t, "Deployment").text("metadata", "name")
+		if want := strings.TrimRight(cut[:44], "-.") + "-controller"; name != want {
+			t.Errorf("%s becomes %s, want %s", cut, name, want)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func TestKubernetesKnowsEveryField(t *testing.T) {
 		files[values] = helm3.run(t, template(t, values)...)
 	}
 	files["openshift"] = helm3.run(t, template(t, "default", "--set", "openshift.enabled=true")...)
-	files["scraped"] = helm3.run(t, template(t, "default", "--set", "metrics.podMonitor.enabled=true,networkPolicy.enabled=true")...)
+	files["scraped"] = helm3.run(t, template(t, "default", "--set", "metrics.podMonitor.enabled=true,networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus")...)
 	dir := t.TempDir()
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {

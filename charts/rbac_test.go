@@ -113,6 +113,22 @@ func TestEachSidecarMayDoWhatItDoesAndNothingElse(t *testing.T) {
 	}
 }
 
+// The provisioner waits for Nodes and CSINodes with the first PersistentVolumeClaim,
+// for the zones and for the capacity alike.
+func TestTheProvisionerReadsNodesForTopologyAndForCapacity(t *testing.T) {
+	for set, want := range map[string]string{
+		"topology.enabled=true,storageCapacity.enabled=true":   "list watch",
+		"topology.enabled=false,storageCapacity.enabled=true":  "list watch",
+		"topology.enabled=true,storageCapacity.enabled=false":  "list watch",
+		"topology.enabled=false,storageCapacity.enabled=false": "",
+	} {
+		got := granted(render(t, "default", "--set", set), "cinder-csi-provisioner")
+		if got["nodes"] != want || got["storage.k8s.io/csinodes"] != want {
+			t.Errorf("%s: nodes %q, csinodes %q, want %q", set, got["nodes"], got["storage.k8s.io/csinodes"], want)
+		}
+	}
+}
+
 // TestNoSidecarHasMoreThanItsOwnProjectAsksFor compares with the roles that come
 // with the sidecars' source, in the versions that the end-to-end tests run.
 func TestNoSidecarHasMoreThanItsOwnProjectAsksFor(t *testing.T) {
@@ -232,7 +248,18 @@ func TestSecretsAreReadOnlyWhereThatIsAskedFor(t *testing.T) {
 	if diff := cmp.Diff([]string{"kube-system:secrets cloud-b: get", "secrets: get", "tenants:secrets one,two: get"}, reads(render(t, "everything"))); diff != "" {
 		t.Error(diff)
 	}
-	if all := render(t, "default", "--set", "rbac.create=false"); len(all.ofKind("ClusterRole"))+len(all.ofKind("Role"))+len(all.ofKind("RoleBinding")) > 0 {
-		t.Error("rbac.create=false makes roles")
+}
+
+func TestRolesAreMadeOnlyIfTheyAreWanted(t *testing.T) {
+	for _, set := range []string{"rbac.create=false", "rbac.create=false,openshift.enabled=true"} {
+		all := render(t, "default", "--set", set)
+		for _, kind := range []string{"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"} {
+			if made := all.ofKind(kind); len(made) > 0 {
+				t.Errorf("%s makes %s", set, made[0].id())
+			}
+		}
+		if constraints := len(all.ofKind("SecurityContextConstraints")); constraints != strings.Count(set, "openshift")*2 {
+			t.Errorf("%s makes %d SecurityContextConstraints", set, constraints)
+		}
 	}
 }

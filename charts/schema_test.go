@@ -46,6 +46,12 @@ func TestValuesThatMakeNoSenseAreRefused(t *testing.T) {
 		{"storageClasses[0].name=a,storageClasses[0].parameters.size=5", []string{"/storageClasses/0/parameters/size"}},
 		{"volumeAttributesClasses[0].name=a", []string{"/volumeAttributesClasses/0", "parameters"}},
 		{"rbac.secrets[0].namespace=a", []string{"/rbac/secrets/0", "names"}},
+		{"node.healthAddress=[::1]", []string{"/node/healthAddress"}},
+		{"node.healthAddress=localhost", []string{"/node/healthAddress"}},
+		// Two pods of one node would have the same sockets and ports.
+		{"node.updateStrategy.rollingUpdate.maxSurge=1", []string{"/node/updateStrategy/rollingUpdate", "maxSurge"}},
+		{"node.updateStrategy.rollingUpdate.maxUnavailable=0", []string{"/node/updateStrategy/rollingUpdate"}},
+		{"node.updateStrategy.rollingUpdate.maxUnavailable=0%", []string{"/node/updateStrategy/rollingUpdate"}},
 		{"metrics.podMonitor.targets={nodes}", []string{"/metrics/podMonitor/targets/0"}},
 	} {
 		refused(t, test.reasons, "--set", test.set)
@@ -58,6 +64,21 @@ func TestValuesThatContradictEachOtherAreRefused(t *testing.T) {
 	refused(t, []string{"storageCapacity", "cloudNames"}, "--set", "cloudNames={cloud-b}")
 	refused(t, []string{"serviceMonitor", "podMonitor"}, "--set", "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true")
 	refused(t, []string{"node.serviceAccount.name"}, "--set", "node.serviceAccount.create=false")
+	refused(t, []string{"rbac.secrets", `"tenants"`}, "--set-json", `rbac.secrets=[{"namespace": "tenants", "names": ["a"]}, {"namespace": "tenants", "names": ["b"]}]`)
+	refused(t, []string{"controller.strategy.rollingUpdate"}, "--set", "controller.strategy.rollingUpdate.maxSurge=0")
+	refused(t, []string{"controller.strategy.rollingUpdate"}, "--set", "controller.hostNetwork=true,controller.strategy.rollingUpdate.maxUnavailable=0%")
+	for _, sidecar := range []string{"provisioner", "attacher", "resizer", "snapshotter", "nodeDriverRegistrar", "livenessProbe"} {
+		refused(t, []string{"sidecars." + sidecar + ".image.tag"}, "--set", "node.selfRegistration=false,sidecars."+sidecar+".image.tag=")
+	}
+	for _, monitor := range []string{"serviceMonitor", "podMonitor"} {
+		scraped := "networkPolicy.enabled=true,metrics." + monitor + ".enabled=true"
+		refused(t, []string{"networkPolicy.metricsFrom"}, "--set", scraped)
+		render(t, "", "--set", scraped+",controller.hostNetwork=true")
+		render(t, "", "--set", scraped+",networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus")
+	}
+	render(t, "", "--set", "networkPolicy.enabled=true,metrics.podMonitor.enabled=true,metrics.podMonitor.targets={node}")
+	refused(t, []string{"volumeAttributesClasses", "1.34"}, "--kube-version", "1.33.9", "--set", "volumeAttributesClasses[0].name=a,volumeAttributesClasses[0].parameters.type=b")
+	render(t, "", "--kube-version", "1.33.9")
 	if _, said, err := helm3.try(t, "template", release, chart, "--kube-version", "1.30.0"); err == nil || !strings.Contains(said, "kubeVersion") {
 		t.Errorf("Kubernetes 1.30 is accepted: %v %s", err, said)
 	}

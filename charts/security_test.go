@@ -163,7 +163,34 @@ func TestOpenShiftAllowsTheNodeMoreThanTheController(t *testing.T) {
 			t.Errorf("%s: controller %v, node %v", key, controller[key], node[key])
 		}
 	}
+	if got := strings.Join(controller.texts("volumes"), " "); got != "configMap emptyDir projected secret" {
+		t.Errorf("volumes of the controller: %s", got)
+	}
 	if controller.text("runAsUser", "type") != "MustRunAsNonRoot" || strings.Join(controller.texts("requiredDropCapabilities"), "") != "ALL" {
 		t.Errorf("controller %v", controller)
+	}
+}
+
+// TestOpenShiftAllowsTheVolumesThatThePodsHave holds the constraints against the
+// kinds of volumes that the pods have.
+func TestOpenShiftAllowsTheVolumesThatThePodsHave(t *testing.T) {
+	const extra = `{"extraVolumes": [{"name": "a", "hostPath": {"path": "/etc/ssl"}}, {"name": "b", "nfs": {"server": "s", "path": "/"}}]}`
+	all := render(t, "default", "--set", "openshift.enabled=true", "--set-json", "controller="+extra, "--set-json", "node="+extra)
+	for component, pod := range all.pods() {
+		allowed := all.ofKind("SecurityContextConstraints").one(t, "cinder-csi-"+component, "metadata", "name")
+		volumes := allowed.texts("volumes")
+		if sorted := slices.Compact(slices.Sorted(slices.Values(volumes))); len(sorted) != len(volumes) {
+			t.Errorf("%s: a kind of volume is there twice: %q", component, volumes)
+		}
+		for _, volume := range pod.list("spec", "volumes") {
+			for kind := range volume {
+				if kind != "name" && !slices.Contains(volumes, kind) {
+					t.Errorf("%s: the volume %s is a %s, which isn't among %q", component, volume.text("name"), kind, volumes)
+				}
+			}
+		}
+		if allowed["allowHostDirVolumePlugin"] != true {
+			t.Errorf("%s: directories of the host aren't allowed", component)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package charts
 
 import (
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,6 +110,27 @@ func TestAnotherStrategyHasNoSettingsOfRollingUpdates(t *testing.T) {
 	}
 }
 
+// TestPodsThatShareTheNodesPortsAreReplacedOneByOne: a surge would wait for ports
+// that the pods to be replaced have.
+func TestPodsThatShareTheNodesPortsAreReplacedOneByOne(t *testing.T) {
+	const given = "controller.strategy.rollingUpdate."
+	for set, want := range map[string][2]string{
+		"controller.hostNetwork=false": {"1", "0"},
+		"controller.hostNetwork=true":  {"0", "1"},
+		// With a node to spare that is fine.
+		"controller.hostNetwork=true," + given + "maxSurge=1," + given + "maxUnavailable=0": {"1", "0"},
+		"controller.hostNetwork=true," + given + "maxUnavailable=2":                         {"0", "2"},
+		"controller.hostNetwork=true," + given + "maxSurge=25%":                             {"25%", "1"},
+		"controller.hostNetwork=false," + given + "maxUnavailable=50%":                      {"1", "50%"},
+		"controller.hostNetwork=true,controller.strategy.rollingUpdate=null":                {"0", "1"},
+	} {
+		got := render(t, "default", "--set", set).only(t, "Deployment").object("spec", "strategy")
+		if got["type"] != "RollingUpdate" || got.text("rollingUpdate", "maxSurge") != want[0] || got.text("rollingUpdate", "maxUnavailable") != want[1] {
+			t.Errorf("%s: %v, want %q", set, got, want)
+		}
+	}
+}
+
 func TestTheDriverUnderstandsItsArguments(t *testing.T) {
 	for _, values := range goldenValues() {
 		for component, pod := range render(t, values).pods() {
@@ -183,10 +205,22 @@ func TestANodesMetricsAreItsOwnUnlessSomebodyScrapesThem(t *testing.T) {
 		{"metrics.podMonitor.enabled=true,metrics.podMonitor.targets={controller}", "127.0.0.1:9808", "127.0.0.1"},
 		{"node.healthAddress=0.0.0.0", "0.0.0.0:9808", ""},
 		{"node.healthAddress=192.0.2.7", "192.0.2.7:9808", "192.0.2.7"},
+		{"node.healthAddress=::", "[::]:9808", ""},
+		{"node.healthAddress=0:0:0:0:0:0:0:0", "[0:0:0:0:0:0:0:0]:9808", ""},
+		{"node.healthAddress=::1", "[::1]:9808", "::1"},
+		{"node.healthAddress=2001:db8::A", "[2001:db8::A]:9808", "2001:db8::A"},
 	} {
 		plugin := render(t, "default", "--set", test.set).pods()["node"].container(t, "cinder-csi-plugin")
-		if got := args(plugin)["--http-endpoint"]; got != test.endpoint {
-			t.Errorf("%s: listens on %s, want %s", test.set, got, test.endpoint)
+		endpoint := args(plugin)["--http-endpoint"]
+		if endpoint != test.endpoint {
+			t.Errorf("%s: listens on %s, want %s", test.set, endpoint, test.endpoint)
+		}
+		if _, err := net.ResolveTCPAddr("tcp", endpoint); err != nil {
+			t.Errorf("%s: %v", test.set, err)
+		}
+		liveness := render(t, "default", "--set", test.set+",node.selfRegistration=false").pods()["node"].container(t, "liveness-probe")
+		if got, want := args(liveness)["--http-endpoint"], strings.Replace(test.endpoint, "9808", "9809", 1); got != want {
+			t.Errorf("%s: the side container listens on %s, want %s", test.set, got, want)
 		}
 		for _, probe := range []string{"livenessProbe", "readinessProbe"} {
 			if got := plugin.text(probe, "httpGet", "host"); got != test.host {
@@ -311,8 +345,11 @@ func TestClassesHaveDefaultsThatAreSafe(t *testing.T) {
 		snapshots.one(t, "backup", "metadata", "name").text("metadata", "annotations", "snapshot.storage.kubernetes.io/is-default-class") != "true" {
 		t.Errorf("VolumeSnapshotClasses %v", snapshots)
 	}
-	if old := parse(t, helm3.run(t, "template", release, chart, "--kube-version", "1.33.0", "--values", "testdata/values/everything.yaml")).only(t, "VolumeAttributesClass"); old["apiVersion"] != "storage.k8s.io/v1beta1" {
-		t.Errorf("Kubernetes 1.33 gets %v", old["apiVersion"])
+	for _, version := range []string{"1.34.0", "1.34.0-gke.1", "1.36.3"} {
+		class := render(t, "everything", "--kube-version", version).only(t, "VolumeAttributesClass")
+		if class["apiVersion"] != "storage.k8s.io/v1" {
+			t.Errorf("Kubernetes %s gets %v", version, class["apiVersion"])
+		}
 	}
 }
 
@@ -336,6 +373,12 @@ func TestTheReferenceChartsValuesAreMapped(t *testing.T) {
 		if !strings.Contains(table, value) {
 			t.Errorf("%s is not in the table", value)
 		}
+	}
+	// There the hosts' file is where the controller has its credentials from, by default.
+	_, row, _ := strings.Cut(table, "| `secret.hostMount`")
+	row, _, _ = strings.Cut(row, "\n")
+	if !strings.Contains(row, "/etc/config") || !strings.Contains(row, "create secret") {
+		t.Errorf("secret.hostMount: nothing says where credentials come from then: %q", row)
 	}
 }
 

@@ -1,13 +1,14 @@
-{{/* The prefix of every object's name. */}}
+{{/*
+The prefix of every object's name. A Service's has 63 characters at the most, of
+which -controller-metrics takes 19.
+*/}}
 {{- define "cinder-csi.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
-{{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- $full := .Values.fullnameOverride -}}
+{{- if not $full -}}
+{{- $full = contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
 {{- end -}}
+{{- regexReplaceAll "[-.]+$" (trunc 44 $full) "" -}}
 {{- end -}}
 
 {{/* Compiled into Kubernetes for volumes of the in-tree plugin: no value. */}}
@@ -45,12 +46,12 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* Takes image (repository, tag, digest) and the default tag. */}}
+{{/* Takes image (repository, tag, digest), and the default tag or the name of who has none. */}}
 {{- define "cinder-csi.image" -}}
 {{- if .image.digest -}}
 {{ .image.repository }}@{{ .image.digest }}
 {{- else -}}
-{{ .image.repository }}:{{ default .defaultTag .image.tag }}
+{{ .image.repository }}:{{ required (printf "%s.image.tag: needed, since there is no digest" .name) (default .defaultTag .image.tag) }}
 {{- end -}}
 {{- end -}}
 
@@ -61,6 +62,16 @@ annotations:
 {{- else -}}
 {{ required (printf "%s.serviceAccount.name: needed, since %s.serviceAccount.create is false" .component .component) $values.serviceAccount.name }}
 {{- end -}}
+{{- end -}}
+
+{{/* A new pod before an old one goes, unless the old one has its ports: those of the node. */}}
+{{- define "cinder-csi.rollingUpdate" -}}
+{{- $update := .Values.controller.hostNetwork | ternary (dict "maxSurge" 0 "maxUnavailable" 1) (dict "maxSurge" 1 "maxUnavailable" 0) -}}
+{{- /* merge would take a 0 for nothing. */ -}}
+{{- range $key, $value := .Values.controller.strategy.rollingUpdate -}}
+{{- $_ := set $update $key $value -}}
+{{- end -}}
+{{- toYaml $update -}}
 {{- end -}}
 
 {{- define "cinder-csi.dnsPolicy" -}}
@@ -94,7 +105,7 @@ sidecars:
   "snapshotter" (printf "external-snapshotter-leader-%s" $driver)) .sidecar -}}
 {{- end -}}
 
-{{/* Where /healthz of the node listens. */}}
+{{/* The address on which /healthz of the node listens. */}}
 {{- define "cinder-csi.nodeAddress" -}}
 {{- if .Values.node.healthAddress -}}
 {{ .Values.node.healthAddress }}
@@ -103,10 +114,16 @@ sidecars:
 {{- end -}}
 {{- end -}}
 
-{{/* The address for a probe, if it isn't the pod's. */}}
+{{/* That address with a port. Takes root and port. */}}
+{{- define "cinder-csi.nodeEndpoint" -}}
+{{- $address := include "cinder-csi.nodeAddress" .root -}}
+{{- printf "%s:%d" (contains ":" $address | ternary (printf "[%s]" $address) $address) (int .port) -}}
+{{- end -}}
+
+{{/* The address for a probe, if it isn't the pod's: the kubelet adds the brackets of IPv6 itself. */}}
 {{- define "cinder-csi.nodeProbeHost" -}}
 {{- $address := include "cinder-csi.nodeAddress" . -}}
-{{- if not (has $address (list "" "0.0.0.0" "::" "[::]")) -}}
+{{- if not (regexMatch "^[0.:]*$" $address) -}}
 {{ $address }}
 {{- end -}}
 {{- end -}}

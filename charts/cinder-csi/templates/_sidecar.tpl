@@ -2,7 +2,7 @@
 {{- define "cinder-csi.sidecar" -}}
 {{- $values := index .root.Values.sidecars .sidecar -}}
 - name: {{ .name }}
-  image: {{ include "cinder-csi.image" (dict "image" $values.image) | quote }}
+  image: {{ include "cinder-csi.image" (dict "image" $values.image "name" (printf "sidecars.%s" .sidecar)) | quote }}
   imagePullPolicy: {{ $values.image.pullPolicy }}
   args:
     - --csi-address=/csi/csi.sock
