@@ -87,13 +87,14 @@ e2e-full: e2e-prerequisites ## The same with all of Kubernetes' storage suite
 	@.ci/e2e full
 
 .PHONY: openstack-up
-openstack-up: ## A real OpenStack on this machine, from Debian 12's packages, on loopback (root)
+openstack-up: ## A real OpenStack on this machine with two guests, from Debian 12's packages, on loopback (root)
 	@e2e/openstack/install
 	@cd e2e && go build -o $(BIN)/openstack ./openstack/cmd/openstack
 	@$(BIN)/openstack up
+	@$(BIN)/openstack guests
 
 .PHONY: openstack-down
-openstack-down: ## End it; nothing is left but the packages
+openstack-down: ## End it; nothing is left but the packages and the guests' kernel
 	@cd e2e && go run ./openstack/cmd/openstack down
 
 .PHONY: e2e-openstack

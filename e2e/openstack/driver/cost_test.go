@@ -29,7 +29,7 @@ func operations() []operation {
 	made := func(r *rig, name string) string { return r.create(request(name)) }
 	attached := func(r *rig, name string) string {
 		id := made(r, name)
-		r.must(r.publish(r.Context(), id, "node1", false))
+		r.attach(id, "node1", false)
 		return id
 	}
 	return []operation{
@@ -93,7 +93,8 @@ func pollsAllowed(waits int, took time.Duration) int {
 
 // TestRequests holds each operation to its budget, in HTTP requests that pass a
 // gateway: changes and needed reads to the number that it has, the reads that
-// wait to a rate. The worst of three counts.
+// wait to a rate. The worst of three counts; one that the driver wants to be
+// asked again for is not over, and another one is counted in its place.
 func TestRequests(t *testing.T) {
 	r := startBehindGateway(t)
 	t.Logf("| %-42s %6s %8s %6s %5s %8s %7s", "operation", "budget", "requests", "polls", "most", "logins", "s")
@@ -104,10 +105,17 @@ func TestRequests(t *testing.T) {
 		}
 		var worst, polls, most, logins int
 		var longest time.Duration
-		for n := range repeats {
+		for n, unfinished := 0, 0; n < repeats+unfinished; n++ {
 			call := op.prepare(r, fmt.Sprintf("cost-%d-%d", i, n))
 			before, start := r.gateway.requests(), time.Now()
-			r.must(call(t.Context()))
+			err := call(t.Context())
+			if unfinished < 3 && askAgain(err) {
+				unfinished++
+				t.Logf("%s: not counted: %v", op.name, err)
+				r.again(op.name, call)
+				continue
+			}
+			r.must(err)
 			took, after := time.Since(start), r.gateway.requests()
 			changes, reads, asked := spent(before, after)
 			if op.waits == 0 {
@@ -229,10 +237,15 @@ func (r *rig) life(ctx context.Context, name, server string, grow bool) error {
 // insist makes a call, and again where the driver asks for that.
 func insist(call func() error) error {
 	err := call()
-	for deadline := time.Now().Add(patience); status.Code(err) == codes.Aborted && time.Now().Before(deadline); err = call() {
+	for deadline := time.Now().Add(patience); askAgain(err) && time.Now().Before(deadline); err = call() {
 		time.Sleep(time.Second)
 	}
 	return err
+}
+
+// askAgain reports whether an answer says that the driver is to be asked again.
+func askAgain(err error) bool {
+	return status.Code(err) == codes.Aborted || status.Code(err) == codes.Unavailable
 }
 
 func fromSnapshot(id string) *csi.VolumeContentSource {

@@ -122,13 +122,13 @@ func run(t *testing.T, dir string, args ...string) {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	ended, err := stacktest.Launch(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		err := cmd.Wait()
-		if err != nil {
+		if err := <-ended; err != nil {
 			t.Errorf("the driver ended with %v", err)
 		}
 		if text, _ := os.ReadFile(log.Name()); t.Failed() {
@@ -232,6 +232,18 @@ func (r *rig) unpublish(ctx context.Context, id, server string) error {
 	return err
 }
 
+// attach publishes as a sidecar does: again where the driver asks for that.
+func (r *rig) attach(id, server string, multi bool) {
+	r.Helper()
+	r.must(insist(func() error { return r.publish(r.Context(), id, server, multi) }))
+}
+
+// detach unpublishes in the same way.
+func (r *rig) detach(id, server string) {
+	r.Helper()
+	r.must(insist(func() error { return r.unpublish(r.Context(), id, server) }))
+}
+
 func (r *rig) expand(ctx context.Context, id string, size int64) error {
 	_, err := r.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{
 		VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: size}, VolumeCapability: mode(false),
@@ -288,6 +300,17 @@ func (r *rig) is(id, state string, size int) {
 	if got, n, _ := r.seen(id); got != state || n != size {
 		r.Errorf("volume %s is %s with %d GiB, want %s with %d", id, got, n, state, size)
 	}
+}
+
+// becomes waits until Cinder says so.
+func (r *rig) becomes(id, state string, size int) {
+	r.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		if got, n, _ := r.seen(id); got == state && n == size {
+			return
+		}
+	}
+	r.is(id, state, size)
 }
 
 // boot makes a server for this test, without a guest, and returns its name.

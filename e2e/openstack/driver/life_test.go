@@ -17,22 +17,22 @@ func TestLives(t *testing.T) {
 			steps := []struct {
 				name, state string
 				size        int
-				do          func() error
+				do          func()
 			}{
-				{"create", "available/0", 1, func() error { id = r.create(request("life-" + conf)); return nil }},
-				{"attach to node1", "in-use/1", 1, func() error { return r.publish(t.Context(), id, "node1", false) }},
-				{"attach again", "in-use/1", 1, func() error { return r.publish(t.Context(), id, "node1", false) }},
-				{"extend in use", "in-use/1", 2, func() error { return r.expand(t.Context(), id, 2*gib) }},
-				{"detach", "available/0", 2, func() error { return r.unpublish(t.Context(), id, "node1") }},
-				{"attach to node2", "in-use/1", 2, func() error { return r.publish(t.Context(), id, "node2", false) }},
-				{"detach from it", "available/0", 2, func() error { return r.unpublish(t.Context(), id, "node2") }},
-				{"detach again", "available/0", 2, func() error { return r.unpublish(t.Context(), id, "node2") }},
-				{"extend", "available/0", 3, func() error { return r.expand(t.Context(), id, 3*gib) }},
-				{"delete", "gone", 0, func() error { return r.deleteOnce(t.Context(), id) }},
+				{"create", "available/0", 1, func() { id = r.create(request("life-" + conf)) }},
+				{"attach to node1", "in-use/1", 1, func() { r.attach(id, "node1", false) }},
+				{"attach again", "in-use/1", 1, func() { r.attach(id, "node1", false) }},
+				{"extend in use", "in-use/1", 2, func() { r.must(insist(func() error { return r.expand(t.Context(), id, 2*gib) })) }},
+				{"detach", "available/0", 2, func() { r.detach(id, "node1") }},
+				{"attach to node2", "in-use/1", 2, func() { r.attach(id, "node2", false) }},
+				{"detach from it", "available/0", 2, func() { r.detach(id, "node2") }},
+				{"detach again", "available/0", 2, func() { r.detach(id, "node2") }},
+				{"extend", "available/0", 3, func() { r.must(insist(func() error { return r.expand(t.Context(), id, 3*gib) })) }},
+				{"delete", "gone", 0, func() { r.must(insist(func() error { return r.deleteOnce(t.Context(), id) })) }},
 			}
 			for _, step := range steps {
 				began := time.Now()
-				r.must(step.do())
+				step.do()
 				t.Logf("%-16s %5.2f s", step.name, time.Since(began).Seconds())
 				r.is(id, step.state, step.size)
 			}
@@ -43,7 +43,7 @@ func TestLives(t *testing.T) {
 func TestCopies(t *testing.T) {
 	r := start(t, "cloud.conf")
 	id := r.create(request("copies"))
-	r.must(r.publish(t.Context(), id, "node1", false))
+	r.attach(id, "node1", false)
 	snapshot := r.snapshot("copies-snapshot", id, nil)
 	backup := r.snapshot("copies-backup", id, map[string]string{"type": "backup"})
 	from := func(name string, source *csi.VolumeContentSource) {
@@ -94,12 +94,12 @@ func TestManyServers(t *testing.T) {
 	req.Parameters["type"] = "multiattach"
 	req.VolumeCapabilities = []*csi.VolumeCapability{mode(true)}
 	id := r.create(req)
-	r.must(r.publish(t.Context(), id, "node1", true))
-	r.must(r.publish(t.Context(), id, "node2", true))
+	r.attach(id, "node1", true)
+	r.attach(id, "node2", true)
 	r.is(id, "in-use/2", 1)
-	r.must(r.unpublish(t.Context(), id, "node1"))
+	r.detach(id, "node1")
 	r.is(id, "in-use/1", 1)
-	r.must(r.unpublish(t.Context(), id, "node2"))
+	r.detach(id, "node2")
 	r.is(id, "available/0", 1)
 }
 

@@ -87,14 +87,14 @@ func TestExtensionThatTheBackEndRefuses(t *testing.T) {
 	req := request("nfs")
 	req.Parameters["type"] = "nfs"
 	id := r.create(req)
-	r.must(r.publish(t.Context(), id, "node1", false))
+	r.attach(id, "node1", false)
 	err := r.expand(t.Context(), id, 2*gib)
 	if err == nil || !strings.Contains(err.Error(), "extend") {
 		t.Errorf("an extension that fails is no error: %v", err)
 	}
 	r.is(id, "error_extending/1", 1)
 	r.ask(http.MethodPost, "/volumes/"+id+"/action", map[string]any{"os-reset_status": map[string]any{"status": "in-use"}})
-	r.must(r.unpublish(t.Context(), id, "node1"))
+	r.detach(id, "node1")
 	r.must(r.expand(t.Context(), id, 2*gib))
 	r.is(id, "available/0", 2)
 }
@@ -138,8 +138,8 @@ func TestTokenExpires(t *testing.T) {
 		r.must(err)
 		r.must(got.Into(nil))
 	}
-	r.must(r.publish(t.Context(), id, "node1", false))
-	r.must(r.unpublish(t.Context(), id, "node1"))
+	r.attach(id, "node1", false)
+	r.detach(id, "node1")
 }
 
 // TestServerDeletedWhileAttached: the volume is free again, and detaching from
@@ -148,11 +148,11 @@ func TestServerDeletedWhileAttached(t *testing.T) {
 	r := start(t, "cloud.conf")
 	id := r.create(request("gone-server"))
 	r.boot("short", "nova")
-	r.must(r.publish(t.Context(), id, "short", false))
+	r.attach(id, "short", false)
 	got, err := r.member.Compute(t.Context(), "60", http.MethodDelete, "/servers/"+r.cloud.Servers["short"], nil)
 	r.must(err)
 	r.must(got.Into(nil))
 	r.again("detach", func(ctx context.Context) error { return r.unpublish(ctx, id, "short") })
 	r.again("attach elsewhere", func(ctx context.Context) error { return r.publish(ctx, id, "node1", false) })
-	r.must(r.unpublish(t.Context(), id, "node1"))
+	r.detach(id, "node1")
 }

@@ -59,7 +59,7 @@ func TestAttachmentThatVanishes(t *testing.T) {
 	}
 	r.again("attach again", func(ctx context.Context) error { return r.publish(ctx, id, "node1", false) })
 	r.is(id, "in-use/1", 1)
-	r.must(r.unpublish(t.Context(), id, "node1"))
+	r.detach(id, "node1")
 }
 
 // TestDeletedRightAfterItsCreation: what Cinder accepts to delete before it has
@@ -104,11 +104,23 @@ func (r *rig) images() []string {
 	return strings.Fields(r.rbd("ls", "volumes1"))
 }
 
-// orphans are the images that have come since, when nothing comes any more.
+// orphans are the images that have come since, when nothing comes or goes any
+// more: two listings are equal.
 func (r *rig) orphans(before []string) []string {
 	r.Helper()
-	time.Sleep(3 * time.Second)
-	return slices.DeleteFunc(r.images(), func(image string) bool { return slices.Contains(before, image) })
+	const pause = 3 * time.Second
+	var now []string
+	for deadline := time.Now().Add(patience); ; {
+		last := r.images()
+		time.Sleep(pause)
+		if now = r.images(); slices.Equal(now, last) {
+			break
+		}
+		if time.Now().After(deadline) {
+			r.Fatalf("the back end's images still come and go after %s: %v", patience, now)
+		}
+	}
+	return slices.DeleteFunc(now, func(image string) bool { return slices.Contains(before, image) })
 }
 
 func (r *rig) rbd(args ...string) string {
@@ -133,10 +145,10 @@ func TestAttachmentThatNovaDoesNotKnow(t *testing.T) {
 			r.must(err)
 			var made struct{ Attachment struct{ ID string } }
 			r.must(got.Into(&made))
-			r.must(r.unpublish(t.Context(), id, "node1"))
+			r.detach(id, "node1")
 			r.is(id, "available/0", 1)
-			r.must(r.publish(t.Context(), id, "node2", false))
-			r.must(r.unpublish(t.Context(), id, "node2"))
+			r.attach(id, "node2", false)
+			r.detach(id, "node2")
 		})
 	}
 }

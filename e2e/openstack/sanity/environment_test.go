@@ -18,6 +18,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/guest"
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack"
+	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack/stacktest"
 )
 
 // environment is the controller here and the node plugin in a guest.
@@ -26,6 +27,7 @@ type environment struct {
 	controller string
 	guest      *guest.Guest
 	driver     *exec.Cmd
+	ended      <-chan error
 }
 
 func start(ctx context.Context) (_ *environment, err error) {
@@ -54,7 +56,7 @@ func start(ctx context.Context) (_ *environment, err error) {
 	e.driver = exec.Command(program, "--endpoint=unix://"+e.controller, "--provide-node-service=false", "--cluster=sanity",
 		"--cloud-config="+filepath.Join(stack.Dir(), "cloud.conf"))
 	e.driver.Stdout, e.driver.Stderr = log, log
-	if err := e.driver.Start(); err != nil {
+	if e.ended, err = stacktest.Launch(e.driver); err != nil {
 		e.driver = nil
 		return nil, err
 	}
@@ -84,7 +86,7 @@ func (e *environment) ready(ctx context.Context, socket string) error {
 func (e *environment) stop() error {
 	if e.driver != nil {
 		err := e.driver.Process.Signal(syscall.SIGTERM)
-		if err := errors.Join(err, e.driver.Wait()); err != nil {
+		if err := errors.Join(err, <-e.ended); err != nil {
 			return fmt.Errorf("the controller ended with %w (its log is in %s)", err, e.dir)
 		}
 	}

@@ -37,7 +37,7 @@ func (s *Stack) configure() error {
 		"run/ceph", "log", "shim", "conf/rabbit", "state/keystone", "state/glance/images", "state/glance/tasks",
 		"state/glance/staging", "state/backup", "state/nfs/export", "state/cinder/mnt", "state/cinder/lock",
 		"state/nova/fake1", "state/nova/fake2", "state/nova/lock", "state/nova/mnt", "state/rabbit", "state/mysql",
-		"state/ceph/mon", "state/ceph/mgr", "state/ceph/osd",
+		"state/ceph/mon", "state/ceph/mgr", "state/ceph/osd", "state/ceph/crash/posted",
 	} {
 		if err := s.folder(dir); err != nil {
 			return err

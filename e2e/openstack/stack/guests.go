@@ -41,7 +41,7 @@ func (s *Stack) Forward(ctx context.Context) error {
 
 // Guests boots the servers that have a guest, which is a node: udev, the node's
 // tools and the node plugin as it is in this checkout. It is not part of Up,
-// since much can be tried without a guest. Guests of another build are replaced.
+// since much can be tried without a guest; make openstack-up does both. Guests of another build are replaced.
 func (s *Stack) Guests(ctx context.Context) error {
 	cloud, err := Load(s.dir)
 	if err != nil {

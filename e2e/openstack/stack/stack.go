@@ -76,13 +76,13 @@ type Stack struct {
 	sup    *supervisor.Client
 }
 
-// New returns the stack of a folder; it says on out what it does.
+// New returns the stack of a folder; it says on out what it does. The folder's
+// path is absolute, since not all programs that use it run in the same place.
 func New(dir string, out io.Writer) (*Stack, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, err
+	if !filepath.IsAbs(dir) {
+		return nil, fmt.Errorf("%s: the folder %q has to be an absolute path", DirVariable, dir)
 	}
-	s := &Stack{dir: dir, out: out, secret: rand.Text(), start: time.Now()}
+	s := &Stack{dir: filepath.Clean(dir), out: out, secret: rand.Text(), start: time.Now()}
 	s.sup = supervisor.NewClient(s.socket())
 	return s, nil
 }
@@ -108,16 +108,23 @@ func (s *Stack) path(name string) string { return filepath.Join(s.dir, name) }
 // socket is the supervisor's; its name has to be short.
 func (s *Stack) socket() string { return s.path("run/supervisor.sock") }
 
-// step does one part of the work and says how long it took.
+// step does one part of the work; it says when that begins and how long it took.
 func (s *Stack) step(name string, do func() error) error {
 	start := time.Now()
-	err := do()
-	s.said.Lock()
-	defer s.said.Unlock()
-	if err != nil {
+	if err := s.say("  begins", name); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	_, err = fmt.Fprintf(s.out, "%6.1f s  %6.1f s  %s\n", time.Since(s.start).Seconds(), time.Since(start).Seconds(), name)
+	return s.say(fmt.Sprintf("%6.1f s", time.Since(start).Seconds()), name)
+}
+
+// say writes a line about a part; several of them may be under way.
+func (s *Stack) say(what, name string) error {
+	s.said.Lock()
+	defer s.said.Unlock()
+	_, err := fmt.Fprintf(s.out, "%6.1f s  %s  %s\n", time.Since(s.start).Seconds(), what, name)
 	return err
 }
 

@@ -24,6 +24,30 @@ func folder(t *testing.T) *Stack {
 	return s
 }
 
+func TestARelativeFolderIsRefused(t *testing.T) {
+	if _, err := New("cloud", io.Discard); err == nil || !strings.Contains(err.Error(), DirVariable) || !strings.Contains(err.Error(), "absolute") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestPartsSayWhenTheyBeginAndWhenTheyAreOver: one that hangs is known by name.
+func TestPartsSayWhenTheyBeginAndWhenTheyAreOver(t *testing.T) {
+	var out strings.Builder
+	s, err := New(t.TempDir(), &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.step("part", func() error {
+		if !strings.HasSuffix(out.String(), "begins  part\n") {
+			t.Errorf("at the beginning it says %q", out.String())
+		}
+		return nil
+	})
+	if err != nil || !strings.HasSuffix(out.String(), " s  part\n") {
+		t.Errorf("at the end it says %q, %v", out.String(), err)
+	}
+}
+
 // TestDownLeavesAloneWhatIsNoCloud: a folder that was named by mistake keeps
 // what it has.
 func TestDownLeavesAloneWhatIsNoCloud(t *testing.T) {

@@ -82,9 +82,10 @@ func leave(dir string) error {
 	return nil
 }
 
-// needed reports whether a mount point is of the system, or above dir.
+// needed reports whether a mount point is of the system, or above dir. A machine
+// may have its programs on a disk of their own, and a container its /etc/hosts.
 func needed(point, dir string) bool {
-	for _, system := range []string{"/proc", "/sys", "/dev"} {
+	for _, system := range []string{"/proc", "/sys", "/dev", "/usr", "/etc"} {
 		if point == system || strings.HasPrefix(point, system+"/") {
 			return true
 		}

@@ -104,7 +104,9 @@ func TestEnterRefusesTheMachineItself(t *testing.T) {
 func TestWhatOthersHaveMountedIsLetGoOf(t *testing.T) {
 	for point, want := range map[string]bool{
 		"/": true, "/proc": true, "/proc/sys/fs": true, "/sys/fs/cgroup": true, "/dev/pts": true, "/var": true, "/var/tmp/state": true,
+		"/usr": true, "/usr/share": true, "/etc": true, "/etc/hosts": true,
 		"/var/tmp/state/run": false, "/run": false, "/mnt/disk": false, "/var/tmp/st": false, "/development": false,
+		"/usrlocal": false, "/etc.old": false,
 	} {
 		if got := needed(point, "/var/tmp/state"); got != want {
 			t.Errorf("%s: %t", point, got)

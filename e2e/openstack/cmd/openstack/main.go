@@ -22,7 +22,7 @@ openstack status         what runs
 openstack start SERVICE  start one service again
 openstack stop SERVICE   end one service
 
-The state is in ` + stack.DefaultDir + `, or in $` + stack.DirVariable + `.
+The state is in ` + stack.DefaultDir + `, or in $` + stack.DirVariable + ` (an absolute path).
 `
 
 func main() {
