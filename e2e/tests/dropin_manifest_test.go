@@ -2,9 +2,12 @@ package tests
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
@@ -14,6 +17,13 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/e2e/cluster"
 )
+
+// cloudConfigFlag is how a container is told of its cloud.conf.
+const cloudConfigFlag = "--cloud-config=$(CLOUD_CONFIG)"
+
+// nodeLimit is what the cloud.conf says that a node takes of volumes, by which a
+// node is known that reads it.
+const nodeLimit = 2
 
 // referenceContainer is a container of the plugin as the plain manifests of the
 // reference driver have it. Their image has no entry point: the arguments begin
@@ -26,8 +36,9 @@ type referenceContainer struct {
 	env        []corev1.EnvVar
 }
 
-// referenceContainers are those of the current manifests and of the first ones,
-// whose driver was told the node's name.
+// referenceContainers are those of the current manifests, a node's without a
+// cloud.conf, which it can do without, and those of the first manifests, whose
+// driver was told the node's name.
 func referenceContainers() []referenceContainer {
 	value := func(name, value string) corev1.EnvVar { return corev1.EnvVar{Name: name, Value: value} }
 	endpoint := value("CSI_ENDPOINT", "unix://csi/csi.sock")
@@ -37,16 +48,19 @@ func referenceContainers() []referenceContainer {
 	const program = "/bin/cinder-csi-plugin"
 	return []referenceContainer{
 		{"controller", true, []string{
-			program, "--endpoint=$(CSI_ENDPOINT)", "--cloud-config=$(CLOUD_CONFIG)", "--cluster=$(CLUSTER_NAME)", "--pvc-annotations", "--v=1",
+			program, "--endpoint=$(CSI_ENDPOINT)", cloudConfigFlag, "--cluster=$(CLUSTER_NAME)", "--pvc-annotations", "--v=1",
 		}, []corev1.EnvVar{endpoint, config, clusterName}},
 		{"node", false, []string{
+			program, "--endpoint=$(CSI_ENDPOINT)", "--provide-controller-service=false", cloudConfigFlag, "--v=1",
+		}, []corev1.EnvVar{endpoint, config}},
+		{"bare-node", false, []string{
 			program, "--endpoint=$(CSI_ENDPOINT)", "--provide-controller-service=false", "--v=1",
 		}, []corev1.EnvVar{endpoint}},
 		{"old-controller", true, []string{
-			program, "--nodeid=$(NODE_ID)", "--endpoint=$(CSI_ENDPOINT)", "--cloud-config=$(CLOUD_CONFIG)", "--cluster=$(CLUSTER_NAME)",
+			program, "--nodeid=$(NODE_ID)", "--endpoint=$(CSI_ENDPOINT)", cloudConfigFlag, "--cluster=$(CLUSTER_NAME)",
 		}, []corev1.EnvVar{node, endpoint, config, clusterName}},
 		{"old-node", false, []string{
-			program, "--nodeid=$(NODE_ID)", "--endpoint=$(CSI_ENDPOINT)", "--cloud-config=$(CLOUD_CONFIG)",
+			program, "--nodeid=$(NODE_ID)", "--endpoint=$(CSI_ENDPOINT)", cloudConfigFlag,
 		}, []corev1.EnvVar{node, endpoint, config}},
 	}
 }
@@ -72,7 +86,7 @@ func startsWithReferenceArguments(s *scenario) {
 		if c.controller {
 			s.controls(conn, c.name)
 		} else {
-			s.isNode(conn, c.name, n)
+			s.isNode(conn, c, n)
 		}
 		for _, status := range s.ready(c.name).Status.ContainerStatuses {
 			if status.RestartCount != 0 {
@@ -80,6 +94,26 @@ func startsWithReferenceArguments(s *scenario) {
 			}
 		}
 	}
+}
+
+// namesMissingConfig: a node plugin whose cloud.conf isn't there ends at once and
+// names it; only without the flag would it do without the file.
+func namesMissingConfig(s *scenario) {
+	s.copyCloudConf()
+	c := referenceContainers()[1]
+	const missing = "/etc/config/missing.conf"
+	c.env[len(c.env)-1].Value = missing
+	s.referencePod(s.cluster.Nodes[0].Name, c)
+	until(s, s.pods(), c.name, "to end", func(pod *corev1.Pod) error {
+		for _, status := range pod.Status.ContainerStatuses {
+			ended := cmp.Or(status.State.Terminated, status.LastTerminationState.Terminated)
+			if ended != nil && ended.ExitCode == 1 && strings.Contains(ended.Message, missing+": no such file") {
+				s.Logf("it said: %s", ended.Message)
+				return nil
+			}
+		}
+		return fmt.Errorf("its containers are %+v", pod.Status.ContainerStatuses)
+	})
 }
 
 // controls wants a controller to see the cloud.
@@ -92,21 +126,26 @@ func (s *scenario) controls(conn *grpc.ClientConn, name string) {
 	s.Logf("%s lists %d volumes", name, len(list.GetEntries()))
 }
 
-// isNode wants a node plugin to know which server it is on.
-func (s *scenario) isNode(conn *grpc.ClientConn, name string, n cluster.Node) {
+// isNode wants a node plugin to know which server it is on, and what its cloud.conf says.
+func (s *scenario) isNode(conn *grpc.ClientConn, c referenceContainer, n cluster.Node) {
 	s.Helper()
 	info, err := csi.NewNodeClient(conn).NodeGetInfo(s.Context(), &csi.NodeGetInfoRequest{})
-	s.must(err, "asking %s where it is", name)
+	s.must(err, "asking %s where it is", c.name)
 	if zone := info.GetAccessibleTopology().GetSegments()[zoneKey]; info.GetNodeId() != n.ServerID || zone != n.Zone {
-		s.Errorf("%s says that it is on %s in %s; node %s is server %s in %s", name, info.GetNodeId(), zone, n.Name, n.ServerID, n.Zone)
+		s.Errorf("%s says that it is on %s in %s; node %s is server %s in %s", c.name, info.GetNodeId(), zone, n.Name, n.ServerID, n.Zone)
+	}
+	if limit := info.GetMaxVolumesPerNode(); slices.Contains(c.args, cloudConfigFlag) != (limit == nodeLimit) {
+		s.Errorf("%s takes %d volumes; a cloud.conf would tell it %d", c.name, limit, nodeLimit)
 	}
 }
 
-// copyCloudConf brings the Secret of the driver into the namespace.
+// copyCloudConf brings the Secret of the driver into the namespace, with a limit
+// for the nodes.
 func (s *scenario) copyCloudConf() {
 	s.Helper()
 	secret, err := s.kube.CoreV1().Secrets(driverNamespace).Get(s.Context(), "cloud-config", metav1.GetOptions{})
 	s.must(err, "reading the driver's Secret")
+	secret.Data["cloud.conf"] = fmt.Appendf(secret.Data["cloud.conf"], "\n[BlockStorage]\nnode-volume-attach-limit = %d\n", nodeLimit)
 	_, err = s.kube.CoreV1().Secrets(s.namespace).Create(s.Context(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "cloud-config"}, Data: secret.Data,
 	}, metav1.CreateOptions{})
@@ -147,7 +186,8 @@ func (s *scenario) referencePod(node string, c referenceContainer) {
 		NodeSelector: map[string]string{hostKey: node}, TerminationGracePeriodSeconds: &soon, HostNetwork: !c.controller,
 		Containers: []corev1.Container{{
 			Name: "main", Image: s.pluginImage(c.controller), ImagePullPolicy: corev1.PullIfNotPresent, Args: c.args, Env: c.env,
-			SecurityContext: &corev1.SecurityContext{Privileged: &privileged},
+			SecurityContext:          &corev1.SecurityContext{Privileged: &privileged},
+			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 			VolumeMounts: []corev1.VolumeMount{
 				{Name: "csi", MountPath: "/csi"}, {Name: "config", MountPath: "/etc/config", ReadOnly: true},
 			},

@@ -28,6 +28,7 @@ func TestDropIn(t *testing.T) {
 		{"a backup of the reference driver is restored and deleted", servesReferenceBackup},
 		{"every node is known by the id of its server and the zone that it is in", nodesAreKnown},
 		{"the arguments of the reference driver's manifests start the images", startsWithReferenceArguments},
+		{"a node plugin that is told of a cloud.conf that is missing names it", namesMissingConfig},
 	})
 }
 

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -27,18 +29,44 @@ func isUninstalled(s *scenario) {
 	w.neverStopped()
 }
 
-// leavesNothing: when the volumes are gone and the driver is, nothing in the
-// cluster waits for it any more: no finalizer, no attachment, no CSI driver.
+// leavesNothing: whoever deletes volumes, their copies and snapshots, waits until
+// the volumes are gone and uninstalls the driver at once, has nothing left in the
+// cluster that waits for it: no finalizer, no attachment, no CSI driver.
 func leavesNothing(s *scenario) {
+	s.comeAndGo()
 	s.uninstall()
-	left, err := s.waitingForTheDriver(s.Context())
-	s.must(err, "reading the cluster")
-	for _, what := range left {
-		s.Error(what)
+	// What others still do, as the garbage collector, they do without the driver.
+	ctx, cancel := context.WithTimeout(s.Context(), 15*time.Second)
+	defer cancel()
+	if err := repeat(ctx, s.nothingWaits); err != nil {
+		s.Error(err)
 	}
 	s.must(s.cluster.Install(s.Context()), "installing the driver again")
 	s.must(s.driverReady(s.Context()), "waiting for the driver")
-	s.fill(s.running("pod", withClaim(s.claim("data", ext4))), dataDir+"/blob", 4)
+	s.fill(s.running("later", withClaim(s.claim("later", ext4))), dataDir+"/blob", 4)
+}
+
+// comeAndGo has the driver and its side containers put all their marks on
+// objects: it attaches a volume, takes a snapshot, restores and clones. All of it
+// is deleted at the same time, and it returns when the volumes are gone.
+func (s *scenario) comeAndGo() {
+	s.Helper()
+	claim := s.claim("data", immediate)
+	s.fill(s.running("pod", withClaim(claim)), dataDir+"/blob", 4)
+	snapshot := s.snapshot("snapshot", claim)
+	for _, copied := range []string{
+		s.claim("restored", immediate, from("VolumeSnapshot", snapshot)), s.claim("clone", immediate, from("PersistentVolumeClaim", claim)),
+	} {
+		s.bound(copied)
+	}
+	volumes, err := s.persistentVolumes(s.Context())
+	s.must(err, "listing the volumes")
+	_, err = s.kubectl(s.Context(), nil, "delete", "--namespace", s.namespace, "--all", "--wait=false", "pods,volumesnapshots,persistentvolumeclaims")
+	s.must(err, "deleting everything")
+	for _, pv := range volumes {
+		untilGone[corev1.PersistentVolume](s, s.kube.CoreV1().PersistentVolumes(), pv.Name)
+	}
+	s.Logf("%d volumes have come and gone", len(volumes))
 }
 
 // uninstall removes the release and waits until every node has forgotten the
@@ -66,12 +94,13 @@ func (s *scenario) uninstall() {
 	s.Logf("uninstalled in %v", time.Since(began).Round(time.Second))
 }
 
-// waitingForTheDriver returns the objects that need the driver to go away.
-func (s *scenario) waitingForTheDriver(ctx context.Context) ([]string, error) {
+// nothingWaits holds the cluster to having no object that needs the driver to go
+// away, and nothing at all of the namespace.
+func (s *scenario) nothingWaits(ctx context.Context) error {
 	out, err := s.kubectl(ctx, nil, "get", "--all-namespaces", "--output=json",
 		"pv,pvc,volumeattachments,csidrivers,csistoragecapacities,volumesnapshots,volumesnapshotcontents")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var list struct {
 		Items []struct {
@@ -81,18 +110,22 @@ func (s *scenario) waitingForTheDriver(ctx context.Context) ([]string, error) {
 		}
 	}
 	if err := json.Unmarshal(out, &list); err != nil {
-		return nil, err
+		return err
 	}
-	var left []string
+	var left []error
 	for _, item := range list.Items {
-		ours := item.Spec.Attacher == driverName || item.Spec.Driver == driverName || item.Metadata.Name == driverName ||
-			strings.HasPrefix(item.Metadata.Name, "csisc-")
-		for _, f := range item.Metadata.Finalizers {
-			ours = ours || strings.Contains(f, "cinder-csi") || strings.HasPrefix(f, "external-")
-		}
-		if ours {
-			left = append(left, fmt.Sprintf("%s %s/%s is left, finalizers %v", item.Kind, item.Metadata.Namespace, item.Metadata.Name, item.Metadata.Finalizers))
+		of := item.Metadata
+		if item.Spec.Attacher == driverName || item.Spec.Driver == driverName || of.Name == driverName ||
+			of.Namespace == s.namespace || strings.HasPrefix(of.Name, "csisc-") || slices.ContainsFunc(of.Finalizers, isOurs) {
+			left = append(left, fmt.Errorf("%s %s/%s is left, finalizers %v", item.Kind, of.Namespace, of.Name, of.Finalizers))
 		}
 	}
-	return left, nil
+	return errors.Join(left...)
+}
+
+// isOurs tells the finalizers that only the driver's side containers remove. The
+// provisioner's are of two kinds: of a PersistentVolume, and of what is copied.
+func isOurs(finalizer string) bool {
+	return strings.Contains(finalizer, "cinder-csi") || strings.HasPrefix(finalizer, "external-") ||
+		strings.HasPrefix(finalizer, "provisioner.storage.kubernetes.io/")
 }
