@@ -5,10 +5,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/api"
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack/stacktest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/latency"
 )
 
 // cloud is one of the two that are compared.
@@ -27,6 +29,9 @@ type cloud struct {
 	// limit sets how many disks a server may have, 0 for any number; nil where
 	// that is fixed.
 	limit func(t *testing.T, disks int)
+	// pace sets how long the cloud stays in each state; nil where that can't be set,
+	// so that a short state may be missed.
+	pace func(t *testing.T, model devcloud.Latency)
 }
 
 // realCloud is the one that make openstack-up started; nil where none runs.
@@ -42,12 +47,39 @@ func realCloud(t *testing.T) *cloud {
 	return c
 }
 
+// shown is how long the development cloud stays in each state that a row looks at:
+// many times what it takes to ask for it.
+const shown = 200 * time.Millisecond
+
+// unhurried is the latency with which no state is too short to be seen. What
+// follows another step in the same state, or in none of a volume, need not last.
+func unhurried() devcloud.Latency {
+	model := devcloud.Fast()
+	short := model.DefaultStep
+	model.DefaultStep = latency.Distribution{Min: shown, Median: shown}
+	model.Steps = map[string]latency.Distribution{
+		"volume.creating": short, "volume.cloning": short, "volume.restoring": short, "backup.restoring": short,
+		"attachment.forgotten": short, "server.building": short, "server.deleting": short,
+	}
+	return model
+}
+
+// quickly does what no row looks at, which need not last.
+func (p *probe) quickly(do func()) {
+	p.Helper()
+	if p.pace != nil {
+		p.pace(p.T, devcloud.Fast())
+		defer p.pace(p.T, unhurried())
+	}
+	do()
+}
+
 // development starts the development cloud with what the real one has.
 func development(t *testing.T) *cloud {
 	t.Helper()
 	behaviour := devcloud.Behaviour{ClonesHoldSnapshots: true}
 	dev, err := devcloud.Start(t.Context(), devcloud.Config{
-		StateDir: t.TempDir(), Disks: devcloud.DisksNone, Latency: devcloud.Fast(), Behaviour: &behaviour,
+		StateDir: t.TempDir(), Disks: devcloud.DisksNone, Latency: unhurried(), Behaviour: &behaviour,
 		Servers: []devcloud.Server{{Name: "node1"}, {Name: "node2"}, {Name: "node3", Zone: "az2"}},
 	})
 	if err != nil {
@@ -83,6 +115,12 @@ func development(t *testing.T) *cloud {
 		changed := behaviour
 		changed.MaxDisks = disks
 		if err := dev.Admin().SetBehaviour(context.WithoutCancel(t.Context()), changed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.pace = func(t *testing.T, model devcloud.Latency) {
+		t.Helper()
+		if err := dev.Admin().SetLatency(context.WithoutCancel(t.Context()), model); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -20,7 +20,7 @@ func TestWhatWasLaunchedDoesNotOutliveATest(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond) // threads that have nothing to do end meanwhile
-		fmt.Print(cmd.Process.Pid)
+		_, _ = fmt.Fprint(os.Stdout, cmd.Process.Pid)
 		os.Exit(2)
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
