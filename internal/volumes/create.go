@@ -78,7 +78,14 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (*cloud.Volume,
 	if err := req.differs(volume); err != nil {
 		return nil, err
 	}
-	return s.untilUsable(ctx, req, volume)
+	if volume, err = s.untilUsable(ctx, req, volume); err != nil {
+		return nil, err
+	}
+	// What it was restored from may be known only now.
+	if err := req.differs(volume); err != nil {
+		return nil, err
+	}
+	return volume, nil
 }
 
 // createNew makes a volume of which is known that it does not exist yet.
@@ -143,11 +150,11 @@ func (s *Service) refuse(ctx context.Context, volume *cloud.Volume) error {
 
 // untilUsable waits until an accepted volume is usable.
 func (s *Service) untilUsable(ctx context.Context, req CreateRequest, volume *cloud.Volume) (*cloud.Volume, error) {
-	creating := volume.Status == cloud.VolumeCreating || volume.Status == cloud.VolumeDownloading
+	creating := beingMade(volume)
 	if creating {
 		var err error
 		volume, err = s.waitVolume(ctx, volume.ID, req.kind(), func(v *cloud.Volume) (bool, error) {
-			return v == nil || v.Status != cloud.VolumeCreating && v.Status != cloud.VolumeDownloading, nil
+			return v == nil || !beingMade(v), nil
 		})
 		if err != nil {
 			return nil, fmt.Errorf("waiting for volume %s: %w", req.Name, unfinished(err))
@@ -165,6 +172,15 @@ func (s *Service) untilUsable(ctx context.Context, req CreateRequest, volume *cl
 		return nil, fmt.Errorf("volume %s (%s) has status %s: %w", volume.ID, req.Name, volume.Status, ErrUnfinished)
 	}
 	return volume, nil
+}
+
+// beingMade reports whether Cinder is still at work on a new volume.
+func beingMade(v *cloud.Volume) bool {
+	switch v.Status {
+	case cloud.VolumeCreating, cloud.VolumeDownloading, cloud.VolumeRestoringBackup:
+		return true
+	}
+	return false
 }
 
 // failed returns why a volume could not be created. What failed before the eyes

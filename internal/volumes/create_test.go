@@ -264,6 +264,20 @@ func TestCreateFromABackup(t *testing.T) {
 		if again := w.create(volumes.CreateRequest{Name: "restored", SizeGiB: 1, SnapshotID: backup.ID}); again.ID != v.ID {
 			t.Fatal("repeated, it made another volume")
 		}
+		// Repeated while it is restored, when Cinder doesn't tell yet from what.
+		slow := volumes.CreateRequest{Name: "slowly restored", SizeGiB: 1, SnapshotID: backup.ID}
+		w.cloud.Latency.Create = 10 * time.Second
+		brief, cancel := context.WithTimeout(w.Context(), 5*time.Second)
+		defer cancel()
+		_, err := w.service.Create(brief, slow)
+		w.wantError(err, context.DeadlineExceeded)
+		other := slow
+		other.SnapshotID = uuid.NewString()
+		_, err = w.service.Create(w.Context(), other)
+		w.wantError(err, volumes.ErrExists)
+		if v := w.create(slow); v.BackupID != backup.ID {
+			t.Fatalf("got %+v", v)
+		}
 	})
 }
 

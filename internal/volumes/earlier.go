@@ -71,7 +71,7 @@ func (r CreateRequest) differs(v *cloud.Volume) error {
 		return different("availability zone", v.Zone, r.Zone)
 	case v.SourceVolumeID != r.SourceVolumeID:
 		return different("source volume", orNone(v.SourceVolumeID), orNone(r.SourceVolumeID))
-	case r.SnapshotID != "" && v.SnapshotID != r.SnapshotID && v.BackupID != r.SnapshotID:
+	case r.SnapshotID != "" && v.SnapshotID != r.SnapshotID && v.BackupID != r.SnapshotID && !untold(v):
 		return different("snapshot or backup", orNone(v.SnapshotID+v.BackupID), r.SnapshotID)
 	case r.SnapshotID == "" && v.SnapshotID+v.BackupID != "":
 		return different("snapshot or backup", v.SnapshotID+v.BackupID, orNone(""))
@@ -79,6 +79,12 @@ func (r CreateRequest) differs(v *cloud.Volume) error {
 		return fmt.Errorf("volume %s (%s): %w: %w", v.ID, r.Name, ErrExists, ErrNotMultiattach)
 	}
 	return nil
+}
+
+// untold reports whether it is too early to know what a volume was made from:
+// Cinder names the backup when it has been restored.
+func untold(v *cloud.Volume) bool {
+	return beingMade(v) && v.SnapshotID+v.BackupID+v.SourceVolumeID == ""
 }
 
 // fits reports whether a volume in a zone of Cinder's is where it is wanted.

@@ -26,7 +26,7 @@ func (c *Cloud) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*clo
 		v := &volume{asked: req, Volume: cloud.Volume{
 			ID: uuid.NewString(), Name: req.Name, Description: req.Description, SizeGiB: req.SizeGiB,
 			Status: cloud.VolumeCreating, Type: cmp.Or(req.Type, "default"), Zone: c.zoneFor(req.Zone),
-			SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID, BackupID: req.BackupID,
+			SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID,
 			Metadata: maps.Clone(req.Metadata), Multiattach: req.Type == "multiattach", CreatedAt: c.now(),
 		}}
 		c.volumes[v.ID], c.changed[v.ID] = v, time.Now()
@@ -102,6 +102,9 @@ func (c *Cloud) then(v *volume, op string, d time.Duration, status cloud.VolumeS
 		return
 	}
 	v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(d)), func() {
+		if v.Status == cloud.VolumeCreating {
+			v.BackupID = v.asked.BackupID // which isn't told before
+		}
 		v.Status = status
 		if fault != nil {
 			v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), fault.Cause
