@@ -41,11 +41,7 @@ func TestTheSmallestDeviceCanBeFormatted(t *testing.T) {
 
 func TestAReadOnlyDeviceIsNotFormatted(t *testing.T) {
 	d := looptest.New(t, looptest.Options{Size: 512 * mib, ReadOnly: true})
-	for _, fsType := range kinds() {
-		if err := New(Options{}).Format(soon(t), d.Path, fsType, nil); !errors.Is(err, ErrReadOnly) {
-			t.Errorf("%s: %v", fsType, err)
-		}
-	}
+	refused(t, New(Options{}), d, ErrReadOnly)
 }
 
 func TestADeviceThatSomethingElseUsesIsNotFormatted(t *testing.T) {
@@ -70,16 +66,22 @@ func TestADeviceThatSomethingElseUsesIsNotFormatted(t *testing.T) {
 func TestAMountedDeviceIsNotFormatted(t *testing.T) {
 	f := New(Options{})
 	for _, fsType := range kinds() {
-		d := formattedDisk(t, f, fsType)
-		target := mountDir(t)
-		if err := f.Mount(soon(t), d.Path, target, fsType, nil); err != nil {
-			t.Fatal(err)
-		}
-		for _, wanted := range kinds() {
-			if err := f.Format(soon(t), d.Path, wanted, nil); !errors.Is(err, ErrBusy) {
-				t.Errorf("%s over %s: %v", wanted, fsType, err)
+		t.Run(fsType, func(t *testing.T) {
+			d, target := mounted(t, f, fsType)
+			for _, wanted := range kinds() {
+				if err := f.Format(soon(t), d.Path, wanted, nil); !errors.Is(err, ErrBusy) {
+					t.Errorf("Format as %s: %v", wanted, err)
+				}
 			}
-		}
+			// Mounted like this it doesn't change by itself.
+			if err := f.Unmount(soon(t), target); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Mount(soon(t), d.Path, target, fsType, []string{"ro"}); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, f, d, ErrBusy)
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,13 +67,25 @@ func mountDir(t testing.TB) string {
 	return dir
 }
 
-// unmountAfter takes every mount off dir when the test ends.
+// unmountAfter takes every mount off dir when the test ends. Whoever walks through
+// the directory at that moment, as du does, is waited for; a mount that stays in
+// use is detached, since it would keep its device for ever, and fails the test.
 func unmountAfter(t testing.TB, dir string) {
 	t.Cleanup(func() {
-		for range 100 {
-			if unix.Unmount(dir, unix.UMOUNT_NOFOLLOW) != nil {
-				return
+		flags := unix.UMOUNT_NOFOLLOW
+		deadline := time.Now().Add(5 * time.Second)
+		for {
+			err := unix.Unmount(dir, flags)
+			switch {
+			case err == nil:
+				continue
+			case !errors.Is(err, unix.EBUSY):
+				return // nothing is mounted there any more
+			case time.Now().After(deadline):
+				t.Errorf("unmount %s: %v", dir, err)
+				flags |= unix.MNT_DETACH
 			}
+			time.Sleep(10 * time.Millisecond)
 		}
 	})
 }

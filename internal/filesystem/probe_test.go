@@ -174,6 +174,7 @@ func TestADeviceThatCannotBeReadIsAnErrorNotBlank(t *testing.T) {
 	for _, left := range []int64{0, 100 * mib, 511 * mib} {
 		d := blankDisk(t)
 		d.GrowFile(t, left) // what lies beyond can't be read any more
+		before := d.Hash(t)
 		content, err := f.Probe(soon(t), d.Path)
 		if err == nil {
 			t.Errorf("Probe with %d bytes readable: %+v", left, content)
@@ -182,6 +183,9 @@ func TestADeviceThatCannotBeReadIsAnErrorNotBlank(t *testing.T) {
 			if err := f.Format(soon(t), d.Path, fsType, nil); err == nil || errors.Is(err, ErrNotBlank) {
 				t.Errorf("Format: %v", err)
 			}
+		}
+		if d.Hash(t) != before {
+			t.Errorf("with %d bytes readable: the content has changed", left)
 		}
 	}
 }

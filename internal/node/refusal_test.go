@@ -111,16 +111,33 @@ func TestStageRefusesAPathThatHoldsAnotherVolume(t *testing.T) {
 }
 
 func TestStageRefusesAVolumeThatIsMountedElsewhere(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	v := r.attach(small, filesystemOf("ext4"))
-	must(t, r.stage(v))
-	other := v
-	other.staging += "-2"
-	wantCode(t, r.stage(other), codes.FailedPrecondition, v.staging)
-	other.cap = rawBlock()
-	wantCode(t, r.stage(other), codes.FailedPrecondition, v.staging)
-	wantCode(t, r.publish(other), codes.FailedPrecondition, v.staging)
+	for _, fsType := range []string{"ext4", "ext3", "xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			v := r.attach(small, filesystemOf(fsType))
+			refuses := func() {
+				other := v
+				other.staging += "-2"
+				wantCode(t, r.stage(other), codes.FailedPrecondition, v.staging)
+				other.cap = rawBlock()
+				wantCode(t, r.stage(other), codes.FailedPrecondition, v.staging)
+				wantCode(t, r.publish(other), codes.FailedPrecondition, v.staging)
+			}
+			must(t, r.stage(v))
+			refuses()
+			must(t, r.unstage(v))
+			must(t, os.MkdirAll(v.staging, 0o750))
+
+			// Mounted to be read, it doesn't change by itself; the disk can be written to.
+			must(t, r.fs.Mount(r.context(), r.device(v), v.staging, fsType, []string{"ro"}))
+			before := r.content(v)
+			refuses()
+			if r.content(v) != before {
+				t.Error("the content has changed")
+			}
+		})
+	}
 }
 
 func TestStageRefusesAVolumeThatIsPublishedAsABlockDevice(t *testing.T) {
