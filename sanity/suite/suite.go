@@ -69,7 +69,7 @@ func Judge(report ginkgo.Report, further ...string) {
 			failed++
 		}
 	}
-	_, _ = fmt.Fprintf(os.Stdout, "csi-sanity: %d passed, %d failed, %d skipped (not announced)\n", passed, failed, skipped)
+	_, _ = fmt.Fprintf(os.Stdout, "\ncsi-sanity: %d passed, %d failed, %d skipped (not announced)\n", passed, failed, skipped)
 }
 
 // chosen tells whether a person has asked for some of the cases.
