@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 
 	"go.uber.org/zap"
@@ -116,7 +117,12 @@ func (f *FS) growMounted(mountpoint string, s superblock, deviceSize int64) erro
 	if !CanGrowOnline(s.fsType) {
 		return fmt.Errorf("ext needs CAP_SYS_RESOURCE to grow: %w", ErrOnlineGrowth)
 	}
-	return growExtAt(m, deviceSize/s.block)
+	blocks := deviceSize / s.block
+	if s.narrow && blocks > math.MaxUint32 {
+		// resize2fs refuses that; not every kernel does.
+		return fmt.Errorf("ext without the feature 64bit can't have %d blocks: %w", blocks, ErrOnlineGrowth)
+	}
+	return growExtAt(m, blocks)
 }
 
 // growExtAt asks the kernel itself, which is all that resize2fs does for a mounted
@@ -128,9 +134,10 @@ func growExtAt(m MountPoint, blocks int64) error {
 		return err
 	}
 	err = errors.Join(growExt(root, blocks), root.Close())
-	for _, refused := range []error{unix.EPERM, unix.EOPNOTSUPP, unix.EINVAL} {
+	for _, refused := range []error{unix.EPERM, unix.EOPNOTSUPP, unix.EINVAL, unix.ENOTTY} {
 		// The capability is there, but something else forbids it, such as a
-		// feature of the filesystem that only resize2fs knows how to grow.
+		// feature of the filesystem that only resize2fs knows how to grow, or a
+		// kernel whose driver for ext2 can't.
 		if errors.Is(err, refused) {
 			return fmt.Errorf("%w: %w", ErrOnlineGrowth, err)
 		}

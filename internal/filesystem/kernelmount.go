@@ -13,9 +13,19 @@ import (
 // plainOptions sorts mount options into those of the mount and those of the
 // filesystem. It returns false when there is one among them that may mean
 // something to mount(8), or needs it to be read: then that has to mount.
-func plainOptions(options []string) (mount attributes, filesystem []string, ok bool) {
+//
+// SELinux labels are given to a kernel that has SELinux, and otherwise left out,
+// as mount(8) does; but in a container that doesn't see the kernel's selinuxfs,
+// mount(8) always leaves them out.
+func plainOptions(options []string, selinux bool) (mount attributes, filesystem []string, ok bool) {
 	known := []string{"nouuid", "noload", "norecovery", "rescue=nologreplay", "discard", "nodiscard"}
 	for _, list := range options {
+		if label, is := selinuxLabel(list); is {
+			if selinux {
+				filesystem = append(filesystem, label)
+			}
+			continue
+		}
 		for o := range strings.SplitSeq(list, ",") {
 			switch {
 			case o == "ro", o == "rw":
@@ -32,6 +42,24 @@ func plainOptions(options []string) (mount attributes, filesystem []string, ok b
 		filesystem = append(filesystem, "ro")
 	}
 	return mount, filesystem, true
+}
+
+// selinuxLabel reads an option that is an SELinux label, and returns it as the
+// kernel wants it, without quotes. One that mount(8) has to look up is none.
+func selinuxLabel(option string) (string, bool) {
+	name, value, _ := strings.Cut(option, "=")
+	switch name {
+	case "context", "fscontext", "defcontext", "rootcontext":
+		value = strings.Trim(value, `"`)
+		return name + "=" + value, value != "" && !strings.HasPrefix(value, "@") && !strings.Contains(value, `"`)
+	}
+	return "", false
+}
+
+// hasSELinux tells whether the kernel enforces, or logs, what SELinux says.
+func hasSELinux() bool {
+	known, err := os.ReadFile("/proc/filesystems")
+	return err == nil && slices.Contains(strings.Fields(string(known)), "selinuxfs")
 }
 
 // kernelMount mounts a device without mount(8), whose start takes as long as

@@ -43,7 +43,7 @@ func TestAMountIsTheSameWithMountAndWithoutIt(t *testing.T) {
 			var got [2]MountPoint
 			for i := range got {
 				target := mountDir(t)
-				attr, plain, ok := plainOptions(all)
+				attr, plain, ok := plainOptions(all, false)
 				if !ok {
 					t.Fatalf("%v is not plain", all)
 				}
@@ -71,9 +71,30 @@ func TestAMountIsTheSameWithMountAndWithoutIt(t *testing.T) {
 	}
 }
 
+func TestASELinuxLabelIsForAKernelThatKnowsIt(t *testing.T) {
+	const label = `context="system_u:object_r:container_file_t:s0:c1,c2"`
+	for selinux, want := range map[bool][]string{
+		true:  {"nouuid", "context=system_u:object_r:container_file_t:s0:c1,c2"},
+		false: {"nouuid"},
+	} {
+		if _, got, ok := plainOptions([]string{"nouuid", label}, selinux); !ok || !slices.Equal(got, want) {
+			t.Errorf("with SELinux %t: %q, %t, want %q", selinux, got, ok, want)
+		}
+	}
+	if hasSELinux() {
+		return // which may know no such label
+	}
+	f := New(Options{})
+	if m, _, err := f.Lookup(second(mounted(t, f, xfs, label))); err != nil || m.FSType != xfs {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func second[A, B any](_ A, b B) B { return b }
+
 func TestOptionsThatMountHasToReadAreLeftToIt(t *testing.T) {
-	for _, options := range []string{"_netdev", "nofail", "x-systemd.automount", `context="a:b:c:s0,c1"`, "commit=5", "defaults", "user", "sync"} {
-		if _, _, ok := plainOptions([]string{"noatime", options}); ok {
+	for _, options := range []string{"_netdev", "nofail", "x-systemd.automount", `rootcontext=@target`, "context=", "commit=5", "defaults", "user", "sync"} {
+		if _, _, ok := plainOptions([]string{"noatime", options}, true); ok {
 			t.Errorf("%s was taken", options)
 		}
 	}

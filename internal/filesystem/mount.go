@@ -87,7 +87,7 @@ func (f *FS) mount(path string, d *device, place, fsType string, options []strin
 
 // mountFilesystem asks the kernel to mount, or mount(8) where it has a part in it.
 func (f *FS) mountFilesystem(source, place, fsType string, options []string) error {
-	if mount, plain, ok := plainOptions(options); ok {
+	if mount, plain, ok := plainOptions(options, hasSELinux()); ok {
 		err := kernelMount(source, place, fsType, mount, plain)
 		if !tooOld(err) {
 			return err

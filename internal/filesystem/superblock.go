@@ -19,6 +19,8 @@ type superblock struct {
 	slack int64
 	// unclean: an ext filesystem wasn't unmounted, or has errors on record.
 	unclean bool
+	// narrow: the blocks of an ext filesystem have numbers of 32 bits.
+	narrow bool
 	// devices and deviceID are btrfs's: how many disks it is made of, and which
 	// of them this is.
 	devices, deviceID uint64
@@ -94,6 +96,7 @@ func parseExt(b []byte) (superblock, bool) {
 		size:    size,
 		block:   int64(block), // #nosec G115 -- at most 64 KiB
 		slack:   int64(min(inodeTable+(descriptors+resizeOverhead+1)*block, 1<<40)),
+		narrow:  incompat&sixtyFour == 0,
 		unclean: state&cleanly == 0 || state&errorsFound != 0 || incompat&needsRecovery != 0,
 	}, true
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
@@ -189,4 +190,36 @@ func TestATurnIsNotTakenByACallThatHasEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	giveBack()
+}
+
+// TestAToolThatHangsLosesItsTurn, or a disk that has died would keep every other
+// volume of the node waiting.
+func TestAToolThatHangsLosesItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := make(turns, 1)
+		hung, err := all.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		next, err := all.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took != turnTime {
+			t.Errorf("the next one began after %v", took)
+		}
+		hung() // it has ended after all, which must not end the turn of another
+		brief, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := all.take(brief); !errors.Is(err, errNeverBegan) {
+			t.Errorf("two have the only turn: %v", err)
+		}
+		next()
+		last, err := all.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		last()
+	})
 }

@@ -128,21 +128,3 @@ func TestPathsAreResolvedButForTheirEnd(t *testing.T) {
 		t.Errorf("a path without end became %s", got)
 	}
 }
-
-func TestALabelIsComparedAsTheKernelTellsIt(t *testing.T) {
-	mount := filesystem.MountPoint{
-		Options:      []string{"rw", "relatime"},
-		SuperOptions: strings.Split(`rw,seclabel,context="system_u:object_r:container_file_t:s0:c1,c2"`, ","),
-	}
-	for flag, want := range map[string]string{
-		`context="system_u:object_r:container_file_t:s0:c1,c2"`: "",
-		`context=system_u:object_r:container_file_t:s0:c1,c2`:   "",
-		`context="system_u:object_r:container_file_t:s0:c3,c4"`: `it lacks context="system_u:object_r:container_file_t:s0:c3,c4"`,
-		`rootcontext="system_u:object_r:root_t:s0"`:             `it lacks rootcontext="system_u:object_r:root_t:s0"`,
-		"noatime": "",
-	} {
-		if got := (use{flags: []string{flag}}).difference(mount, mount); got != want {
-			t.Errorf("%s: %q, want %q", flag, got, want)
-		}
-	}
-}

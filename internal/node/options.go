@@ -85,27 +85,6 @@ func (u use) difference(mount, staging filesystem.MountPoint) string {
 			return "it has " + flag
 		}
 	}
-	return u.labelDifference(mount)
-}
-
-// labelDifference tells whether a filesystem has another SELinux label than is
-// asked for, which all its mounts share. A flag that asks for none is no difference.
-func (u use) labelDifference(mount filesystem.MountPoint) string {
-	shared := splitFlags(strings.Join(mount.SuperOptions, ",")) // a label may have commas
-	for _, flag := range u.flags {
-		name, _, _ := strings.Cut(flag, "=")
-		switch name {
-		case "context", "fscontext", "defcontext", "rootcontext":
-		default:
-			continue
-		}
-		has := slices.ContainsFunc(shared, func(option string) bool {
-			return strings.ReplaceAll(option, `"`, "") == strings.ReplaceAll(flag, `"`, "")
-		})
-		if !has {
-			return "it lacks " + flag
-		}
-	}
 	return ""
 }
 

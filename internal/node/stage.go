@@ -170,7 +170,8 @@ func (s *Server) checkStaged(ctx context.Context, disk blockdev.Disk, at place, 
 	if at.mount.ReadOnly != u.readOnly {
 		return fmt.Errorf("%w: %v with read-only %t, but %t is asked for", errPublished, at, at.mount.ReadOnly, u.readOnly)
 	}
-	if difference := u.difference(at.mount, filesystem.MountPoint{ReadOnly: u.readOnly}); difference != "" {
+	// What it has besides, mount(8) may have derived from what was asked for.
+	if difference := u.difference(at.mount, at.mount); difference != "" {
 		return fmt.Errorf("%w: %v with other options than asked for: %s", errPublished, at, difference)
 	}
 	if u.readOnly || !filesystem.CanGrowOnline(at.mount.FSType) {

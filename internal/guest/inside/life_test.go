@@ -164,6 +164,28 @@ func TestExtThatTheKernelDoesNotGrowInUse(t *testing.T) {
 	v.release(t)
 }
 
+// TestExtIsNotGrownBeyondTheNumbersOfItsBlocks has an ext3 with blocks of 1 KiB,
+// which may have 4 TiB. Not every kernel looks, and one that doesn't writes where
+// other blocks are.
+func TestExtIsNotGrownBeyondTheNumbersOfItsBlocks(t *testing.T) {
+	v := newVolume(t, wire.VirtioBlk, 64*mib, filesystemOf("ext3"))
+	disk := v.attach(t)
+	out, err := exec.CommandContext(patient(t), "mkfs.ext3", "-q", "-b", "1024", disk.Path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("mkfs.ext3: %v: %s", err, out)
+	}
+	v.use(t)
+	content := v.write(t)
+	const tooMuch = 5 << 40
+	resize(t, v.disk.Image, tooMuch, 0)
+	waitForSize(t, disk.Name, tooMuch)
+	_, err = v.expand(patient(t), tooMuch)
+	wantCode(t, err, codes.FailedPrecondition, "64bit")
+	v.wantSize(t, 64*mib)
+	v.wantContent(t, content)
+	v.release(t)
+}
+
 // TestAReadOnlyPublicationIsNoObstacleToGrowth: it may come first in the table of
 // mounts, where resize2fs looks for the one to grow by.
 func TestAReadOnlyPublicationIsNoObstacleToGrowth(t *testing.T) {
