@@ -54,6 +54,7 @@ func volumeRows() []row {
 		}},
 		{"two volumes may have one name", func(p *probe) {
 			p.newVolume("first", object{"name": "pvc-x"})
+			p.nextSecond() // or they have no order
 			p.newVolume("second", object{"name": "pvc-x"})
 			got := p.volume("66", http.MethodGet, "/volumes/detail?name=pvc-x", nil)
 			for _, v := range got.list("volumes") {
