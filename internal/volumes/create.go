@@ -150,8 +150,9 @@ func (s *Service) refuse(ctx context.Context, volume *cloud.Volume) error {
 
 // untilUsable waits until an accepted volume is usable.
 func (s *Service) untilUsable(ctx context.Context, req CreateRequest, volume *cloud.Volume) (*cloud.Volume, error) {
-	creating := beingMade(volume)
-	if creating {
+	// A backup may be restored over what had data before.
+	creating := beingMade(volume) && volume.Status != cloud.VolumeRestoringBackup
+	if beingMade(volume) {
 		var err error
 		volume, err = s.waitVolume(ctx, volume.ID, req.kind(), func(v *cloud.Volume) (bool, error) {
 			return v == nil || !beingMade(v), nil

@@ -267,9 +267,7 @@ func TestCreateFromABackup(t *testing.T) {
 		// Repeated while it is restored, when Cinder doesn't tell yet from what.
 		slow := volumes.CreateRequest{Name: "slowly restored", SizeGiB: 1, SnapshotID: backup.ID}
 		w.cloud.Latency.Create = 10 * time.Second
-		brief, cancel := context.WithTimeout(w.Context(), 5*time.Second)
-		defer cancel()
-		_, err := w.service.Create(brief, slow)
+		_, err := w.service.Create(w.within(5*time.Second), slow)
 		w.wantError(err, context.DeadlineExceeded)
 		other := slow
 		other.SnapshotID = uuid.NewString()
@@ -277,6 +275,25 @@ func TestCreateFromABackup(t *testing.T) {
 		w.wantError(err, volumes.ErrExists)
 		if v := w.create(slow); v.BackupID != backup.ID {
 			t.Fatalf("got %+v", v)
+		}
+	})
+}
+
+// TestAVolumeOverWhichABackupIsRestoredIsNeverRemoved: it was usable before, and the
+// failure of the restoration is no failure to create it.
+func TestAVolumeOverWhichABackupIsRestoredIsNeverRemoved(t *testing.T) {
+	in(t, func(w *world) {
+		req := volumes.CreateRequest{Name: "pvc-1", SizeGiB: 1}
+		v := w.create(req)
+		w.cloud.Set(v.ID, func(v *cloud.Volume) { v.Status = cloud.VolumeRestoringBackup })
+		go func() {
+			time.Sleep(5 * time.Second)
+			w.cloud.Set(v.ID, func(v *cloud.Volume) { v.Status = cloud.VolumeError })
+		}()
+		_, err := w.service.Create(w.Context(), req)
+		w.wantError(err, volumes.ErrUnfinished)
+		if n := len(w.cloud.Volumes()); n != 1 {
+			t.Fatalf("%d volumes are left", n)
 		}
 	})
 }
