@@ -61,47 +61,31 @@ func (g *gate) fill(t *testing.T, f *FS) {
 }
 
 func TestABoundedNumberOfE2fsckRunsAtOnce(t *testing.T) {
-	for name, work := range map[string]struct {
-		disk func(*testing.T) *looptest.Device
-		do   func(*FS, string) error
-	}{
-		"check":  {uncleanDisk, func(f *FS, path string) error { return f.Check(soon(t), path, ext4) }},
-		"growth": {growableDisk, func(f *FS, path string) error { return growOffline(soon(t), f, path) }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := newGate("e2fsck")
-			f := New(Options{Exec: g.exec()})
-			var wg sync.WaitGroup
-			for range 5 {
-				d := work.disk(t)
-				wg.Go(func() {
-					if err := work.do(f, d.Path); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			<-g.arrived
-			<-g.arrived
-			g.noMore(t)
-			close(g.open)
-			wg.Wait()
-			if g.started != 5 || g.most != 2 {
-				t.Errorf("%d e2fsck ran, %d at once; want 5 and 2", g.started, g.most)
-			}
-		})
-	}
+	t.Run("check", func(t *testing.T) {
+		wantTwoAtOnce(t, newGate("e2fsck"), 5, uncleanDisk, func(f *FS, path string) error { return f.Check(soon(t), path, ext4) })
+	})
+	t.Run("growth", func(t *testing.T) {
+		wantTwoAtOnce(t, newGate("e2fsck"), 5, growableDisk, func(f *FS, path string) error { return growOffline(soon(t), f, path) })
+	})
 }
 
 // TestAResize2fsHasATurnToo: not only the check that it insists on.
 func TestAResize2fsHasATurnToo(t *testing.T) {
 	g := newGate("resize2fs")
 	g.least = 2 // it has no options
+	wantTwoAtOnce(t, g, 3, growableDisk, func(f *FS, path string) error { return growOffline(soon(t), f, path) })
+}
+
+// wantTwoAtOnce does work on so many disks at once, and wants the gate's tool to
+// run for each of them, two at a time.
+func wantTwoAtOnce(t *testing.T, g *gate, disks int, disk func(*testing.T) *looptest.Device, work func(*FS, string) error) {
+	t.Helper()
 	f := New(Options{Exec: g.exec()})
 	var wg sync.WaitGroup
-	for range 3 {
-		d := growableDisk(t)
+	for range disks {
+		d := disk(t)
 		wg.Go(func() {
-			if err := growOffline(soon(t), f, d.Path); err != nil {
+			if err := work(f, d.Path); err != nil {
 				t.Error(err)
 			}
 		})
@@ -111,8 +95,8 @@ func TestAResize2fsHasATurnToo(t *testing.T) {
 	g.noMore(t)
 	close(g.open)
 	wg.Wait()
-	if g.started != 3 || g.most != 2 {
-		t.Errorf("%d resize2fs ran, %d at once; want 3 and 2", g.started, g.most)
+	if g.started != disks || g.most != 2 {
+		t.Errorf("%d %s ran, %d at once; want %d and 2", g.started, g.name, g.most, disks)
 	}
 }
 

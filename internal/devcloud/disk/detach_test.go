@@ -156,7 +156,8 @@ func TestADeviceUnderAnotherLoopDeviceIsNotDetached(t *testing.T) {
 }
 
 // TestADeviceUsedForSwapIsNotDetached is skipped where root may not add swap, as in
-// most containers; a virtual machine's root may.
+// most containers; it runs in make unit on any machine whose root may, physical or
+// virtual, such as the one that .ci/run is for.
 func TestADeviceUsedForSwapIsNotDetached(t *testing.T) {
 	s, dir := newStore(t)
 	id := newVolume(t, s, 16*mib)

@@ -4,12 +4,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cinder-csi/cinder-csi/internal/bench/report"
 	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
 )
 
@@ -47,13 +47,8 @@ func TestExt4GrowthBesideResize2fs(t *testing.T) {
 		}))
 	}
 	v.release(t)
-	d, h := median(driver), median(hand)
+	d, h := report.Median(driver), report.Median(hand)
 	t.Logf("NodeExpandVolume %.1f ms, resize2fs by hand %.1f ms: %.2f times", ms(d), ms(h), ms(d)/ms(h))
-}
-
-func median(all []time.Duration) time.Duration {
-	slices.Sort(all)
-	return all[len(all)/2]
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

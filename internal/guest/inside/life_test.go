@@ -145,15 +145,12 @@ func TestADiskThatHasGrownUnseen(t *testing.T) {
 func TestExtThatTheKernelDoesNotGrowInUse(t *testing.T) {
 	v := newVolume(t, wire.VirtioBlk, small, filesystemOf("ext4"))
 	disk := v.attach(t)
-	out, err := exec.CommandContext(patient(t), "mkfs.ext4", "-q", "-O", "sparse_super2,^resize_inode", disk.Path).CombinedOutput()
-	if err != nil {
-		t.Fatalf("mkfs.ext4: %v: %s", err, out)
-	}
+	mkfs(t, "mkfs.ext4", "-q", "-O", "sparse_super2,^resize_inode", disk.Path)
 	v.use(t)
 	content := v.write(t)
 	resize(t, v.disk.Image, 2*small, 0)
 	waitForSize(t, disk.Name, 2*small)
-	_, err = v.expand(patient(t), 2*small)
+	_, err := v.expand(patient(t), 2*small)
 	wantCode(t, err, codes.FailedPrecondition, "staged next")
 	must(t, v.stage(patient(t))) // for another pod
 	v.wantSize(t, small)
@@ -164,22 +161,28 @@ func TestExtThatTheKernelDoesNotGrowInUse(t *testing.T) {
 	v.release(t)
 }
 
+// mkfs makes a filesystem as somebody else may have.
+func mkfs(t testing.TB, program string, args ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(patient(t), program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", program, err, out)
+	}
+}
+
 // TestExtIsNotGrownBeyondTheNumbersOfItsBlocks has an ext3 with blocks of 1 KiB,
 // which may have 4 TiB. Not every kernel looks, and one that doesn't writes where
 // other blocks are.
 func TestExtIsNotGrownBeyondTheNumbersOfItsBlocks(t *testing.T) {
 	v := newVolume(t, wire.VirtioBlk, 64*mib, filesystemOf("ext3"))
 	disk := v.attach(t)
-	out, err := exec.CommandContext(patient(t), "mkfs.ext3", "-q", "-b", "1024", disk.Path).CombinedOutput()
-	if err != nil {
-		t.Fatalf("mkfs.ext3: %v: %s", err, out)
-	}
+	mkfs(t, "mkfs.ext3", "-q", "-b", "1024", disk.Path)
 	v.use(t)
 	content := v.write(t)
 	const tooMuch = 5 << 40
 	resize(t, v.disk.Image, tooMuch, 0)
 	waitForSize(t, disk.Name, tooMuch)
-	_, err = v.expand(patient(t), tooMuch)
+	_, err := v.expand(patient(t), tooMuch)
 	wantCode(t, err, codes.FailedPrecondition, "64bit")
 	v.wantSize(t, 64*mib)
 	v.wantContent(t, content)
