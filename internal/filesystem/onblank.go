@@ -45,7 +45,13 @@ func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Conte
 		}
 		defer giveBack()
 		err = f.whenFree(ctx, d.number, func() error {
-			if err := f.fitToWrite(ctx, w, d); err != nil {
+			// A disk that hangs while it is read keeps no turn.
+			keep := context.AfterFunc(ctx, giveBack)
+			err := f.fitToWrite(ctx, w, d)
+			if !keep() {
+				return context.Cause(ctx)
+			}
+			if err != nil {
 				return err
 			}
 			return write(detached, d)

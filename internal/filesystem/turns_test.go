@@ -3,10 +3,14 @@ package filesystem
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
@@ -130,6 +134,37 @@ func TestACheckThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 		}()
 	}
 	close(g.open)
+}
+
+// TestADiskThatHangsWhileItIsReadKeepsNoTurn: of mkfs, and is not written to when
+// it comes back.
+func TestADiskThatHangsWhileItIsReadKeepsNoTurn(t *testing.T) {
+	f := New(Options{Formats: 1})
+	d := blankDisk(t)
+	before := d.Hash(t)
+	hung := filepath.Join(t.TempDir(), "hung") // a pipe: opened when somebody writes
+	if err := unix.Mkfifo(hung, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := f.FormatMapping(ctx, d.Path, Beneath{Path: hung}, ext4, nil)
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrBusy) {
+		t.Errorf("got %v, want the deadline", err)
+	}
+	if err := f.Format(soon(t), blankDisk(t).Path, ext4, nil); err != nil {
+		t.Errorf("another disk: %v", err)
+	}
+	back, err := os.OpenFile(hung, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Drain(soon(t)), back.Close()); err != nil {
+		t.Error(err)
+	}
+	if d.Hash(t) != before {
+		t.Error("it was written to")
+	}
 }
 
 // TestWhatTakesNoE2fsckWaitsForNone: while a node repairs large volumes, others
