@@ -30,9 +30,6 @@ const (
 	maxStrides = 1024
 	// chunk is how much is compared in one go.
 	chunk = 128 << 10
-	// readers is how many pieces are read at once. A volume is reached over a
-	// network, where latency counts and not throughput.
-	readers = 8
 )
 
 // lostPrimary begins the description of what is left of a filesystem.
@@ -144,11 +141,12 @@ func firstData(ctx context.Context, d *device) (string, error) {
 	for _, e := range extents {
 		_ = unix.Fadvise(int(d.Fd()), e.offset, e.length, unix.FADV_WILLNEED)
 	}
-	return firstDataIn(ctx, d, extents)
+	return firstDataIn(ctx, d, extents, 1)
 }
 
-// firstDataIn reads extents, in any order, and returns what firstData does.
-func firstDataIn(ctx context.Context, r io.ReaderAt, extents []extent) (string, error) {
+// firstDataIn reads extents, so many at once and in any order, and returns what
+// firstData does.
+func firstDataIn(ctx context.Context, r io.ReaderAt, extents []extent, readers int) (string, error) {
 	found := make([]string, len(extents))
 	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)

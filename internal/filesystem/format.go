@@ -10,8 +10,8 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
-// Format makes a filesystem on a device that Probe says is blank, and proves it
-// once more right before. Options are those of mkfs, each followed by its
+// Format makes a filesystem on a device that is blank by the rules of Probe, and
+// proves that right before, while nobody else can claim the device. Options are those of mkfs, each followed by its
 // value; only what shapes a filesystem is allowed (else ErrOptions). Blocks
 // aren't discarded beforehand, unless the options say so: a blank volume has
 // none, and telling a large one so takes minutes on some backends.

@@ -59,14 +59,26 @@ func (f *FS) ProbeMapping(ctx context.Context, path string, beneath Beneath) (Co
 	return f.probeOver(ctx, path, &beneath)
 }
 
+// Recognize is Probe for who asks for nothing but a supported filesystem, and
+// reads no more than it takes to tell that. What it returns is Foreign when there
+// is none, or something else besides: that says nothing of what there is.
+func (f *FS) Recognize(ctx context.Context, path string) (Content, error) {
+	return f.reading(ctx, path, func(d *device) (Content, error) { return f.recognize(path, d) })
+}
+
 func (f *FS) probeOver(ctx context.Context, path string, beneath *Beneath) (Content, error) {
+	return f.reading(ctx, path, func(d *device) (Content, error) { return f.probe(ctx, path, d, beneath) })
+}
+
+// reading has read look at a device, and leaves it behind when ctx ends.
+func (f *FS) reading(ctx context.Context, path string, read func(*device) (Content, error)) (Content, error) {
 	content, err := abandonable(ctx, f, path, func() (Content, error) {
 		d, err := openDevice(path)
 		if err != nil {
 			return Content{}, err
 		}
 		defer d.close()
-		return f.probe(ctx, path, d, beneath)
+		return read(d)
 	})
 	if err != nil {
 		return Content{}, fmt.Errorf("probe %s: %w", path, err)
@@ -74,18 +86,27 @@ func (f *FS) probeOver(ctx context.Context, path string, beneath *Beneath) (Cont
 	return content, nil
 }
 
+// recognize is Recognize of an open device.
+func (f *FS) recognize(path string, d *device) (Content, error) {
+	if _, err := readSuperblock(d); err != nil {
+		return Content{}, nil //nolint:nilerr // whoever needs to know what there is reads it all
+	}
+	is, err := f.blkid(path)
+	if err != nil {
+		return Content{}, err
+	}
+	if is.usage != "filesystem" || is.table != "" || !Supported(is.fsType) {
+		return Content{}, nil
+	}
+	return Content{Kind: Filesystem, Type: is.fsType, UUID: is.uuid, Detail: is.fsType + " filesystem"}, nil
+}
+
 // probe is Probe of an open device; beneath is nil unless it is a mapping.
 func (f *FS) probe(ctx context.Context, path string, d *device, beneath *Beneath) (Content, error) {
-	if _, err := readSuperblock(d); err == nil {
-		// A filesystem, most likely: blkid's word will do, and saves reading
-		// all over a device that is merely mounted again.
-		is, err := f.blkid(path)
-		if err != nil {
-			return Content{}, err
-		}
-		if is.usage == "filesystem" && is.table == "" && Supported(is.fsType) {
-			return Content{Kind: Filesystem, Type: is.fsType, UUID: is.uuid, Detail: is.fsType + " filesystem"}, nil
-		}
+	// Where blkid says what the superblock says, its word will do: it saves
+	// reading all over a device that is merely mounted again.
+	if content, err := f.recognize(path, d); err != nil || content.Kind == Filesystem {
+		return content, err
 	}
 	if beneath != nil {
 		data, err := beneath.firstData(ctx, d.size)

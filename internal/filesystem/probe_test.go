@@ -10,10 +10,28 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
 
+// probe returns what Probe says, once Recognize has said so too as far as it may.
+func probe(t *testing.T, f *FS, d *looptest.Device) (Content, error) {
+	t.Helper()
+	content, err := f.Probe(soon(t), d.Path)
+	glance, gerr := f.Recognize(soon(t), d.Path)
+	if err != nil {
+		return content, err // Recognize may not have read that far
+	}
+	wanted := Content{}
+	if content.Kind == Filesystem {
+		wanted = content
+	}
+	if gerr != nil || glance != wanted {
+		t.Errorf("Recognize: %+v, %v; Probe: %+v", glance, gerr, content)
+	}
+	return content, nil
+}
+
 func TestABlankDeviceIsBlank(t *testing.T) {
 	for _, size := range []int64{512, 4 << 10, mib, mib + 512, 3 * mib, 512 * mib, 64 * gib} {
 		d := looptest.New(t, looptest.Options{Size: size})
-		content, err := New(Options{}).Probe(soon(t), d.Path)
+		content, err := probe(t, New(Options{}), d)
 		if err != nil || content.Kind != Blank {
 			t.Errorf("a device of %d bytes: %+v, %v", size, content, err)
 		}
@@ -39,7 +57,7 @@ func TestAFormattedDeviceIsRecognisedAndKept(t *testing.T) {
 	for _, fsType := range append(kinds(), ext2) {
 		t.Run(fsType, func(t *testing.T) {
 			d := formattedDisk(t, f, fsType)
-			content, err := f.Probe(soon(t), d.Path)
+			content, err := probe(t, f, d)
 			if err != nil || content.Kind != Filesystem || content.Type != fsType || len(content.UUID) != 36 {
 				t.Errorf("Probe: %+v, %v", content, err)
 			}
@@ -92,7 +110,7 @@ func TestAnythingElseIsForeignAndKept(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			d := looptest.New(t, looptest.Options{Size: size})
 			d.Write(t, test.data, test.offset)
-			content, err := f.Probe(soon(t), d.Path)
+			content, err := probe(t, f, d)
 			if err != nil || content.Kind != Foreign || !strings.Contains(content.Detail, test.detail) {
 				t.Errorf("Probe: %+v, %v; want foreign, %s", content, err, test.detail)
 			}
@@ -105,7 +123,7 @@ func TestADeviceMadeByAnotherToolIsForeignAndKept(t *testing.T) {
 	f := New(Options{})
 	d := blankDisk(t)
 	run(t, "mkswap", d.Path)
-	content, err := f.Probe(soon(t), d.Path)
+	content, err := probe(t, f, d)
 	if err != nil || content.Kind != Foreign || content.Type != "swap" || !strings.Contains(content.Detail, "swap") {
 		t.Errorf("Probe: %+v, %v", content, err)
 	}
@@ -127,7 +145,7 @@ func TestAFilesystemWithoutItsPrimarySuperblockIsKept(t *testing.T) {
 			t.Run(fsType+" "+test.name, func(t *testing.T) {
 				d := formattedDisk(t, f, fsType)
 				d.Write(t, make([]byte, test.length), test.offset)
-				content, err := f.Probe(soon(t), d.Path)
+				content, err := probe(t, f, d)
 				if err != nil || content.Kind != Foreign || !strings.Contains(content.Detail, lostPrimary) {
 					t.Errorf("Probe: %+v, %v", content, err)
 				}
@@ -147,7 +165,7 @@ func TestOnlyTheExtSuperblockZeroedLeavesItsBackupsToTell(t *testing.T) {
 			}
 			// All but the backups: head and whatever else precedes the first of them.
 			d.Write(t, make([]byte, 8*mib), 0)
-			content, err := f.Probe(soon(t), d.Path)
+			content, err := probe(t, f, d)
 			if err != nil || content.Kind != Foreign || !strings.Contains(content.Detail, lostPrimary+": ext") {
 				t.Errorf("Probe: %+v, %v", content, err)
 			}
@@ -163,7 +181,7 @@ func TestAnXFSThatHasBeenGrownIsFoundByItsOtherGroups(t *testing.T) {
 	}
 	d.Grow(t, 37*gib)
 	d.Write(t, make([]byte, 200*mib), 0)
-	content, err := f.Probe(soon(t), d.Path)
+	content, err := probe(t, f, d)
 	if err != nil || content.Kind != Foreign || !strings.Contains(content.Detail, lostPrimary+": xfs") {
 		t.Errorf("Probe: %+v, %v", content, err)
 	}
@@ -175,7 +193,7 @@ func TestADeviceThatCannotBeReadIsAnErrorNotBlank(t *testing.T) {
 		d := blankDisk(t)
 		d.GrowFile(t, left) // what lies beyond can't be read any more
 		before := d.Hash(t)
-		content, err := f.Probe(soon(t), d.Path)
+		content, err := probe(t, f, d)
 		if err == nil {
 			t.Errorf("Probe with %d bytes readable: %+v", left, content)
 		}

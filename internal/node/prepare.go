@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -13,20 +14,38 @@ import (
 
 // prepare leaves the disk with a filesystem that can be mounted, and returns
 // its type: the one that is there, or a new one on a disk that is proven blank.
-// Anything else is refused and left as it is.
+// Anything else is refused and left as it is. The proof is Format's, which makes
+// it right before it writes: none is needed earlier.
 func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, u use) (fsType string, err error) {
-	content, err := s.probe(ctx, disk, u)
+	content, err := s.cfg.FS.Recognize(ctx, disk.Path)
 	if err != nil {
 		return "", err
 	}
 	s.step("probed")
-	switch content.Kind {
-	case filesystem.Blank:
-		return s.format(ctx, disk, u)
-	case filesystem.Filesystem:
+	if content.Kind == filesystem.Filesystem {
 		return content.Type, s.prepareExisting(ctx, disk, content, u)
 	}
-	return "", fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is%s",
+	if !u.readOnly {
+		fsType, err = s.format(ctx, disk, u)
+		if !errors.Is(err, filesystem.ErrNotBlank) {
+			return fsType, err
+		}
+	}
+	return "", s.refuse(ctx, disk, u)
+}
+
+// refuse returns why a disk that holds no filesystem gets none.
+func (s *Server) refuse(ctx context.Context, disk blockdev.Disk, u use) error {
+	content, err := s.probe(ctx, disk, u)
+	switch {
+	case err != nil:
+		return err
+	case content.Kind == filesystem.Blank && u.readOnly:
+		return fmt.Errorf("%w: %s is blank, and a read-only volume is not formatted", errRefused, disk.Path)
+	case content.Kind != filesystem.Foreign:
+		return fmt.Errorf("%w: %s was something else a moment ago, and is %s now", errNotYet, disk.Path, content.Detail)
+	}
+	return fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is%s",
 		errRefused, disk.Path, content.Detail, remedy(content))
 }
 
@@ -46,15 +65,11 @@ func (s *Server) probe(ctx context.Context, disk blockdev.Disk, u use) (filesyst
 	return s.cfg.FS.Probe(ctx, disk.Path)
 }
 
-// format makes the filesystem on a blank disk. FS reads the disk again right
-// before.
+// format makes the filesystem on a disk that FS finds to be blank.
 func (s *Server) format(ctx context.Context, disk blockdev.Disk, u use) (string, error) {
 	fsType := u.fsType
 	if fsType == "" {
 		fsType = s.cfg.DefaultFSType
-	}
-	if u.readOnly {
-		return "", fmt.Errorf("%w: %s is blank, and a read-only volume is not formatted", errRefused, disk.Path)
 	}
 	options, err := mkfsOptions(u.context, fsType)
 	if err != nil {
@@ -63,7 +78,7 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, u use) (string,
 	if err := disk.Verify(); err != nil {
 		return "", err
 	}
-	logging.From(ctx).Info("formatting a blank disk",
+	logging.From(ctx).Info("no filesystem found: making one if the disk is blank",
 		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType))
 	if u.beneath != nil {
 		err = s.cfg.FS.FormatMapping(ctx, disk.Path, *u.beneath, fsType, options)
