@@ -60,7 +60,7 @@ func Anonymous(identity string) *Session {
 // Login asks Keystone for a token.
 func Login(ctx context.Context, identity string, c Credentials) (*Session, error) {
 	s := Anonymous(identity)
-	got, err := s.Do(ctx, http.MethodPost, s.Identity+"/auth/tokens", "", c.request())
+	got, err := s.Do(ctx, http.MethodPost, s.Identity+"/auth/tokens", "", c.Request())
 	if err != nil {
 		return nil, err
 	}
@@ -91,8 +91,8 @@ func Login(ctx context.Context, identity string, c Credentials) (*Session, error
 	return s, nil
 }
 
-// request is the body of a login.
-func (c Credentials) request() any {
+// Request is the body of a login.
+func (c Credentials) Request() any {
 	type object = map[string]any
 	if c.CredentialID != "" {
 		return object{"auth": object{"identity": object{

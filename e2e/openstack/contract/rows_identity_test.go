@@ -2,7 +2,9 @@ package contract
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/api"
@@ -21,6 +23,12 @@ func identityRows() []row {
 		return fmt.Sprintf(`{"auth": {"identity": {"methods": ["application_credential"], "application_credential": {"id": %q, "secret": %q}}}}`, id, secret)
 	}
 	return []row{
+		{"a login is answered with a token, its end, and where the services are", func(p *probe) {
+			p.call(p.accounts.member.User, "account")
+			p.call(p.accounts.credential.CredentialID, "credential")
+			p.login("with a password", p.accounts.member)
+			p.login("with a credential", p.accounts.credential)
+		}},
 		{"logging in is refused", func(p *probe) {
 			a := p.accounts
 			token(p, "with a wrong password", password(a.member.User, "wrong", a.member.Project))
@@ -81,6 +89,46 @@ func identityRows() []row {
 			p.take(other)
 		}},
 	}
+}
+
+// login logs in and writes down what came back.
+func (p *probe) login(how string, account api.Credentials) {
+	p.Helper()
+	got := p.as(api.Anonymous(p.identity)).send(http.MethodPost, p.identity+"/auth/tokens", "", account.Request())
+	p.note("a token: %t", got.Header.Get("X-Subject-Token") != "")
+	for _, when := range []string{"issued_at", "expires_at"} {
+		p.note("%s is a whole second: %t", when, strings.HasSuffix(got.text("token", when), ".000000Z"))
+	}
+	body, _ := got.body.(map[string]any)
+	token, _ := body["token"].(map[string]any)
+	if credential, ok := token["application_credential"].(map[string]any); ok {
+		loosen(credential, []string{"name"})
+	}
+	services, _ := token["catalog"].([]any)
+	for _, kind := range []string{"block-storage", "volumev3", "compute"} {
+		p.note("%s: %s", kind, endpoints(services, kind))
+	}
+	// Who may do what, and what else there is, differs from cloud to cloud.
+	p.write("log in "+how, got, []string{"audit_ids", "roles", "catalog"})
+}
+
+// endpoints returns those of a service in a catalog, in an order of their own.
+func endpoints(services []any, kind string) string {
+	var all []string
+	for _, service := range services {
+		s, _ := service.(map[string]any)
+		if s["type"] != kind {
+			continue
+		}
+		list, _ := s["endpoints"].([]any)
+		for _, endpoint := range list {
+			e, _ := endpoint.(map[string]any)
+			names := slices.Sorted(maps.Keys(e))
+			all = append(all, fmt.Sprintf("%v %v in %v (%s)", e["interface"], e["url"], e["region"], strings.Join(names, " ")))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
 }
 
 // shape returns an answer's body if it holds key, and otherwise no more than

@@ -106,7 +106,7 @@ func (s *Service) authenticate(req authRequest) (token, error) {
 		return s.byCredential(t, identity.Credential.named, identity.Credential.Secret, identity.Credential.User)
 	case slices.Contains(identity.Methods, "token") && identity.Token != nil:
 		old, ok := s.lookup(identity.Token.ID)
-		if !ok || old.delegated {
+		if !ok || old.delegated() {
 			return t, rest.Unauthorized()
 		}
 		t.user, t.expires = old.user, old.expires
@@ -136,7 +136,7 @@ func (s *Service) byCredential(t token, ref named, secret string, owner *userRef
 	}
 	t.user, _ = accounts.User(cred.UserID)
 	t.project, _ = accounts.Project(t.user.ProjectID)
-	t.delegated = true
+	t.credential = cred
 	return t, nil
 }
 
@@ -149,7 +149,7 @@ func (s *Service) scope(t *token, raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &sc); err != nil {
 		return rest.BadRequest("Invalid scope.")
 	}
-	if t.delegated {
+	if t.delegated() {
 		return rest.Unauthorized()
 	}
 	if sc.Project == nil {
@@ -179,10 +179,14 @@ func random(bytes int) string {
 // body is how a token is shown.
 func (s *Service) body(r *rest.Request, t token) rest.Object {
 	domain := rest.Object{"id": "default", "name": "Default"}
+	const wholeSecond = "2006-01-02T15:04:05.000000Z" // a token has no room for more
 	body := rest.Object{
-		"methods": t.methods, "issued_at": t.issued.UTC().Format("2006-01-02T15:04:05.000000Z"),
-		"expires_at": t.expires.UTC().Format("2006-01-02T15:04:05.000000Z"), "audit_ids": []string{t.auditID},
+		"methods": t.methods, "issued_at": t.issued.UTC().Truncate(time.Second).Format(wholeSecond),
+		"expires_at": t.expires.UTC().Truncate(time.Second).Format(wholeSecond), "audit_ids": []string{t.auditID},
 		"user": rest.Object{"id": t.user.ID, "name": t.user.Name, "domain": domain, "password_expires_at": nil},
+	}
+	if t.delegated() {
+		body["application_credential"] = rest.Object{"id": t.credential.ID, "name": t.credential.Name, "restricted": true}
 	}
 	if t.project.ID != "" {
 		roles := make([]rest.Object, len(t.user.Roles))

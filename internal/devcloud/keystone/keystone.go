@@ -25,14 +25,17 @@ type Service struct {
 }
 
 type token struct {
-	user      state.User
-	project   state.Project // zero for an unscoped token
-	methods   []string
-	delegated bool // by application credential
-	issued    time.Time
-	expires   time.Time
-	auditID   string
+	user       state.User
+	project    state.Project // zero for an unscoped token
+	methods    []string
+	credential state.Credential // zero for one that is not by application credential
+	issued     time.Time
+	expires    time.Time
+	auditID    string
 }
+
+// delegated tells whether a token is by application credential.
+func (t token) delegated() bool { return t.credential.ID != "" }
 
 // New returns the identity service of a cloud.
 func New(cloud *state.Cloud) *Service {
@@ -69,7 +72,7 @@ func (s *Service) Authenticate(r *rest.Request) (state.Call, error) {
 		return state.Call{}, rest.Unauthorized()
 	}
 	return state.Call{
-		RequestID: r.ID, UserID: t.user.ID, ProjectID: t.project.ID, Admin: t.user.Admin(), Delegated: t.delegated, Fault: r.Fault,
+		RequestID: r.ID, UserID: t.user.ID, ProjectID: t.project.ID, Admin: t.user.Admin(), Delegated: t.delegated(), Fault: r.Fault,
 	}, nil
 }
 
