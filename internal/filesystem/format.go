@@ -11,10 +11,11 @@ import (
 )
 
 // Format makes a filesystem on a device that is blank by the rules of Probe, and
-// proves that right before, while nobody else can claim the device. Options are those of mkfs, each followed by its
-// value; only what shapes a filesystem is allowed (else ErrOptions). Blocks
-// aren't discarded beforehand, unless the options say so: a blank volume has
-// none, and telling a large one so takes minutes on some backends.
+// proves that right before, while nobody else can claim the device. Options are
+// those of mkfs, each followed by its value; only what shapes a filesystem is
+// allowed (else ErrOptions). Blocks aren't discarded beforehand, unless the
+// options say so: a blank volume has none, and telling a large one so takes
+// minutes on some backends.
 //
 // It fails with ErrNotBlank, ErrBusy (something else uses the device),
 // ErrReadOnly, ErrTooSmall or ErrUnsupported, and then has written nothing. What

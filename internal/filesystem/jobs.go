@@ -65,11 +65,11 @@ func (j *jobs) doHolding(ctx context.Context, key, what string, release func(), 
 		current, started := j.start(ctx, key, what, release, work)
 		if !started && !current.wait(ctx) {
 			release()
-			return fmt.Errorf("%w: %s goes on: %w", ErrBusy, current.what, context.Cause(ctx))
+			return fmt.Errorf("%w: %s has not ended: %w", ErrBusy, current.what, context.Cause(ctx))
 		}
 		if started {
 			if !current.wait(ctx) {
-				return fmt.Errorf("%w: %s goes on in the background: %w", ErrBusy, what, context.Cause(ctx))
+				return fmt.Errorf("%w: %s has not ended: %w", ErrBusy, what, context.Cause(ctx))
 			}
 			return current.err
 		}

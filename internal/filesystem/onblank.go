@@ -45,13 +45,7 @@ func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Conte
 		}
 		defer giveBack()
 		err = f.whenFree(ctx, d.number, func() error {
-			// A disk that hangs while it is read keeps no turn.
-			keep := context.AfterFunc(ctx, giveBack)
-			err := f.fitToWrite(ctx, w, d)
-			if !keep() {
-				return context.Cause(ctx)
-			}
-			if err != nil {
+			if err := f.fitToWrite(ctx, w, d, giveBack); err != nil {
 				return err
 			}
 			return write(detached, d)
@@ -63,8 +57,10 @@ func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Conte
 	})
 }
 
-// fitToWrite returns nil only for a blank device that nothing else uses.
-func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *device) error {
+// fitToWrite returns nil only for a blank device that nothing else uses, before
+// ctx ends. A disk that hangs while it is read keeps neither its turn nor its claim
+// for longer than that: it has to be unstaged.
+func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *device, giveBack func()) error {
 	d, err := claim(w.path)
 	if err != nil {
 		return err
@@ -80,7 +76,11 @@ func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *device) error
 	case d.size < w.smallest:
 		return fmt.Errorf("%w: %s needs %d bytes, it has %d", ErrTooSmall, w.name, w.smallest, d.size)
 	}
-	content, err := f.probe(ctx, w.path, d, w.beneath)
+	keep := context.AfterFunc(ctx, func() { giveBack(); d.close() })
+	content, err := f.probe(ctx, w.path, pinned, w.beneath)
+	if !keep() {
+		return context.Cause(ctx)
+	}
 	if err != nil {
 		return err
 	}

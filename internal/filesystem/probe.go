@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -17,6 +18,8 @@ const (
 	Blank
 	// Filesystem is one of the supported filesystems.
 	Filesystem
+	// Unread is nothing in the head, which is all that Glance reads.
+	Unread
 )
 
 // String returns the kind in lower case.
@@ -26,6 +29,8 @@ func (k Kind) String() string {
 		return "blank"
 	case Filesystem:
 		return "filesystem"
+	case Unread:
+		return "not read"
 	}
 	return "foreign"
 }
@@ -59,11 +64,21 @@ func (f *FS) ProbeMapping(ctx context.Context, path string, beneath Beneath) (Co
 	return f.probeOver(ctx, path, &beneath)
 }
 
-// Recognize is Probe for who asks for nothing but a supported filesystem, and
-// reads no more than it takes to tell that. What it returns is Foreign when there
-// is none, or something else besides: that says nothing of what there is.
-func (f *FS) Recognize(ctx context.Context, path string) (Content, error) {
-	return f.reading(ctx, path, func(d *device) (Content, error) { return f.recognize(path, d) })
+// Glance is Probe for who needs to know a blank device only when it is written to,
+// by Format, which reads all of it then. What has zeros at its head is Unread, and
+// so is a mapping without a filesystem, whose bytes beneath aren't looked at.
+func (f *FS) Glance(ctx context.Context, path string, mapping bool) (Content, error) {
+	return f.reading(ctx, path, func(d *device) (Content, error) {
+		content, err := f.recognize(path, d)
+		if err != nil || content.Kind == Filesystem || mapping {
+			return content, err
+		}
+		data, err := dataIn(d, extent{0, min(chunk, d.size)}, aligned(chunk))
+		if err != nil || data == "" {
+			return content, err
+		}
+		return f.probe(ctx, path, d, nil)
+	})
 }
 
 func (f *FS) probeOver(ctx context.Context, path string, beneath *Beneath) (Content, error) {
@@ -86,17 +101,22 @@ func (f *FS) reading(ctx context.Context, path string, read func(*device) (Conte
 	return content, nil
 }
 
-// recognize is Recognize of an open device.
+// recognize tells whether a supported filesystem is on an open device, and nothing
+// else; it is Unread otherwise.
 func (f *FS) recognize(path string, d *device) (Content, error) {
-	if _, err := readSuperblock(d); err != nil {
-		return Content{}, nil //nolint:nilerr // whoever needs to know what there is reads it all
+	unread := Content{Kind: Unread, Detail: "something that was not read"}
+	switch _, err := readSuperblock(d); {
+	case errors.Is(err, ErrUnsupported):
+		return unread, nil
+	case err != nil:
+		return Content{}, err
 	}
 	is, err := f.blkid(path)
 	if err != nil {
 		return Content{}, err
 	}
 	if is.usage != "filesystem" || is.table != "" || !Supported(is.fsType) {
-		return Content{}, nil
+		return unread, nil
 	}
 	return Content{Kind: Filesystem, Type: is.fsType, UUID: is.uuid, Detail: is.fsType + " filesystem"}, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
 
@@ -136,9 +137,9 @@ func TestACheckThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 	close(g.open)
 }
 
-// TestADiskThatHangsWhileItIsReadKeepsNoTurn: of mkfs, and is not written to when
-// it comes back.
-func TestADiskThatHangsWhileItIsReadKeepsNoTurn(t *testing.T) {
+// TestADiskThatHangsWhileItIsReadKeepsNothing: no turn of mkfs, and no claim, with
+// which it couldn't be unstaged. It is not written to when it comes back.
+func TestADiskThatHangsWhileItIsReadKeepsNothing(t *testing.T) {
 	f := New(Options{Formats: 1})
 	d := blankDisk(t)
 	before := d.Hash(t)
@@ -154,6 +155,9 @@ func TestADiskThatHangsWhileItIsReadKeepsNoTurn(t *testing.T) {
 	}
 	if err := f.Format(soon(t), blankDisk(t).Path, ext4, nil); err != nil {
 		t.Errorf("another disk: %v", err)
+	}
+	if held, err := blockdev.Claimed(d.Path); held || err != nil {
+		t.Errorf("claimed: %t, %v", held, err)
 	}
 	back, err := os.OpenFile(hung, os.O_RDWR, 0)
 	if err != nil {

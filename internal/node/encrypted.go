@@ -115,7 +115,9 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging
 		}
 	}
 	if err := s.stageOpened(ctx, disk, data, staging, u); err != nil {
-		return errors.Join(err, s.closeUnused(context.WithoutCancel(ctx), disk.VolumeID))
+		ctx, cancel := tidying(ctx)
+		defer cancel()
+		return errors.Join(err, s.closeUnused(ctx, disk.VolumeID))
 	}
 	return nil
 }

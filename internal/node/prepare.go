@@ -17,7 +17,7 @@ import (
 // Anything else is refused and left as it is. The proof is Format's, which makes
 // it right before it writes: none is needed earlier.
 func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, u use) (fsType string, err error) {
-	content, err := s.cfg.FS.Recognize(ctx, disk.Path)
+	content, err := s.cfg.FS.Glance(ctx, disk.Path, u.beneath != nil)
 	if err != nil {
 		return "", err
 	}
@@ -25,21 +25,23 @@ func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, u use) (fsType
 	if content.Kind == filesystem.Filesystem {
 		return content.Type, s.prepareExisting(ctx, disk, content, u)
 	}
-	if !u.readOnly {
+	if content.Kind == filesystem.Unread && !u.readOnly {
 		fsType, err = s.format(ctx, disk, u)
 		if !errors.Is(err, filesystem.ErrNotBlank) {
 			return fsType, err
 		}
 	}
-	return "", s.refuse(ctx, disk, u)
+	if content.Kind == filesystem.Unread {
+		if content, err = s.probe(ctx, disk, u); err != nil {
+			return "", err
+		}
+	}
+	return "", refusal(disk, content, u)
 }
 
-// refuse returns why a disk that holds no filesystem gets none.
-func (s *Server) refuse(ctx context.Context, disk blockdev.Disk, u use) error {
-	content, err := s.probe(ctx, disk, u)
+// refusal says why a disk that holds no filesystem gets none.
+func refusal(disk blockdev.Disk, content filesystem.Content, u use) error {
 	switch {
-	case err != nil:
-		return err
 	case content.Kind == filesystem.Blank && u.readOnly:
 		return fmt.Errorf("%w: %s is blank, and a read-only volume is not formatted", errRefused, disk.Path)
 	case content.Kind != filesystem.Foreign:

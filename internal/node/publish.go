@@ -186,7 +186,9 @@ func (s *Server) provePublished(disk blockdev.Disk, target string, staging files
 // takeBack undoes the publication that this call has made and that isn't as it
 // should be for the reason err.
 func (s *Server) takeBack(ctx context.Context, target string, err error) error {
-	if uerr := s.unmount(context.WithoutCancel(ctx), target); uerr != nil {
+	ctx, cancel := tidying(ctx)
+	defer cancel()
+	if uerr := s.unmount(ctx, target); uerr != nil {
 		return errors.Join(err, uerr)
 	}
 	return dropTarget(target, err)

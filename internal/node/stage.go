@@ -48,7 +48,12 @@ func (s *Server) stage(ctx context.Context, req *csi.NodeStageVolumeRequest) err
 	}
 	defer unlock()
 	err = s.stageAlone(ctx, req.GetVolumeId(), staging, u)
-	if saysNothingIsLeft(err) && s.isStaged(context.WithoutCancel(ctx), req.GetVolumeId(), staging) {
+	if !saysNothingIsLeft(err) {
+		return err
+	}
+	looking, cancel := tidying(ctx)
+	defer cancel()
+	if s.isStaged(looking, req.GetVolumeId(), staging) {
 		// Or nobody would unstage it before the disk is detached.
 		return fmt.Errorf("%w: the volume is staged, but not as it should be: %w", errNotYet, err)
 	}
@@ -211,13 +216,13 @@ func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fs
 	}
 	s.step("mounted")
 	if err := s.proveStaging(disk, staging); err != nil {
-		return errors.Join(err, s.unmount(context.WithoutCancel(ctx), staging))
+		return s.unmountAgain(ctx, staging, err)
 	}
 	if u.readOnly || !filesystem.CanGrowOnline(fsType) {
 		return nil
 	}
 	if _, err := s.cfg.FS.Grow(ctx, disk.Path, staging); err != nil {
-		return errors.Join(err, s.unmount(context.WithoutCancel(ctx), staging))
+		return s.unmountAgain(ctx, staging, err)
 	}
 	s.step("grown")
 	return nil
