@@ -1,6 +1,7 @@
 package inside
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/bench/report"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
 )
 
@@ -65,5 +67,34 @@ func waitForSize(t testing.TB, disk string, size int64) {
 		if ctx.Err() != nil {
 			t.Fatalf("%s has %s sectors, not %d bytes", disk, text, size)
 		}
+	}
+}
+
+// TestTheLatencyOfADiskCountsFewTimes: a hundred places of a blank disk are read,
+// and a network disk may take milliseconds for each. They are asked for at once, so
+// that all of them take about as long as a few.
+func TestTheLatencyOfADiskCountsFewTimes(t *testing.T) {
+	const latency, most = 100, 2000 // ms; one after the other they would take 10 s
+	v := newVolume(t, wire.VirtioBlk, 10<<30, rawBlock())
+	disk := v.attach(t)
+	const title = "far-away"
+	dmsetup(t, "create", title, "--table", fmt.Sprintf("0 %d delay %s 0 %d", disk.Size/512, disk.Path, latency))
+	t.Cleanup(func() { dmsetup(t, "remove", title) })
+	start := time.Now()
+	content, err := filesystem.New(filesystem.Options{}).Probe(patient(t), "/dev/mapper/"+title)
+	took := ms(time.Since(start))
+	if err != nil || content.Kind != filesystem.Blank {
+		t.Errorf("%+v, %v", content, err)
+	}
+	if took < latency || took > most {
+		t.Errorf("it took %.0f ms, of a disk that takes %d ms for each request", took, latency)
+	}
+	t.Logf("%.0f ms, of a disk that takes %d ms for each request", took, latency)
+}
+
+func dmsetup(t testing.TB, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("dmsetup", args...).CombinedOutput(); err != nil {
+		t.Fatalf("dmsetup %s: %v: %s", args, err, out)
 	}
 }

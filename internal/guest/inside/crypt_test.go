@@ -396,9 +396,7 @@ func TestAMappingThatWasNeverFinished(t *testing.T) {
 	} {
 		unfinished := func() {
 			for _, words := range begin {
-				if out, err := exec.Command("dmsetup", words...).CombinedOutput(); err != nil {
-					t.Fatalf("dmsetup %s: %v: %s", words, err, out)
-				}
+				dmsetup(t, words...)
 			}
 		}
 		unfinished()
@@ -415,14 +413,9 @@ func TestAMappingThatWasNeverFinished(t *testing.T) {
 	}
 
 	// What something else has made under the name is left alone.
-	out, err := exec.Command("dmsetup", "create", "--notable", title, "--uuid", "LVM-x").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	dmsetup(t, "create", "--notable", title, "--uuid", "LVM-x")
 	wantCode(t, v.stage(patient(t)), codes.Aborted, "already exists")
-	if out, err := exec.Command("dmsetup", "remove", title).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	dmsetup(t, "remove", title)
 }
 
 // TestAReadOnlyEncryptedDisk is opened without being written to.
