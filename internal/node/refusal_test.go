@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"os"
 	"strings"
 	"testing"
@@ -11,6 +12,9 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/node"
 )
 
 // TestStageRefusesAndTouchesNothing: whatever is on a disk that is not for this
@@ -27,9 +31,20 @@ func TestStageRefusesAndTouchesNothing(t *testing.T) {
 	}{
 		{"another filesystem than asked for", func(r *rig, v volume) { r.mkfs(v, "xfs") }, nil, []string{"xfs", "ext4"}},
 		{"ext3 for ext4", func(r *rig, v volume) { r.mkfs(v, "ext3") }, nil, []string{"ext3", "ext4"}},
-		{"a partition table", func(r *rig, v volume) {
+		{"a partition table", sfdisk, nil, []string{"a partition table (dos)"}},
+		{"a partition table, to be read", sfdisk, readOnly, []string{"a partition table (dos)"}},
+		{"a partition table and what looks like the filesystem", func(r *rig, v volume) {
+			r.mkfs(v, "ext4")
 			sfdisk(r, v)
 		}, nil, []string{"holds"}},
+		{"a torn filesystem", func(r *rig, v volume) {
+			r.mkfs(v, "ext4")
+			r.write(v, 0, make([]byte, 8*mib))
+		}, nil, []string{"a filesystem without its primary superblock: ext"}},
+		{"a torn filesystem to be read", func(r *rig, v volume) {
+			r.mkfs(v, "ext4")
+			r.write(v, 0, make([]byte, 8*mib))
+		}, readOnly, []string{"a filesystem without its primary superblock: ext"}},
 		{"data that nobody knows", func(r *rig, v volume) {
 			r.write(v, 150*mib, []byte("somebody's data"))
 			r.write(v, 0, []byte("somebody's data"))
@@ -54,6 +69,37 @@ func TestStageRefusesAndTouchesNothing(t *testing.T) {
 			}
 			if m := r.mounts(); len(m) != 0 {
 				t.Errorf("mounted: %+v", m)
+			}
+		})
+	}
+}
+
+// TestADiskThatIsWrittenToAfterTheGlanceIsKept: whoever does that, the disk was
+// blank when it was looked at first.
+func TestADiskThatIsWrittenToAfterTheGlanceIsKept(t *testing.T) {
+	for name, change := range map[string]struct {
+		write func(r *rig, v volume)
+		code  codes.Code
+		told  string
+	}{
+		"data":         {func(r *rig, v volume) { r.write(v, 150*mib, []byte("precious")); r.write(v, 0, []byte("precious")) }, codes.FailedPrecondition, "holds"},
+		"a filesystem": {func(r *rig, v volume) { r.mkfs(v, "ext4") }, codes.Unavailable, "is ext4 filesystem now"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			v := r.attach(small, filesystemOf("ext4"))
+			var before [sha256.Size]byte
+			s := node.New(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs, Step: func(done string) {
+				if done == "probed" {
+					change.write(r, v)
+					before = r.content(v)
+				}
+			}})
+			_, err := s.NodeStageVolume(r.context(), v.stageRequest())
+			wantCode(t, err, change.code, change.told, v.id)
+			if r.content(v) != before {
+				t.Error("the content has changed")
 			}
 		})
 	}
