@@ -22,19 +22,27 @@ func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, u use) (fsType
 		return "", err
 	}
 	s.step("probed")
-	if content.Kind == filesystem.Filesystem {
+	switch content.Kind {
+	case filesystem.Filesystem:
 		return content.Type, s.prepareExisting(ctx, disk, content, u)
+	case filesystem.Unread:
+		return s.prepareUnread(ctx, disk, u)
 	}
-	if content.Kind == filesystem.Unread && !u.readOnly {
+	return "", refusal(disk, content, u)
+}
+
+// prepareUnread makes a filesystem on a disk that shows nothing at a glance, or
+// tells what it holds all the same.
+func (s *Server) prepareUnread(ctx context.Context, disk blockdev.Disk, u use) (fsType string, err error) {
+	if !u.readOnly {
 		fsType, err = s.format(ctx, disk, u)
 		if !errors.Is(err, filesystem.ErrNotBlank) {
 			return fsType, err
 		}
 	}
-	if content.Kind == filesystem.Unread {
-		if content, err = s.probe(ctx, disk, u); err != nil {
-			return "", err
-		}
+	content, err := s.probe(ctx, disk, u)
+	if err != nil {
+		return "", err
 	}
 	return "", refusal(disk, content, u)
 }
