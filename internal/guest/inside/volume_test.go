@@ -67,6 +67,11 @@ func (v *volume) attach(t testing.TB) blockdev.Disk {
 	}
 	disk, err := blockdev.Wait(patient(t), blockdev.System{}, v.id)
 	must(t, err)
+	if v.disk.Bus == wire.MuteSCSI {
+		// The disk shows before the kernel has done with it. It reads the capacity
+		// once more then, which a test that has pulled the disk isn't about.
+		lookAgain(t, disk.Name)
+	}
 	return disk
 }
 
@@ -102,6 +107,13 @@ func scan(t testing.TB) {
 			must(t, os.WriteFile(filepath.Join(host, "scan"), []byte("0 0 -"), 0o200))
 		}
 	}
+}
+
+// lookAgain has the kernel ask a SCSI disk for its capacity and its serial, once it
+// has done with what it does with the disk.
+func lookAgain(t testing.TB, disk string) {
+	t.Helper()
+	must(t, os.WriteFile("/sys/block/"+disk+"/device/rescan", []byte("1"), 0o200))
 }
 
 // scsiDisks returns the names of the SCSI disks that have a volume's serial.
