@@ -113,13 +113,12 @@ func (c *child) once(started chan<- error) (string, error) {
 	// A group of its own keeps Ctrl-C of the terminal away from the child, and
 	// lets a kill reach what the child has started, as that of a container does.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: c.orphan}
-	if err := cmd.Start(); err != nil {
+	if err := c.start(cmd); err != nil {
 		return tellStart(started, err)
 	}
-	c.setProcess(cmd.Process)
 	_, _ = tellStart(started, nil)
 	err = cmd.Wait()
-	c.setProcess(nil)
+	c.forget()
 	killGroup(cmd.Process.Pid, syscall.SIGKILL)
 	var exit *exec.ExitError
 	if err == nil || errors.As(err, &exit) {
@@ -138,10 +137,23 @@ func tellStart(started chan<- error, err error) (string, error) {
 	return "", nil
 }
 
-func (c *child) setProcess(p *os.Process) {
+// start begins a process, which whoever has heard of it can kill: a Kill meanwhile
+// waits.
+func (c *child) start(cmd *exec.Cmd) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.process = p
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	c.process = cmd.Process
+	return nil
+}
+
+// forget is for a process that has ended.
+func (c *child) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.process = nil
 }
 
 func (c *child) giveUp(err error) {

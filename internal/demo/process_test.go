@@ -182,7 +182,9 @@ func TestAChildThatIsKilledOnPurposeIsNotGivenUp(t *testing.T) {
 	}
 	for i := range maxDeaths + 1 {
 		awaitLines(t, p.log, i+1)
-		c.Kill()
+		if !c.Kill() {
+			t.Fatal("no process to kill, and it has printed something")
+		}
 		deaths.await(t)
 	}
 	if c.Err() != nil {
