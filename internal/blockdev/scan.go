@@ -15,53 +15,43 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
-// scanPause is how long Wait lets pass between the first two times that it has the
-// kernel look again; each later pause is twice as long. A scan costs the host an
+// scanPause is how long Wait lets pass between its first two looks at hosts that
+// announce nothing; each later pause is twice as long. A scan costs the host an
 // inquiry per possible disk.
 const scanPause = time.Second
 
-// scanner is a Finder that knows what to have the kernel look at again.
-type scanner interface {
-	// muteHosts are SCSI hosts that don't tell when a disk comes.
-	muteHosts() []string
-	// empty are the disks that have a volume's serial but no capacity.
-	empty(ctx context.Context, volumeID string) []Disk
-}
+// scanner is a Finder that knows of hosts to be scanned.
+type scanner interface{ muteHosts() []string }
 
-// scans has the kernel look for a volume's disk, now and then: mute hosts for
-// disks, and a disk for its capacity, which the kernel reads but once. A disk that
-// didn't answer at that moment, or came back to its place on a host that doesn't
-// tell, would have none for ever.
+// scans has mute hosts look for disks, now and then.
 type scans struct {
-	finder   scanner // nil when there is nothing to look at
-	volumeID string
-	hosts    []string
-	pause    time.Duration
-	next     *time.Timer
-	done     chan struct{} // closed when no scan is under way
+	hosts []string
+	pause time.Duration
+	next  *time.Timer
+	done  chan struct{} // closed when no scan is under way
 }
 
 // newScans begins with a first scan.
-func newScans(ctx context.Context, f Finder, volumeID string) *scans {
-	s := &scans{volumeID: volumeID, pause: scanPause, next: time.NewTimer(0), done: make(chan struct{})}
+func newScans(ctx context.Context, f Finder) *scans {
+	s := &scans{pause: scanPause, done: make(chan struct{})}
 	close(s.done)
-	finder, ok := f.(scanner)
-	if !ok {
+	if finder, ok := f.(scanner); ok {
+		s.hosts = finder.muteHosts()
+	}
+	s.next = time.NewTimer(0)
+	if len(s.hosts) == 0 {
 		s.next.Stop()
 		return s
 	}
-	s.finder, s.hosts = finder, finder.muteHosts()
-	if len(s.hosts) > 0 {
-		logging.From(ctx).Debug("hosts that don't announce disks are scanned", zap.Strings("hosts", s.hosts))
-	}
+	logging.From(ctx).Debug("hosts that don't announce disks are scanned", zap.Strings("hosts", s.hosts))
 	return s
 }
 
 // due receives when it is time for run.
 func (s *scans) due() <-chan time.Time { return s.next.C }
 
-// run looks in the background, unless the last look still hangs: a host or a disk
-// that doesn't answer costs one goroutine.
+// run scans in the background, unless the last scan still hangs: a host that
+// doesn't answer costs one goroutine.
 func (s *scans) run(ctx context.Context) {
 	s.next.Reset(s.pause)
 	s.pause *= 2
@@ -77,12 +67,6 @@ func (s *scans) run(ctx context.Context) {
 		for _, host := range s.hosts {
 			if err := scan(host); err != nil {
 				logging.From(ctx).Warn("a SCSI host could not be scanned", zap.String("host", host), zap.Error(err))
-			}
-		}
-		for _, disk := range s.finder.empty(ctx, s.volumeID) {
-			if _, err := rescan(disk); err != nil {
-				logging.From(ctx).Warn("a disk without capacity could not be looked at again",
-					zap.String("disk", disk.Path), zap.Error(err))
 			}
 		}
 	}()
@@ -149,14 +133,4 @@ func announcesOnVirtio(host string) bool {
 		return err != nil || len(features) <= hotplug || features[hotplug] == '1'
 	}
 	return true
-}
-
-// empty returns the disks that have a volume's serial but no capacity.
-func (s System) empty(ctx context.Context, volumeID string) []Disk {
-	s.Locate = nil // it finds only what has a capacity
-	disks, err := s.Candidates(ctx, volumeID)
-	if err != nil {
-		return nil // whoever waits is told by Find
-	}
-	return slices.DeleteFunc(disks, func(d Disk) bool { return d.Size > 0 })
 }

@@ -31,8 +31,7 @@ func deviceDirs(devDir string) []string {
 
 // Wait looks for the disk of a volume until it is found or ctx ends. It is
 // woken by the kernel's events and by changes in the device directories, and has
-// those SCSI hosts look that announce nothing, and a disk of the volume's serial
-// that has no capacity. Only ErrNotFound makes it wait: any
+// those SCSI hosts look that announce nothing. Only ErrNotFound makes it wait: any
 // other error is returned at once. When ctx ends, the error wraps both its
 // cause and what was last found.
 func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
@@ -48,7 +47,7 @@ func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
 	defer bell.close()
 	poll := time.NewTicker(slowPoll)
 	defer poll.Stop()
-	mute := newScans(ctx, f, volumeID)
+	mute := newScans(ctx, f)
 	defer mute.stop()
 	for {
 		// Directories may have come since, and what came before the watch
