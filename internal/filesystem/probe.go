@@ -77,7 +77,7 @@ func (f *FS) Glance(ctx context.Context, path string, mapping bool) (Content, er
 		if err != nil || data == "" {
 			return content, err
 		}
-		return f.probe(ctx, path, d, nil)
+		return f.search(ctx, path, d, nil)
 	})
 }
 
@@ -128,6 +128,11 @@ func (f *FS) probe(ctx context.Context, path string, d *device, beneath *Beneath
 	if content, err := f.recognize(path, d); err != nil || content.Kind == Filesystem {
 		return content, err
 	}
+	return f.search(ctx, path, d, beneath)
+}
+
+// search is probe of a device that holds no supported filesystem in its place.
+func (f *FS) search(ctx context.Context, path string, d *device, beneath *Beneath) (Content, error) {
 	if beneath != nil {
 		data, err := beneath.firstData(ctx, d.size)
 		if err != nil {

@@ -12,15 +12,15 @@ import (
 
 // identityRows are about logging in and about tokens.
 func identityRows() []row {
-	token := func(p *probe, name, body string) {
-		got := p.as(api.Anonymous(p.identity)).send(http.MethodPost, p.identity+"/auth/tokens", "", body)
+	refused := func(p *probe, name string, account api.Credentials) {
+		got := p.token(account)
 		p.note("log in %s: %d %s", name, got.Status, shape(got, "error"))
 	}
-	password := func(user, password, project string) string {
-		return fmt.Sprintf(`{"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": %q, "password": %q, "domain": {"name": "Default"}}}}, "scope": {"project": {"name": %q, "domain": {"name": "Default"}}}}}`, user, password, project)
+	password := func(user, password, project string) api.Credentials {
+		return api.Credentials{User: user, Password: password, Project: project}
 	}
-	credential := func(id, secret string) string {
-		return fmt.Sprintf(`{"auth": {"identity": {"methods": ["application_credential"], "application_credential": {"id": %q, "secret": %q}}}}`, id, secret)
+	credential := func(id, secret string) api.Credentials {
+		return api.Credentials{CredentialID: id, CredentialSecret: secret}
 	}
 	return []row{
 		{"a login is answered with a token, its end, and where the services are", func(p *probe) {
@@ -31,12 +31,12 @@ func identityRows() []row {
 		}},
 		{"logging in is refused", func(p *probe) {
 			a := p.accounts
-			token(p, "with a wrong password", password(a.member.User, "wrong", a.member.Project))
-			token(p, "as nobody", password("nobody", "wrong", a.member.Project))
-			token(p, "to a project that is not", password(a.member.User, a.member.Password, "nowhere"))
-			token(p, "to the project of others", password(a.member.User, a.member.Password, a.other.Project))
-			token(p, "with a wrong secret", credential(a.credential.CredentialID, "wrong"))
-			token(p, "with a credential that is not", credential("0123456789abcdef0123456789abcdef", "wrong"))
+			refused(p, "with a wrong password", password(a.member.User, "wrong", a.member.Project))
+			refused(p, "as nobody", password("nobody", "wrong", a.member.Project))
+			refused(p, "to a project that is not", password(a.member.User, a.member.Password, "nowhere"))
+			refused(p, "to the project of others", password(a.member.User, a.member.Password, a.other.Project))
+			refused(p, "with a wrong secret", credential(a.credential.CredentialID, "wrong"))
+			refused(p, "with a credential that is not", credential("0123456789abcdef0123456789abcdef", "wrong"))
 		}},
 		{"a request without a token, and with a bad one, is refused", func(p *probe) {
 			for _, token := range []string{"", "bad"} {
@@ -91,10 +91,16 @@ func identityRows() []row {
 	}
 }
 
+// token asks for a token and writes nothing down.
+func (p *probe) token(account api.Credentials) answer {
+	p.Helper()
+	return p.as(api.Anonymous(p.identity)).send(http.MethodPost, p.identity+"/auth/tokens", "", account.Request())
+}
+
 // login logs in and writes down what came back.
 func (p *probe) login(how string, account api.Credentials) {
 	p.Helper()
-	got := p.as(api.Anonymous(p.identity)).send(http.MethodPost, p.identity+"/auth/tokens", "", account.Request())
+	got := p.token(account)
 	p.note("a token: %t", got.Header.Get("X-Subject-Token") != "")
 	for _, when := range []string{"issued_at", "expires_at"} {
 		p.note("%s is a whole second: %t", when, strings.HasSuffix(got.text("token", when), ".000000Z"))
