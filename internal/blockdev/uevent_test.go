@@ -45,7 +45,8 @@ func TestTheKernelTellsOfADiskThatComes(t *testing.T) {
 	}
 }
 
-// late is a Finder that knows no directories and finds the disk once it is told.
+// late is a Finder that knows no directories and finds the disk once it is told. It
+// tells that it has looked as often as looked has room.
 type late struct {
 	looked chan struct{}
 	there  chan struct{}
@@ -65,12 +66,12 @@ func (l late) Find(context.Context, string) (Disk, error) {
 }
 
 func TestWaitIsWokenByTheKernel(t *testing.T) {
-	l := late{make(chan struct{}), make(chan struct{})}
+	l := late{make(chan struct{}, 2), make(chan struct{})}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	found := make(chan error, 1)
 	go func() {
-		_, err := Wait(ctx, l, volumeA)
+		_, err := Waiter{Finder: l, Poll: time.Hour}.Wait(ctx, volumeA)
 		found <- err
 	}()
 	<-l.looked

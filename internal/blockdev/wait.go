@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,7 @@ import (
 )
 
 const (
-	// slowPoll is how often Wait looks without having been woken: a net for
-	// events that never come, such as a serial that appears after the node.
+	// slowPoll is how often Wait looks without having been woken.
 	slowPoll = time.Second
 	// settle is how long Wait lets a burst of events pass before it looks.
 	settle = 5 * time.Millisecond
@@ -29,23 +29,37 @@ func deviceDirs(devDir string) []string {
 	return []string{devDir, filepath.Join(devDir, "disk"), filepath.Join(devDir, "disk", "by-id")}
 }
 
+// Waiter waits for disks.
+type Waiter struct {
+	Finder Finder
+	// Poll is how often it looks without having been woken, 1 s when 0: a net for
+	// events that never come, such as a serial that appears after the node.
+	Poll time.Duration
+}
+
+// Wait waits for the disk of a volume, see [Waiter.Wait].
+func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
+	return Waiter{Finder: f}.Wait(ctx, volumeID)
+}
+
 // Wait looks for the disk of a volume until it is found or ctx ends. It is
 // woken by the kernel's events and by changes in the device directories, and has
 // those SCSI hosts look that announce nothing. Only ErrNotFound makes it wait: any
 // other error is returned at once. When ctx ends, the error wraps both its
 // cause and what was last found.
-func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
+func (w Waiter) Wait(ctx context.Context, volumeID string) (Disk, error) {
+	f := w.Finder
 	d, err := f.Find(ctx, volumeID)
 	if !errors.Is(err, ErrNotFound) {
 		return d, err
 	}
 	var dirs []string
-	if w, ok := f.(watcher); ok {
-		dirs = w.watched()
+	if f, ok := f.(watcher); ok {
+		dirs = f.watched()
 	}
 	bell := newBell(dirs)
 	defer bell.close()
-	poll := time.NewTicker(slowPoll)
+	poll := time.NewTicker(cmp.Or(w.Poll, slowPoll))
 	defer poll.Stop()
 	mute := newScans(ctx, f)
 	defer mute.stop()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// observed tells when a Finder has looked.
+// observed tells when a Finder has looked, as often as looked has room.
 type observed struct {
 	System
 	looked chan struct{}
@@ -26,12 +26,12 @@ func (o observed) Find(ctx context.Context, volumeID string) (Disk, error) {
 
 func TestWaitIsWokenByADiskThatComes(t *testing.T) {
 	tr := newTree(t)
-	o := observed{tr.system(), make(chan struct{})}
+	o := observed{tr.system(), make(chan struct{}, 2)}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	found := make(chan error, 1)
 	go func() {
-		d, err := Wait(ctx, o, volumeA)
+		d, err := Waiter{Finder: o, Poll: time.Hour}.Wait(ctx, volumeA)
 		if err == nil && d.Name != "vdb" {
 			err = errors.New("found " + d.Name)
 		}
@@ -51,7 +51,7 @@ func TestWaitIsWokenByADiskThatComes(t *testing.T) {
 func TestWaitFindsADiskWhoseDirectoriesComeLater(t *testing.T) {
 	tr := newTree(t)
 	tr.remove("dev")
-	o := observed{tr.system(), make(chan struct{})}
+	o := observed{tr.system(), make(chan struct{}, 2)}
 	found := make(chan error, 1)
 	go func() {
 		_, err := Wait(t.Context(), o, volumeA)
@@ -69,10 +69,10 @@ func TestWaitFindsADiskWhoseDirectoriesComeLater(t *testing.T) {
 func TestWaitFindsADiskWhoseSerialComesWithoutAnEvent(t *testing.T) {
 	tr := newTree(t)
 	tr.disk("vdb", "252:16", nil)
-	o := observed{tr.system(), make(chan struct{})}
+	o := observed{tr.system(), make(chan struct{}, 2)}
 	found := make(chan error, 1)
 	go func() {
-		_, err := Wait(t.Context(), o, volumeA)
+		_, err := Waiter{Finder: o, Poll: time.Millisecond}.Wait(t.Context(), volumeA)
 		found <- err
 	}()
 	<-o.looked
@@ -85,7 +85,7 @@ func TestWaitFindsADiskWhoseSerialComesWithoutAnEvent(t *testing.T) {
 
 func TestWaitEndsWithItsContextAndSaysWhatItSaw(t *testing.T) {
 	tr := newTree(t)
-	o := observed{tr.system(), make(chan struct{})}
+	o := observed{tr.system(), make(chan struct{}, 2)}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		<-o.looked

@@ -3,7 +3,6 @@ package inside
 import (
 	"context"
 	"errors"
-	"slices"
 	"testing"
 	"time"
 
@@ -15,27 +14,23 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
 )
 
-// TestADiskThatArrivesLateIsNoticedAtOnce measures the time from the moment at
-// which the kernel makes the device node until Wait returns. A poll of a second
-// would need half of one as a rule.
+// TestADiskThatArrivesLateIsNoticedAtOnce is about disks that the kernel tells of:
+// they are found though nobody looks without having been woken. It tells how long
+// that takes from the moment at which the kernel makes the device node.
 func TestADiskThatArrivesLateIsNoticedAtOnce(t *testing.T) {
 	for _, bus := range []wire.Bus{wire.VirtioBlk, wire.VirtioSCSI, wire.NVMe} {
 		t.Run(string(bus), func(t *testing.T) {
 			var lags []time.Duration
 			for range 3 {
 				v := newVolume(t, bus, 8*mib, rawBlock())
-				ask(t, wire.Request{Action: wire.Plug, Disk: v.disk, After: 700 * time.Millisecond})
-				disk, err := blockdev.Wait(patient(t), blockdev.System{}, v.id)
+				ask(t, wire.Request{Action: wire.Plug, Disk: v.disk, After: 300 * time.Millisecond})
+				disk, err := blockdev.Waiter{Finder: blockdev.System{}, Poll: time.Hour}.Wait(patient(t), v.id)
 				now := time.Now()
 				must(t, err)
 				lags = append(lags, now.Sub(born(t, disk.Path)))
 				v.detach(t)
 			}
-			slices.Sort(lags)
 			t.Logf("noticed after %v", lags)
-			if median := lags[1]; median > 250*time.Millisecond {
-				t.Errorf("noticed after %v as a rule, want at most 250 ms", median)
-			}
 		})
 	}
 }
