@@ -154,21 +154,3 @@ func TestADeviceUnderAnotherLoopDeviceIsNotDetached(t *testing.T) {
 	must(t, s.Detach("node-1", id))
 	assertNothingAttached(t, s, dir)
 }
-
-// TestADeviceUsedForSwapIsNotDetached is skipped where root may not add swap, as in
-// most containers; it runs in make unit on any machine whose root may, physical or
-// virtual, such as the one that .ci/run is for.
-func TestADeviceUsedForSwapIsNotDetached(t *testing.T) {
-	s, dir := newStore(t)
-	id := newVolume(t, s, 16*mib)
-	node := attach(t, s, "node-1", id)
-	run(t, "mkswap", node)
-	if out, err := exec.Command("swapon", node).CombinedOutput(); err != nil {
-		t.Skipf("this machine does not allow swap: %s", out)
-	}
-	t.Cleanup(func() { _ = exec.Command("swapoff", node).Run() })
-	wantError(t, s.Detach("node-1", id), disk.ErrInUse, "swap")
-	run(t, "swapoff", node)
-	must(t, s.Detach("node-1", id))
-	assertNothingAttached(t, s, dir)
-}

@@ -20,8 +20,8 @@ func tools() map[string]string {
 		"mkfs.ext2": "e2fsprogs", "mkfs.ext3": "e2fsprogs", "mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs", "resize2fs": "e2fsprogs",
 		"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_repair": "xfsprogs",
 		"mkfs.btrfs": "btrfs-progs", "btrfs": "btrfs-progs",
-		"blkid": "util-linux", "wipefs": "util-linux", "setsid": "util-linux",
-		"mount": "mount", "umount": "mount", "cryptsetup": "cryptsetup-bin",
+		"blkid": "util-linux", "wipefs": "util-linux", "setsid": "util-linux", "mkswap": "util-linux",
+		"mount": "mount", "umount": "mount", "swapon": "mount", "swapoff": "mount", "cryptsetup": "cryptsetup-bin",
 	}
 }
 

@@ -94,7 +94,5 @@ func TestTheLatencyOfADiskCountsFewTimes(t *testing.T) {
 
 func dmsetup(t testing.TB, args ...string) {
 	t.Helper()
-	if out, err := exec.Command("dmsetup", args...).CombinedOutput(); err != nil {
-		t.Fatalf("dmsetup %s: %v: %s", args, err, out)
-	}
+	run(t, "dmsetup", args...)
 }

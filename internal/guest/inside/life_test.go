@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +96,7 @@ func TestADiskThatGrowsLate(t *testing.T) {
 		{wire.MuteSCSI, "btrfs"},
 	} {
 		t.Run(c.fsType+" on "+string(c.bus), func(t *testing.T) {
+			t.Parallel()
 			v := newVolume(t, c.bus, small, filesystemOf(c.fsType))
 			v.attach(t)
 			v.use(t)
@@ -145,7 +147,7 @@ func TestADiskThatHasGrownUnseen(t *testing.T) {
 func TestExtThatTheKernelDoesNotGrowInUse(t *testing.T) {
 	v := newVolume(t, wire.VirtioBlk, small, filesystemOf("ext4"))
 	disk := v.attach(t)
-	mkfs(t, "mkfs.ext4", "-q", "-O", "sparse_super2,^resize_inode", disk.Path)
+	run(t, "mkfs.ext4", "-q", "-O", "sparse_super2,^resize_inode", disk.Path)
 	v.use(t)
 	content := v.write(t)
 	resize(t, v.disk.Image, 2*small, 0)
@@ -161,12 +163,12 @@ func TestExtThatTheKernelDoesNotGrowInUse(t *testing.T) {
 	v.release(t)
 }
 
-// mkfs makes a filesystem as somebody else may have.
-func mkfs(t testing.TB, program string, args ...string) {
+// run runs a program, as somebody else may.
+func run(t testing.TB, program string, args ...string) {
 	t.Helper()
-	out, err := exec.CommandContext(patient(t), program, args...).CombinedOutput()
+	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
-		t.Fatalf("%s: %v: %s", program, err, out)
+		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
 	}
 }
 
@@ -176,7 +178,7 @@ func mkfs(t testing.TB, program string, args ...string) {
 func TestExtIsNotGrownBeyondTheNumbersOfItsBlocks(t *testing.T) {
 	v := newVolume(t, wire.VirtioBlk, 64*mib, filesystemOf("ext3"))
 	disk := v.attach(t)
-	mkfs(t, "mkfs.ext3", "-q", "-b", "1024", disk.Path)
+	run(t, "mkfs.ext3", "-q", "-b", "1024", disk.Path)
 	v.use(t)
 	content := v.write(t)
 	const tooMuch = 5 << 40
