@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ const (
 	HostFD = 3
 	// Inside is set in the environment of the tests that run in the guest.
 	Inside = "CINDER_CSI_INSIDE_GUEST"
+	// atOnce is how many parts of a test may wait for something at the same time,
+	// on one processor.
+	atOnce = 4
 	// grace is how long a test that has overrun its time may take to tell where.
 	grace = 10 * time.Second
 )
@@ -47,8 +51,8 @@ func start(host *wire.Conn, order wire.Run) (*test, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), order.Timeout+grace)
-	cmd := exec.CommandContext(ctx, "/init",
-		"-test.run=^"+order.Test+"$", "-test.v=test2json", "-test.timeout="+order.Timeout.String())
+	cmd := exec.CommandContext(ctx, "/init", "-test.run=^"+order.Test+"$", "-test.v=test2json",
+		"-test.timeout="+order.Timeout.String(), "-test.parallel="+strconv.Itoa(atOnce))
 	cmd.Env = append(os.Environ(), Inside+"=1")
 	cmd.ExtraFiles = []*os.File{theirs} // becomes HostFD
 	reader, writer := io.Pipe()

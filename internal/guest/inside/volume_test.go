@@ -62,7 +62,10 @@ func newVolume(t testing.TB, bus wire.Bus, size int64, capability *csi.VolumeCap
 func (v *volume) attach(t testing.TB) blockdev.Disk {
 	t.Helper()
 	plug(t, v.disk)
-	if v.disk.Bus == wire.MuteSCSI { // Wait has the host look
+	if v.disk.Bus == wire.MuteSCSI {
+		// Wait would have the host look at all its places, which takes seconds, in
+		// which no disk can go.
+		scan(t)
 		t.Cleanup(func() { v.forget(t) })
 	}
 	disk, err := blockdev.Wait(patient(t), blockdev.System{}, v.id)
@@ -94,8 +97,8 @@ func (v *volume) forget(t testing.TB) {
 	}
 }
 
-// scan has the guest look for disks whose bus doesn't tell that they have come,
-// for a test that doesn't wait for one.
+// scan has the guest look for disks whose bus doesn't tell that they have come, for
+// a test that isn't about that.
 func scan(t testing.TB) {
 	t.Helper()
 	hosts, err := filepath.Glob("/sys/class/scsi_host/host*")
