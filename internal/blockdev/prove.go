@@ -1,10 +1,29 @@
 package blockdev
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
+
+// emptyError is the error for a disk that is there and can't be read. The kernel asks
+// a SCSI disk for its capacity once: one that didn't answer at that moment, or has
+// come back to its place on a host that announces nothing, has none for ever.
+type emptyError struct{ Disk }
+
+func (e emptyError) Error() string { return e.Path + " has no capacity (yet)" }
+
+// lookAgain has the kernel ask for the capacity.
+func (e emptyError) lookAgain(ctx context.Context) {
+	if _, err := rescan(e.Disk); err != nil {
+		logging.From(ctx).Warn("a disk without capacity could not be looked at again", zap.String("disk", e.Path), zap.Error(err))
+	}
+}
 
 // prove builds the Disk of a volume that goes by name in sysfs and by path in
 // the device directory, or says why it must not be touched.
@@ -21,7 +40,7 @@ func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
 		return Disk{}, err
 	}
 	if d.Size == 0 {
-		return Disk{}, fmt.Errorf("volume %s: %w: %s has no capacity (yet)", volumeID, ErrNotFound, path)
+		return Disk{}, fmt.Errorf("volume %s: %w: %w", volumeID, ErrNotFound, emptyError{d})
 	}
 	users, err := foreignHolders(d)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -15,64 +14,24 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
-// scanPause is how long Wait lets pass between its first two looks at hosts that
-// announce nothing; each later pause is twice as long. A scan costs the host an
-// inquiry per possible disk.
-const scanPause = time.Second
-
 // scanner is a Finder that knows of hosts to be scanned.
 type scanner interface{ muteHosts() []string }
 
-// scans has mute hosts look for disks, now and then.
-type scans struct {
-	hosts []string
-	pause time.Duration
-	next  *time.Timer
-	done  chan struct{} // closed when no scan is under way
-}
-
-// newScans begins with a first scan.
-func newScans(ctx context.Context, f Finder) *scans {
-	s := &scans{pause: scanPause, done: make(chan struct{})}
-	close(s.done)
-	if finder, ok := f.(scanner); ok {
-		s.hosts = finder.muteHosts()
+// scanOf returns what scans hosts, nil when there are none. A scan costs a host an
+// inquiry per possible disk.
+func scanOf(ctx context.Context, hosts []string) func(context.Context) {
+	if len(hosts) == 0 {
+		return nil
 	}
-	s.next = time.NewTimer(0)
-	if len(s.hosts) == 0 {
-		s.next.Stop()
-		return s
-	}
-	logging.From(ctx).Debug("hosts that don't announce disks are scanned", zap.Strings("hosts", s.hosts))
-	return s
-}
-
-// due receives when it is time for run.
-func (s *scans) due() <-chan time.Time { return s.next.C }
-
-// run scans in the background, unless the last scan still hangs: a host that
-// doesn't answer costs one goroutine.
-func (s *scans) run(ctx context.Context) {
-	s.next.Reset(s.pause)
-	s.pause *= 2
-	select {
-	case <-s.done:
-	default:
-		return
-	}
-	done := make(chan struct{})
-	s.done = done
-	go func() {
-		defer close(done)
-		for _, host := range s.hosts {
+	logging.From(ctx).Debug("hosts that don't announce disks are scanned", zap.Strings("hosts", hosts))
+	return func(ctx context.Context) {
+		for _, host := range hosts {
 			if err := scan(host); err != nil {
 				logging.From(ctx).Warn("a SCSI host could not be scanned", zap.String("host", host), zap.Error(err))
 			}
 		}
-	}()
+	}
 }
-
-func (s *scans) stop() { s.next.Stop() }
 
 // scan has a SCSI host look for disks at all its places. Whoever scans it at the
 // same time does so for this call too.

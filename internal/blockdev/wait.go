@@ -44,9 +44,9 @@ func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
 
 // Wait looks for the disk of a volume until it is found or ctx ends. It is
 // woken by the kernel's events and by changes in the device directories, and has
-// those SCSI hosts look that announce nothing. Only ErrNotFound makes it wait: any
-// other error is returned at once. When ctx ends, the error wraps both its
-// cause and what was last found.
+// those SCSI hosts look again that announce nothing, and a disk that has the serial
+// but no capacity. Only ErrNotFound makes it wait: any other error is returned at
+// once. When ctx ends, the error wraps both its cause and what was last found.
 func (w Waiter) Wait(ctx context.Context, volumeID string) (Disk, error) {
 	f := w.Finder
 	d, err := f.Find(ctx, volumeID)
@@ -61,8 +61,12 @@ func (w Waiter) Wait(ctx context.Context, volumeID string) (Disk, error) {
 	defer bell.close()
 	poll := time.NewTicker(cmp.Or(w.Poll, slowPoll))
 	defer poll.Stop()
-	mute := newScans(ctx, f)
-	defer mute.stop()
+	hosts, capacity := newLooks(), newLooks()
+	defer hosts.stop()
+	defer capacity.stop()
+	if f, ok := f.(scanner); ok {
+		hosts.begin(scanOf(ctx, f.muteHosts()))
+	}
 	for {
 		// Directories may have come since, and what came before the watch
 		// would be missed: so watch first, then look.
@@ -74,12 +78,22 @@ func (w Waiter) Wait(ctx context.Context, volumeID string) (Disk, error) {
 		if ctx.Err() == nil { // else it was interrupted, and what it says is that
 			err = now
 		}
+		var empty emptyError
+		if errors.As(now, &empty) {
+			capacity.begin(empty.lookAgain)
+		}
 		select {
 		case <-ctx.Done():
 			return Disk{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		case <-poll.C:
-		case <-mute.due():
-			mute.run(ctx)
+		case <-hosts.due():
+			hosts.run(ctx)
+		case <-capacity.due():
+			capacity.run(ctx)
+		case <-hosts.over:
+			hosts.busy = false
+		case <-capacity.over: // the kernel doesn't tell of what it has found
+			capacity.busy = false
 		case <-bell.events():
 			bell.drain(ctx)
 		case <-bell.kernel.rings():

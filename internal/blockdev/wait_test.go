@@ -83,6 +83,39 @@ func TestWaitFindsADiskWhoseSerialComesWithoutAnEvent(t *testing.T) {
 	}
 }
 
+// TestWaitHasTheKernelLookAgainAtADiskWithoutCapacity: the kernel asks but once, and
+// doesn't tell what it has found.
+func TestWaitHasTheKernelLookAgainAtADiskWithoutCapacity(t *testing.T) {
+	tr := newTree(t)
+	tr.disk("sda", "8:0", map[string]string{"device/vpd_pg80": page(0x80, volumeA), "size": "0", "device/rescan": ""})
+	tr.disk("sdb", "8:16", map[string]string{"device/vpd_pg80": page(0x80, volumeC), "size": "0", "device/rescan": ""})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	type result struct {
+		disk Disk
+		err  error
+	}
+	found := make(chan result, 1)
+	go func() {
+		d, err := Waiter{Finder: tr.system(), Poll: time.Hour}.Wait(ctx, volumeA)
+		found <- result{d, err}
+	}()
+	for asked := false; !asked && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+		got, err := os.ReadFile(tr.path("sys/block/sda/device/rescan"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked = string(got) == "1"
+	}
+	tr.file("sys/block/sda/size", "2048")
+	if r := <-found; r.err != nil || r.disk.Name != "sda" || r.disk.Size != 1<<20 {
+		t.Errorf("found %+v, %v", r.disk, r.err)
+	}
+	if got, err := os.ReadFile(tr.path("sys/block/sdb/device/rescan")); err != nil || len(got) > 0 {
+		t.Errorf("another disk was looked at: %q, %v", got, err)
+	}
+}
+
 func TestWaitEndsWithItsContextAndSaysWhatItSaw(t *testing.T) {
 	tr := newTree(t)
 	o := observed{tr.system(), make(chan struct{}, 2)}

@@ -315,6 +315,25 @@ func TestUnstageOfTheBootVolumeTouchesNothing(t *testing.T) {
 	}
 }
 
+// TestADiskThatComesBackToItsPlace is on a bus that doesn't tell of it. The kernel,
+// which has asked for the capacity while the disk was away, does not ask again.
+func TestADiskThatComesBackToItsPlace(t *testing.T) {
+	v := newVolume(t, wire.MuteSCSI, 64*mib, filesystemOf("ext4"))
+	disk := v.attach(t)
+	v.use(t)
+	content := v.write(t)
+	v.release(t)
+	pull(t, v.disk.Image)
+	lookAgain(t, disk.Name)
+	if _, err := (blockdev.System{}).Find(t.Context(), v.id); err == nil || !strings.Contains(err.Error(), "no capacity") {
+		t.Fatalf("%v, so that this test shows nothing", err)
+	}
+	plug(t, v.disk)
+	v.use(t)
+	v.wantContent(t, content)
+	v.release(t)
+}
+
 // TestADiskWhosePlaceWasGivenToAnother is on a bus that doesn't tell of it: the
 // guest still shows the serial of the volume that was there before.
 func TestADiskWhosePlaceWasGivenToAnother(t *testing.T) {
