@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"k8s.io/mount-utils"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
@@ -153,10 +155,14 @@ func (v *volume) unmount(t testing.TB) {
 // server returns a node service that knows nothing of what earlier ones did.
 func server() *node.Server { return newServer(node.Config{}) }
 
+// mounter runs mount(8). A new one runs umount(8) to learn how that answers, which
+// takes longer than most calls where the processor is emulated.
+var mounter = sync.OnceValue(func() mount.Interface { return mount.NewWithoutSystemd("") })
+
 // newServer adds what every node service has. Keys of new encrypted volumes are
 // cheap, since an emulated processor takes seconds for what is usual.
 func newServer(cfg node.Config) *node.Server {
-	cfg.FS = filesystem.New(filesystem.Options{})
+	cfg.FS = filesystem.New(filesystem.Options{Mounter: mounter()})
 	if cfg.Finder == nil {
 		cfg.Finder = blockdev.System{}
 	}
