@@ -77,7 +77,7 @@ func TestADiskThatArrivesWhileItIsStaged(t *testing.T) {
 // caller hears why.
 func TestADiskThatNeverComes(t *testing.T) {
 	v := newVolume(t, wire.VirtioBlk, 64*mib, filesystemOf("ext4"))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 	defer cancel()
 	err := v.stage(ctx)
 	if ctx.Err() != nil {
