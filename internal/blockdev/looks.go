@@ -14,12 +14,11 @@ type looks struct {
 	look  func(context.Context) // nil until there is something to look at
 	pause time.Duration
 	next  *time.Timer
-	busy  bool          // a look is under way
-	over  chan struct{} // receives when it ends
+	done  chan struct{} // closed when a look has ended; nil when none is under way
 }
 
 func newLooks() *looks {
-	l := &looks{pause: lookPause, next: time.NewTimer(0), over: make(chan struct{}, 1)}
+	l := &looks{pause: lookPause, next: time.NewTimer(0)}
 	l.next.Stop()
 	return l
 }
@@ -41,14 +40,15 @@ func (l *looks) due() <-chan time.Time { return l.next.C }
 func (l *looks) run(ctx context.Context) {
 	l.next.Reset(l.pause)
 	l.pause *= 2
-	if l.busy {
+	if l.done != nil {
 		return
 	}
-	l.busy = true
-	go func(look func(context.Context)) {
+	done, look := make(chan struct{}), l.look
+	l.done = done
+	go func() {
+		defer close(done)
 		look(ctx)
-		l.over <- struct{}{}
-	}(l.look)
+	}()
 }
 
 func (l *looks) stop() { l.next.Stop() }

@@ -90,10 +90,10 @@ func (w Waiter) Wait(ctx context.Context, volumeID string) (Disk, error) {
 			hosts.run(ctx)
 		case <-capacity.due():
 			capacity.run(ctx)
-		case <-hosts.over:
-			hosts.busy = false
-		case <-capacity.over: // the kernel doesn't tell of what it has found
-			capacity.busy = false
+		case <-hosts.done:
+			hosts.done = nil
+		case <-capacity.done: // the kernel doesn't tell of what it has found
+			capacity.done = nil
 		case <-bell.events():
 			bell.drain(ctx)
 		case <-bell.kernel.rings():

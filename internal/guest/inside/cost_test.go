@@ -3,7 +3,6 @@ package inside
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -43,12 +42,7 @@ func TestExt4GrowthBesideResize2fs(t *testing.T) {
 			_, err := plugin.NodeExpandVolume(patient(t), v.expandRequest(size))
 			must(t, err)
 		}))
-		hand = append(hand, grow(func() {
-			out, err := exec.CommandContext(patient(t), "resize2fs", disk.Path).CombinedOutput()
-			if err != nil {
-				t.Fatalf("resize2fs: %v: %s", err, out)
-			}
-		}))
+		hand = append(hand, grow(func() { run(t, "resize2fs", disk.Path) }))
 	}
 	v.release(t)
 	d, h := report.Median(driver), report.Median(hand)
@@ -80,8 +74,8 @@ func TestTheLatencyOfADiskCountsFewTimes(t *testing.T) {
 	v := newVolume(t, wire.VirtioBlk, 10<<30, rawBlock())
 	disk := v.attach(t)
 	const title = "far-away"
-	dmsetup(t, "create", title, "--table", fmt.Sprintf("0 %d delay %s 0 %d", disk.Size/512, disk.Path, latency))
-	t.Cleanup(func() { dmsetup(t, "remove", title) })
+	run(t, "dmsetup", "create", title, "--table", fmt.Sprintf("0 %d delay %s 0 %d", disk.Size/512, disk.Path, latency))
+	t.Cleanup(func() { run(t, "dmsetup", "remove", title) })
 	start := time.Now()
 	content, err := filesystem.New(filesystem.Options{}).Probe(patient(t), "/dev/mapper/"+title)
 	took := ms(time.Since(start))
@@ -92,9 +86,4 @@ func TestTheLatencyOfADiskCountsFewTimes(t *testing.T) {
 		t.Errorf("it took %.0f ms, of a disk that takes %d ms for each request", took, latency)
 	}
 	t.Logf("%.0f ms, of a disk that takes %d ms for each request", took, latency)
-}
-
-func dmsetup(t testing.TB, args ...string) {
-	t.Helper()
-	run(t, "dmsetup", args...)
 }

@@ -396,7 +396,7 @@ func TestAMappingThatWasNeverFinished(t *testing.T) {
 	} {
 		unfinished := func() {
 			for _, words := range begin {
-				dmsetup(t, words...)
+				run(t, "dmsetup", words...)
 			}
 		}
 		unfinished()
@@ -413,9 +413,9 @@ func TestAMappingThatWasNeverFinished(t *testing.T) {
 	}
 
 	// What something else has made under the name is left alone.
-	dmsetup(t, "create", "--notable", title, "--uuid", "LVM-x")
+	run(t, "dmsetup", "create", "--notable", title, "--uuid", "LVM-x")
 	wantCode(t, v.stage(patient(t)), codes.Aborted, "already exists")
-	dmsetup(t, "remove", title)
+	run(t, "dmsetup", "remove", title)
 }
 
 // TestAReadOnlyEncryptedDisk is opened without being written to.

@@ -1,6 +1,7 @@
 package inside
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -163,10 +164,12 @@ func TestExtThatTheKernelDoesNotGrowInUse(t *testing.T) {
 	v.release(t)
 }
 
-// run runs a program, as somebody else may.
+// run runs a program, as somebody else may. It works while a test cleans up, too.
 func run(t testing.TB, program string, args ...string) {
 	t.Helper()
-	out, err := exec.Command(program, args...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
 	}
