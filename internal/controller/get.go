@@ -87,7 +87,11 @@ func (s *Server) checkParameters(ctx context.Context, service *volumes.Service, 
 	if err != nil {
 		return err
 	}
-	if _, err := formatContext(params); err != nil {
+	shape, err := formatContext(params)
+	if err == nil && v.SnapshotID+v.SourceVolumeID+v.BackupID == "" {
+		err = checkFormat(req.GetVolumeCapabilities(), shape)
+	}
+	if err != nil {
 		return err
 	}
 	mutable, err := parseMutable(req.GetMutableParameters())

@@ -32,7 +32,8 @@ const (
 	ClusterKey = ReservedPrefix + "cluster"
 	// NeverPublishedKey is the metadata key of a volume that was never attached for a
 	// workload; its value is "true". A volume without a source is made with it, and its
-	// first publication removes it; see NeverPublished.
+	// first publication takes that away; see NeverPublished. (A key with a slash has no
+	// address of its own in Cinder: it can be given another value, and not be deleted.)
 	NeverPublishedKey = ReservedPrefix + "never-published"
 	// provisionalKey is the metadata key of a volume that no call has returned yet; its
 	// value is "true", and "false" when one has. Only volumes of which the cloud does
