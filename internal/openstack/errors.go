@@ -87,12 +87,12 @@ var (
 	// tooOld is Nova's 400 to a request for which the microversion does not do.
 	tooOld = regexp.MustCompile(`(?i)only supported starting with compute API version`)
 	// noZone is Cinder's 400 to a zone that it, or the volume type, doesn't have.
-	noZone = regexp.MustCompile(`(?i)availability zone '[^']*' is invalid`)
+	noZone = regexp.MustCompile(`(?i)availability zone '[^']*' is invalid|type is only supported in these availability zones`)
 	// sourceZone is Cinder's 400 to a copy in another zone than its source.
 	sourceZone = regexp.MustCompile(`(?i)must be in the same availability zone as the`)
 	// retypeBusy is Cinder's 400 to a change of the type of a volume that
 	// something else is going on with.
-	retypeBusy = regexp.MustCompile(`(?i)retype requires volume to be in available`)
+	retypeBusy = regexp.MustCompile(`(?i)retype (needs|requires) volume to be in available`)
 	// notCreated are the beginnings of user messages about what could not be
 	// created, noRoom what those say that another zone or type may cure.
 	notCreated = regexp.MustCompile(`(?i)^(schedule allocate volume|create )`)
