@@ -64,8 +64,6 @@ type Service struct {
 	snaps   *watch.Watcher[string, snapshotState]
 	backups *watch.Watcher[string, backupState]
 	servers servers
-	// refusals spares the cloud callers that repeat what it has just refused.
-	refusals refusals
 }
 
 // New returns a service that asks c. It starts nothing: goroutines exist only
@@ -86,7 +84,7 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.AskBurst <= 0 {
 		opts.AskBurst = 3
 	}
-	s := &Service{cloud: c, refusals: newRefusals(), opts: opts}
+	s := &Service{cloud: c, opts: opts}
 	s.servers = servers{opts: opts, list: c.ListAttachments}
 	s.volumes = watch.New(askOptions(opts, s.servers.rate, s.askVolumes))
 	s.snaps = watch.New(askOptions(opts, nil, s.askSnapshots))
