@@ -220,11 +220,11 @@ func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error
 // more.
 func (s *Service) waitBackupGone(ctx context.Context, id string) error {
 	kept := 0
-	state, err := s.backups.Wait(ctx, id, "delete backup", func(state backupState) (bool, error) {
+	state, err := s.backups.Wait(ctx, id, "delete backup", func(state *cloud.Backup) (bool, error) {
 		switch {
-		case state.backup == nil, state.backup.Status == cloud.BackupErrorDeleting:
+		case state == nil, state.Status == cloud.BackupErrorDeleting:
 			return true, nil
-		case state.backup.Status == cloud.BackupDeleting:
+		case state.Status == cloud.BackupDeleting:
 			return false, nil
 		}
 		kept++
@@ -233,10 +233,10 @@ func (s *Service) waitBackupGone(ctx context.Context, id string) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("waiting for backup %s to be gone: %w", id, unfinished(err))
-	case state.backup == nil:
+	case state == nil:
 		return nil
 	}
-	return fmt.Errorf("backup %s has status %s after it was deleted: %w: %s", id, state.backup.Status, ErrState, orUnknown(state.backup.FailReason))
+	return fmt.Errorf("backup %s has status %s after it was deleted: %w: %s", id, state.Status, ErrState, orUnknown(state.FailReason))
 }
 
 // fromBackup translates a backup. Its own size is unknown while it is made.

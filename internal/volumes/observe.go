@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/watch"
 )
 
@@ -29,76 +32,81 @@ const (
 	maxRest = 30
 )
 
-// The states that are watched; nil stands for what does not exist.
-type (
-	volumeState   struct{ volume *cloud.Volume }
-	snapshotState struct{ snapshot *cloud.Snapshot }
-	backupState   struct{ backup *cloud.Backup }
-)
+// asking returns how things of one kind are watched; a nil *T stands for a thing
+// that does not exist.
+func asking[T any](s *Service, q question[T], rate func() float64) *watch.Watcher[string, *T] {
+	return watch.New(watch.Options[string, *T]{
+		Ask: func(ctx context.Context, ids []string) (map[string]*T, error) {
+			return q.ask(logging.Into(ctx, s.opts.Logger), ids)
+		},
+		Final: final, Panicked: s.panicked, Few: few, Rate: rate, Burst: s.opts.AskBurst,
+	})
+}
 
-func askOptions[S any](opts Options, rate func() float64, ask func(context.Context, []string) (map[string]S, error)) watch.Options[string, S] {
-	return watch.Options[string, S]{Ask: ask, Final: final, Few: few, Rate: rate, Burst: opts.AskBurst}
+// panicked returns the error for those whose question to the cloud has panicked.
+func (s *Service) panicked(value any) error {
+	s.opts.Logger.Error("panic while waiting for the cloud", zap.Any("panic", value), zap.Stack("stack"))
+	return fmt.Errorf("a defect of the driver, see its log: %v", value)
 }
 
 // waitVolume waits until done says so of the volume's state.
 func (s *Service) waitVolume(ctx context.Context, id, kind string, done func(*cloud.Volume) (bool, error)) (*cloud.Volume, error) {
-	state, err := s.volumes.Wait(ctx, id, kind, func(state volumeState) (bool, error) { return done(state.volume) })
-	return state.volume, err
+	return s.volumes.Wait(ctx, id, kind, done)
 }
 
-func (s *Service) askVolumes(ctx context.Context, ids []string) (map[string]volumeState, error) {
-	q := question[cloud.Volume, volumeState]{
+func (s *Service) volumeQuestion() question[cloud.Volume] {
+	return question[cloud.Volume]{
 		get: s.cloud.GetVolume,
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Volume, string, error) {
 			return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{}, page)
 		},
-		first: cloud.Page{Recent: true, Limit: min(2*len(ids)+spare, 1000)},
-		pages: 1,
-		id:    func(v *cloud.Volume) string { return v.ID },
-		wrap:  func(v *cloud.Volume) volumeState { return volumeState{v} },
+		first:    func(n int) cloud.Page { return cloud.Page{Recent: true, Limit: min(2*n+spare, 1000)} },
+		pages:    1,
+		id:       func(v *cloud.Volume) string { return v.ID },
+		panicked: s.panicked,
 	}
-	return q.ask(ctx, ids)
 }
 
-func (s *Service) askSnapshots(ctx context.Context, ids []string) (map[string]snapshotState, error) {
-	q := question[cloud.Snapshot, snapshotState]{
+func (s *Service) snapshotQuestion() question[cloud.Snapshot] {
+	return question[cloud.Snapshot]{
 		get: s.cloud.GetSnapshot,
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Snapshot, string, error) {
 			return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{}, page)
 		},
-		pages: maxPages,
-		id:    func(v *cloud.Snapshot) string { return v.ID },
-		wrap:  func(v *cloud.Snapshot) snapshotState { return snapshotState{v} },
+		first:    func(int) cloud.Page { return cloud.Page{} },
+		pages:    maxPages,
+		id:       func(v *cloud.Snapshot) string { return v.ID },
+		panicked: s.panicked,
 	}
-	return q.ask(ctx, ids)
 }
 
-func (s *Service) askBackups(ctx context.Context, ids []string) (map[string]backupState, error) {
-	q := question[cloud.Backup, backupState]{
+func (s *Service) backupQuestion() question[cloud.Backup] {
+	return question[cloud.Backup]{
 		get: s.cloud.GetBackup,
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Backup, string, error) {
 			return s.cloud.ListBackups(ctx, cloud.BackupFilter{}, page)
 		},
-		pages: maxPages,
-		id:    func(v *cloud.Backup) string { return v.ID },
-		wrap:  func(v *cloud.Backup) backupState { return backupState{v} },
+		first:    func(int) cloud.Page { return cloud.Page{} },
+		pages:    maxPages,
+		id:       func(v *cloud.Backup) string { return v.ID },
+		panicked: s.panicked,
 	}
-	return q.ask(ctx, ids)
 }
 
 // question is how the states of some things of one kind are found out: by plain
 // GETs of a few, by listing for more.
-type question[T, S any] struct {
+type question[T any] struct {
 	get  func(ctx context.Context, id string) (*T, error)
 	list func(ctx context.Context, page cloud.Page) ([]T, string, error)
-	// first is the page to begin with, and pages how many are looked at.
-	first cloud.Page
+	// first is the page to begin with for n things, and pages how many are looked at.
+	first func(n int) cloud.Page
 	pages int
 	id    func(*T) string
-	wrap  func(*T) S
+	// panicked is watch.Options.Panicked.
+	panicked func(value any) error
 }
 
-func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, error) {
+func (q question[T]) ask(ctx context.Context, ids []string) (map[string]*T, error) {
 	if len(ids) <= few {
 		return q.each(ctx, ids)
 	}
@@ -106,8 +114,8 @@ func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, er
 	for _, id := range ids {
 		missing[id] = true
 	}
-	states := make(map[string]S, len(ids))
-	page := q.first
+	states := make(map[string]*T, len(ids))
+	page := q.first(len(ids))
 	for range q.pages {
 		things, next, err := q.list(ctx, page)
 		if err != nil {
@@ -116,7 +124,7 @@ func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, er
 		for i := range things {
 			if id := q.id(&things[i]); missing[id] {
 				delete(missing, id)
-				states[id] = q.wrap(&things[i])
+				states[id] = &things[i]
 			}
 		}
 		if len(missing) == 0 {
@@ -124,7 +132,7 @@ func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, er
 		}
 		if next == "" {
 			for id := range missing {
-				states[id] = q.wrap(nil)
+				states[id] = nil
 			}
 			return states, nil
 		}
@@ -138,7 +146,7 @@ func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, er
 
 // rest asks one by one for some of what was on none of the pages that were
 // looked at; what is left comes next time.
-func (q question[T, S]) rest(ctx context.Context, states map[string]S, missing map[string]bool) (map[string]S, error) {
+func (q question[T]) rest(ctx context.Context, states map[string]*T, missing map[string]bool) (map[string]*T, error) {
 	ids := make([]string, 0, maxRest)
 	for id := range missing {
 		if len(ids) == maxRest {
@@ -154,26 +162,37 @@ func (q question[T, S]) rest(ctx context.Context, states map[string]S, missing m
 }
 
 // each asks for every id at the same time.
-func (q question[T, S]) each(ctx context.Context, ids []string) (map[string]S, error) {
+func (q question[T]) each(ctx context.Context, ids []string) (map[string]*T, error) {
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
-	states := make(map[string]S, len(ids))
+	states := make(map[string]*T, len(ids))
 	for _, id := range ids {
 		group.Go(func() {
-			thing, err := q.get(ctx, id)
-			if errors.Is(err, cloud.ErrNotFound) {
-				thing, err = nil, nil
-			}
+			thing, err := q.one(ctx, id)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				failed = err
 				return
 			}
-			states[id] = q.wrap(thing)
+			states[id] = thing
 		})
 	}
 	group.Wait()
 	return states, failed
+}
+
+// one asks for one thing.
+func (q question[T]) one(ctx context.Context, id string) (thing *T, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			thing, err = nil, q.panicked(value)
+		}
+	}()
+	thing, err = q.get(ctx, id)
+	if errors.Is(err, cloud.ErrNotFound) {
+		return nil, nil
+	}
+	return thing, err
 }

@@ -157,18 +157,18 @@ func (s *Service) untilReady(ctx context.Context, snapshot *cloud.Snapshot, pati
 	if witnessed {
 		limited, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		state, err := s.snaps.Wait(limited, snapshot.ID, "create snapshot", func(state snapshotState) (bool, error) {
-			return state.snapshot == nil || state.snapshot.Status != cloud.SnapshotCreating, nil
+		state, err := s.snaps.Wait(limited, snapshot.ID, "create snapshot", func(state *cloud.Snapshot) (bool, error) {
+			return state == nil || state.Status != cloud.SnapshotCreating, nil
 		})
 		switch {
 		case err != nil && ctx.Err() == nil && limited.Err() != nil:
 			return nil, fmt.Errorf("snapshot %s (%s) is still being made after %s: %w", snapshot.ID, snapshot.Name, patience, ErrUnfinished)
 		case err != nil:
 			return nil, fmt.Errorf("waiting for snapshot %s: %w", snapshot.ID, unfinished(err))
-		case state.snapshot == nil:
+		case state == nil:
 			return nil, fmt.Errorf("snapshot %s (%s) disappeared while it was created: %w", snapshot.ID, snapshot.Name, ErrUnfinished)
 		}
-		snapshot = state.snapshot
+		snapshot = state
 	}
 	switch snapshot.Status {
 	case cloud.SnapshotError:

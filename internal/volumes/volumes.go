@@ -36,7 +36,8 @@ const (
 type Options struct {
 	// Cluster is the value of ClusterKey.
 	Cluster string
-	// Logger gets what happens outside of any request. Nil: nothing is logged.
+	// Logger gets what happens outside of any single call: the requests that many
+	// calls wait for together, at debug level. Nil: nothing is logged.
 	Logger *zap.Logger
 	// LockWait is how long a call waits for another one on the same volume
 	// before it returns ErrBusy. Default: 2 s, which is longer than most
@@ -60,9 +61,9 @@ type Service struct {
 	opts    Options
 	locks   keylock.Locks[string]
 	queues  keylock.Locks[string]
-	volumes *watch.Watcher[string, volumeState]
-	snaps   *watch.Watcher[string, snapshotState]
-	backups *watch.Watcher[string, backupState]
+	volumes *watch.Watcher[string, *cloud.Volume]
+	snaps   *watch.Watcher[string, *cloud.Snapshot]
+	backups *watch.Watcher[string, *cloud.Backup]
 	servers servers
 }
 
@@ -85,10 +86,10 @@ func New(c cloud.Cloud, opts Options) *Service {
 		opts.AskBurst = 3
 	}
 	s := &Service{cloud: c, opts: opts}
-	s.servers = servers{opts: opts, list: c.ListAttachments}
-	s.volumes = watch.New(askOptions(opts, s.servers.rate, s.askVolumes))
-	s.snaps = watch.New(askOptions(opts, nil, s.askSnapshots))
-	s.backups = watch.New(askOptions(opts, nil, s.askBackups))
+	s.servers = servers{service: s}
+	s.volumes = asking(s, s.volumeQuestion(), s.servers.rate)
+	s.snaps = asking(s, s.snapshotQuestion(), nil)
+	s.backups = asking(s, s.backupQuestion(), nil)
 	return s
 }
 
