@@ -41,7 +41,7 @@ func (r *request) viewAttachment(serverID string, d state.Disk, created bool) at
 }
 
 func (s *Service) listAttachments(r *request) (*rest.Response, error) {
-	server, err := s.cloud.Server(r.Call, r.PathValue("id"))
+	server, err := s.cloud.Server(r.Call, rest.LowerID(r.PathValue("id")))
 	if err != nil {
 		return nil, err
 	}
@@ -76,11 +76,11 @@ func number(r *request, name string, otherwise int) (int, error) {
 }
 
 func (s *Service) getAttachment(r *request) (*rest.Response, error) {
-	server, err := s.cloud.Server(r.Call, r.PathValue("id"))
+	server, err := s.cloud.Server(r.Call, rest.LowerID(r.PathValue("id")))
 	if err != nil {
 		return nil, err
 	}
-	d, found := server.Disk(r.PathValue("volume"))
+	d, found := server.Disk(rest.LowerID(r.PathValue("volume")))
 	if !found {
 		return nil, rest.NotFound("Instance %s is not attached to volume %s", server.ID, r.PathValue("volume"))
 	}
@@ -141,6 +141,8 @@ func (s *Service) attach(r *request) (*rest.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	asked := spec // the answer repeats the ids as they were written
+	spec.ServerID, spec.VolumeID = rest.LowerID(spec.ServerID), rest.LowerID(spec.VolumeID)
 	if err := s.cloud.CheckAttach(r.Call, spec); err != nil {
 		return nil, err
 	}
@@ -163,12 +165,13 @@ func (s *Service) attach(r *request) (*rest.Response, error) {
 	if r.version.AtLeast(101) {
 		return accepted(nil)
 	}
-	return ok(rest.Object{"volumeAttachment": r.viewAttachment(spec.ServerID, disk, true)})
+	disk.VolumeID = asked.VolumeID
+	return ok(rest.Object{"volumeAttachment": r.viewAttachment(asked.ServerID, disk, true)})
 }
 
 func (s *Service) detach(r *request) (*rest.Response, error) {
 	if err := r.Pause(r.Context()); err != nil {
 		return nil, err
 	}
-	return &rest.Response{Status: http.StatusAccepted}, s.cloud.Detach(r.Call, r.PathValue("id"), r.PathValue("volume"))
+	return &rest.Response{Status: http.StatusAccepted}, s.cloud.Detach(r.Call, rest.LowerID(r.PathValue("id")), rest.LowerID(r.PathValue("volume")))
 }

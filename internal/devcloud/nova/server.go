@@ -26,7 +26,7 @@ func (s *Service) serverRoutes(add func(method, path, operation string, h handle
 const maxPage = 1000
 
 func (s *Service) getServer(r *request) (*rest.Response, error) {
-	server, err := s.cloud.Server(r.Call, r.PathValue("id"))
+	server, err := s.cloud.Server(r.Call, rest.LowerID(r.PathValue("id")))
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/latency"
@@ -30,6 +31,10 @@ type Behaviour struct {
 	// default zone instead of being refused (Cinder's
 	// allow_availability_zone_fallback=True).
 	ZoneFallback bool `json:"zone_fallback"`
+	// BackendZones are the zones that a back end is in, by the back end's name; one
+	// that is left out is in all of them. A volume for another zone ends in error,
+	// as it does where a zone has no room.
+	BackendZones map[string][]string `json:"backend_zones,omitempty"`
 	// MaxDisks is the number of disks that a server may have, its root disk
 	// counted; 0 is no limit.
 	MaxDisks int `json:"max_disks"`
@@ -47,6 +52,12 @@ type Behaviour struct {
 // DefaultBehaviour is that of the cloud that was measured.
 func DefaultBehaviour() Behaviour {
 	return Behaviour{TokenLifetime: Span(time.Hour), ComputeVersion: "2.93", VolumeVersion: "3.70"}
+}
+
+// serves reports whether a back end is in a zone. The back end "" is nowhere.
+func (b Behaviour) serves(backend, zone string) bool {
+	zones, limited := b.BackendZones[backend]
+	return backend != "" && (!limited || slices.Contains(zones, zone))
 }
 
 // Span is a duration that is a string in JSON.

@@ -144,8 +144,21 @@ type VolumeType struct {
 	// Backend is where volumes of the type are put; empty for a type that no
 	// backend serves.
 	Backend string
-	// Zones are where the backend is; empty for everywhere.
-	Zones []string
+}
+
+// zonesSpec is the extra spec that limits a type to zones.
+const zonesSpec = "RESKEY:availability_zones"
+
+// Zones returns the zones that a type is limited to, and whether it is.
+func (t VolumeType) Zones() ([]string, bool) {
+	text, limited := t.ExtraSpecs[zonesSpec]
+	var zones []string
+	for zone := range strings.SplitSeq(text, ",") {
+		if zone != "" {
+			zones = append(zones, strings.TrimSpace(zone))
+		}
+	}
+	return zones, limited
 }
 
 // Multiattach reports whether volumes of the type may be attached more than once.
