@@ -7,7 +7,10 @@ import (
 	"maps"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/watch"
 )
 
@@ -40,8 +43,20 @@ type sighting struct {
 	named  []cloud.Volume
 }
 
-func askOptions[K comparable, S any](opts Options, rate func() float64, ask func(context.Context, []K) (map[K]S, error)) watch.Options[K, S] {
-	return watch.Options[K, S]{Ask: ask, Final: final, Few: few, Rate: rate, Burst: opts.AskBurst}
+// askOptions returns how things of one kind are watched.
+func askOptions[K comparable, S any](s *Service, rate func() float64, ask func(context.Context, []K) (map[K]S, error)) watch.Options[K, S] {
+	return watch.Options[K, S]{
+		Ask: func(ctx context.Context, keys []K) (map[K]S, error) {
+			return ask(logging.Into(ctx, s.opts.Logger), keys)
+		},
+		Final: final, Panicked: s.panicked, Few: few, Rate: rate, Burst: s.opts.AskBurst,
+	}
+}
+
+// panicked returns the error for those whose question to the cloud has panicked.
+func (s *Service) panicked(value any) error {
+	s.opts.Logger.Error("panic while waiting for the cloud", zap.Any("panic", value), zap.Stack("stack"))
+	return fmt.Errorf("a defect of the driver, see its log: %v", value)
 }
 
 // waitVolume waits until done says so of the volume's state.
@@ -69,6 +84,7 @@ func (s *Service) askVolumes(ctx context.Context, keys []sought) (map[sought]sig
 			}
 			return now
 		},
+		panicked: s.panicked,
 	}
 	return q.ask(ctx, keys)
 }
@@ -99,10 +115,11 @@ func (s *Service) askSnapshots(ctx context.Context, ids []string) (map[string]*c
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Snapshot, string, error) {
 			return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{}, page)
 		},
-		pages: maxPages,
-		id:    func(v *cloud.Snapshot) string { return v.ID },
-		of:    func(id string) string { return id },
-		state: func(_ string, v *cloud.Snapshot, _ []cloud.Snapshot) *cloud.Snapshot { return v },
+		pages:    maxPages,
+		id:       func(v *cloud.Snapshot) string { return v.ID },
+		of:       func(id string) string { return id },
+		state:    func(_ string, v *cloud.Snapshot, _ []cloud.Snapshot) *cloud.Snapshot { return v },
+		panicked: s.panicked,
 	}
 	return q.ask(ctx, ids)
 }
@@ -115,10 +132,11 @@ func (s *Service) askBackups(ctx context.Context, ids []string) (map[string]*clo
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Backup, string, error) {
 			return s.cloud.ListBackups(ctx, cloud.BackupFilter{}, page)
 		},
-		pages: maxPages,
-		id:    func(v *cloud.Backup) string { return v.ID },
-		of:    func(id string) string { return id },
-		state: func(_ string, v *cloud.Backup, _ []cloud.Backup) *cloud.Backup { return v },
+		pages:    maxPages,
+		id:       func(v *cloud.Backup) string { return v.ID },
+		of:       func(id string) string { return id },
+		state:    func(_ string, v *cloud.Backup, _ []cloud.Backup) *cloud.Backup { return v },
+		panicked: s.panicked,
 	}
 	return q.ask(ctx, ids)
 }
@@ -160,6 +178,8 @@ type question[K comparable, T, S any] struct {
 	of func(K) string
 	// state is what a page tells of a thing, which is nil where it does not exist.
 	state func(key K, thing *T, page []T) S
+	// panicked is watch.Options.Panicked.
+	panicked func(value any) error
 }
 
 func (q question[K, T, S]) ask(ctx context.Context, keys []K) (map[K]S, error) {
@@ -226,7 +246,7 @@ func (q question[K, T, S]) each(ctx context.Context, keys []K) (map[K]S, error) 
 	states := make(map[K]S, len(keys))
 	for _, key := range keys {
 		group.Go(func() {
-			state, err := q.get(ctx, key)
+			state, err := q.one(ctx, key)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -238,4 +258,14 @@ func (q question[K, T, S]) each(ctx context.Context, keys []K) (map[K]S, error) 
 	}
 	group.Wait()
 	return states, failed
+}
+
+// one asks for one key.
+func (q question[K, T, S]) one(ctx context.Context, key K) (state S, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = q.panicked(value)
+		}
+	}()
+	return q.get(ctx, key)
 }

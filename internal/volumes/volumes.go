@@ -45,7 +45,8 @@ const (
 type Options struct {
 	// Cluster is the value of ClusterKey. Without it nothing can be created.
 	Cluster string
-	// Logger gets what happens outside of any request. Nil: nothing is logged.
+	// Logger gets what happens outside of any single call: the requests that many
+	// calls wait for together, at debug level. Nil: nothing is logged.
 	Logger *zap.Logger
 	// LockWait is how long a call waits for another one on the same volume
 	// before it returns ErrBusy. Default: 2 s, which is longer than most
@@ -80,8 +81,6 @@ type Service struct {
 	snaps   *watch.Watcher[string, *cloud.Snapshot]
 	backups *watch.Watcher[string, *cloud.Backup]
 	servers servers
-	// refusals spares the cloud callers that repeat what it has just refused.
-	refusals refusals
 }
 
 // New returns a service that asks c. It starts nothing: goroutines exist only
@@ -108,11 +107,11 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.AskBurst <= 0 {
 		opts.AskBurst = 3
 	}
-	s := &Service{cloud: c, refusals: newRefusals(), opts: opts}
-	s.servers = servers{opts: opts, list: c.ListAttachments}
-	s.volumes = watch.New(askOptions(opts, s.servers.rate, s.askVolumes))
-	s.snaps = watch.New(askOptions(opts, nil, s.askSnapshots))
-	s.backups = watch.New(askOptions(opts, nil, s.askBackups))
+	s := &Service{cloud: c, opts: opts}
+	s.servers = servers{service: s}
+	s.volumes = watch.New(askOptions(s, s.servers.rate, s.askVolumes))
+	s.snaps = watch.New(askOptions(s, nil, s.askSnapshots))
+	s.backups = watch.New(askOptions(s, nil, s.askBackups))
 	return s
 }
 
