@@ -1,6 +1,7 @@
 package nova
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -146,8 +147,11 @@ func (s *Service) attach(r *request) (*rest.Response, error) {
 	if err := s.cloud.CheckAttach(r.Call, spec); err != nil {
 		return nil, err
 	}
+	ctx := context.WithoutCancel(r.Context()) // Nova goes on, whoever listens
+	if err := s.cloud.ReserveDevice(spec); err != nil {
+		return nil, err
+	}
 	var disk state.Disk
-	ctx := r.Context()
 	err = s.cloud.Serial(ctx, "server/"+spec.ServerID, func() error {
 		if err := r.Pause(ctx); err != nil {
 			return err
@@ -160,7 +164,7 @@ func (s *Service) attach(r *request) (*rest.Response, error) {
 		return nil, err
 	}
 	if f := r.Request.Fault; f != nil && f.Async == fault.Ghost && f.After == http.StatusInternalServerError && f.Body == "" {
-		return nil, rest.Fail(http.StatusInternalServerError, "Unexpected API Error. Please report this at http://bugs.launchpad.net/nova/ and attach the Nova API log if possible.\n<class 'oslo_messaging.exceptions.MessagingTimeout'>")
+		return nil, state.MessagingTimeout()
 	}
 	if r.version.AtLeast(101) {
 		return accepted(nil)
