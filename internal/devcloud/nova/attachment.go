@@ -18,7 +18,7 @@ type attachmentView struct {
 	ID                  string         `json:"id,omitempty"`
 	ServerID            string         `json:"serverId"`
 	VolumeID            string         `json:"volumeId"`
-	Device              string         `json:"device"`
+	Device              *rest.Nullable `json:"device,omitempty"`
 	Tag                 *rest.Nullable `json:"tag,omitempty"`
 	DeleteOnTermination *bool          `json:"delete_on_termination,omitempty"`
 	AttachmentID        string         `json:"attachment_id,omitempty"`
@@ -28,7 +28,10 @@ type attachmentView struct {
 // viewAttachment shows an attachment. created is the answer to its creation,
 // which never changed with 2.89.
 func (r *request) viewAttachment(serverID string, d state.Disk, created bool) attachmentView {
-	view := attachmentView{ID: d.VolumeID, ServerID: serverID, VolumeID: d.VolumeID, Device: d.Device}
+	view := attachmentView{ID: d.VolumeID, ServerID: serverID, VolumeID: d.VolumeID}
+	if d.Device != "" || created {
+		view.Device = &rest.Nullable{Value: d.Device}
+	}
 	if r.version.AtLeast(70) {
 		view.Tag = &rest.Nullable{Value: state.Or(d.Tag)}
 	}
@@ -131,7 +134,7 @@ func (r *request) attachSpec() (state.AttachSpec, error) {
 	}
 	return state.AttachSpec{
 		ServerID: r.PathValue("id"), VolumeID: id, Device: state.Or(body.Device), Tag: body.Tag,
-		DeleteOnTermination: body.DeleteOnTermination, Multiattach: r.version.AtLeast(60),
+		DeleteOnTermination: body.DeleteOnTermination, Offloaded: r.version.AtLeast(20), Multiattach: r.version.AtLeast(60),
 	}, nil
 }
 

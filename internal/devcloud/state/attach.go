@@ -16,6 +16,9 @@ type AttachSpec struct {
 	Device              string // as asked for, empty for the next free name
 	Tag                 *string
 	DeleteOnTermination bool
+	// Offloaded tells that the request's microversion knows of servers that are
+	// shelved.
+	Offloaded bool
 	// Multiattach tells that the request's microversion knows of volumes that
 	// may be attached more than once.
 	Multiattach bool
@@ -32,6 +35,9 @@ func (c *Cloud) attachable(call Call, spec AttachSpec) (Server, Volume, error) {
 	s, err := c.visibleServer(call, spec.ServerID)
 	if err != nil {
 		return s, Volume{}, err
+	}
+	if s.Status == offloaded && !spec.Offloaded {
+		return s, Volume{}, rest.Conflict("Cannot 'attach_volume' instance %s while it is in vm_state shelved_offloaded", s.ID)
 	}
 	if err := s.takesDisks(call, "attach_volume"); err != nil {
 		return s, Volume{}, err
@@ -101,6 +107,10 @@ func (c *Cloud) Attach(call Call, spec AttachSpec) (Disk, error) {
 		disk = Disk{
 			VolumeID: v.ID, AttachmentID: newID(), MappingID: newID(), Device: spec.Device, Tag: spec.Tag,
 			DeleteOnTermination: spec.DeleteOnTermination,
+		}
+		if s.Status == offloaded {
+			disk.Device = ""
+			return c.attachOffloaded(call, s, v, disk)
 		}
 		if disk.Device == "" {
 			disk.Device = nextDevice(s)

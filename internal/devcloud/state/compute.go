@@ -81,7 +81,9 @@ func (c *Cloud) changeCompute(key string, change func(*Server)) error {
 // once, but where the server's compute hangs. method is Nova's name of the action,
 // task the server's state meanwhile.
 func (c *Cloud) StartAction(call Call, id, method, task, status string) error {
-	_, err := c.ChangeServer(call, id, func(s *Server) error {
+	before := ""
+	s, err := c.ChangeServer(call, id, func(s *Server) error {
+		before = s.Status
 		if s.Locked && !call.Admin {
 			return rest.Conflict("Instance %s is locked", s.ID)
 		}
@@ -95,7 +97,15 @@ func (c *Cloud) StartAction(call Call, id, method, task, status string) error {
 		s.Status = status
 		return nil
 	})
-	return err
+	switch {
+	case err != nil:
+		return err
+	case s.Status == offloaded && before != offloaded:
+		return c.offload(s)
+	case s.Status != offloaded && before == offloaded:
+		return c.unshelve(s)
+	}
+	return nil
 }
 
 // hung reports whether a server's compute hangs.
@@ -164,4 +174,3 @@ func MessagingTimeout() error {
 
 // Interrupt ends the waits of requests, whose answers nobody will read.
 func (c *Cloud) Interrupt() { close(c.wakes.closing) }
-

@@ -30,6 +30,10 @@ func (c *Cloud) Detach(call Call, serverID, volumeID string) error {
 		if c.ComputeDown(&s) {
 			return rest.Conflict("Service is unavailable at this time.")
 		}
+		if s.Status == offloaded {
+			c.detachOffloaded(call, s, d)
+			return nil
+		}
 		a, ok := v.attachment(d.AttachmentID)
 		if v.Status != "in-use" || !ok || a.Status != attached {
 			return rest.BadRequest("Invalid volume: Invalid input received: Invalid volume: Unable to detach volume. Volume status must be 'in-use' and attach_status must be 'attached' to detach. (HTTP 400) (Request-ID: %s)", rest.NewID())
