@@ -24,7 +24,7 @@ func (s *Server) awaitDisk(ctx context.Context, volumeID string) (blockdev.Disk,
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	disk, err := blockdev.Wait(waitCtx, s.cfg.Finder, volumeID)
+	disk, err := s.cfg.Finder.Wait(waitCtx, volumeID)
 	switch {
 	case err == nil:
 		return disk, nil
@@ -47,14 +47,15 @@ func (s *Server) findDisk(ctx context.Context, volumeID string) (blockdev.Disk, 
 }
 
 // checkFree refuses a disk that something else uses: a partition, a device
-// mapper, a mount anywhere. One's own mount is looked for before.
+// mapper, a mount anywhere. One's own mount is looked for before. Devices that the
+// node's udev has built upon it are no use as long as nobody has them open.
 func (s *Server) checkFree(d blockdev.Disk) error {
 	holders, err := blockdev.Holders(d)
 	if err != nil {
 		return err
 	}
-	if len(holders) > 0 {
-		return fmt.Errorf("%w: %s is used by %v", errRefused, d.Path, holders)
+	if users := blockdev.InUse(holders); len(users) > 0 {
+		return fmt.Errorf("%w: %s is used by %v", errRefused, d.Path, users)
 	}
 	mounts, err := s.cfg.FS.MountsOf(d.Number)
 	if err != nil {
@@ -73,6 +74,14 @@ func (s *Server) checkUnused(ctx context.Context, d blockdev.Disk) error {
 	if err := s.checkFree(d); err != nil {
 		return err
 	}
+	holders, err := blockdev.Holders(d)
+	if err != nil {
+		return err
+	}
+	if len(holders) > 0 {
+		return fmt.Errorf("%w: upon %s is built %v: take it away (vgchange -an, mdadm --stop, multipath -f), and keep the node from building it again",
+			errRefused, d.Path, holders)
+	}
 	nodes, err := deviceMounts(d)
 	if err != nil {
 		return err
@@ -80,7 +89,7 @@ func (s *Server) checkUnused(ctx context.Context, d blockdev.Disk) error {
 	if len(nodes) > 0 {
 		return fmt.Errorf("%w: %s is published as a block device at %v", errRefused, d.Path, nodes)
 	}
-	if err := awaitUnclaimed(ctx, d); err != nil {
+	if err := s.awaitUnclaimed(ctx, d); err != nil {
 		return fmt.Errorf("%w: %w", errNotYet, err)
 	}
 	return nil
@@ -94,12 +103,12 @@ const unclaimedWait = 10 * time.Second
 // awaitUnclaimed waits until neither a filesystem nor another device nor a tool
 // that writes to it holds the disk. The kernel tells nobody of that moment, so
 // it is asked now and then.
-func awaitUnclaimed(ctx context.Context, d blockdev.Disk) error {
+func (s *Server) awaitUnclaimed(ctx context.Context, d blockdev.Disk) error {
 	ctx, cancel := context.WithTimeout(ctx, unclaimedWait)
 	defer cancel()
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		held, err := blockdev.Claimed(d.Path)
-		if err != nil || !held {
+	for seen, pause := false, time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		held, err := s.cfg.Finder.Claimed(ctx, d)
+		if seen = seen || held; !seen || ctx.Err() == nil && !held {
 			return err
 		}
 		select {

@@ -49,18 +49,9 @@ func (u use) withEncryption(secrets map[string]string) (use, error) {
 	return u, nil
 }
 
-// mapper is a Finder that knows of mappings.
-type mapper interface {
-	Mapping(volumeID string) (blockdev.Mapping, bool, error)
-}
-
 // mapping returns the mapping of a volume, whatever it is built upon.
 func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
-	finder, ok := s.cfg.Finder.(mapper)
-	if !ok {
-		return blockdev.Mapping{}, false, nil
-	}
-	m, found, err := finder.Mapping(volumeID)
+	m, found, err := s.cfg.Finder.Mapping(volumeID)
 	if errors.Is(err, blockdev.ErrVolumeID) || errors.Is(err, blockdev.ErrNotFound) {
 		return blockdev.Mapping{}, false, nil // none, or gone while it was looked at
 	}
@@ -148,7 +139,7 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 	if err != nil || !found {
 		return err
 	}
-	if held, err := blockdev.Claimed(m.Path); err != nil || held {
+	if held, err := s.cfg.Finder.Claimed(ctx, m.Disk); err != nil || held {
 		return err
 	}
 	if nodes, err := deviceMounts(m.Disk); err != nil || len(nodes) > 0 {
@@ -287,7 +278,7 @@ func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk) (blo
 		return data, err
 	}
 	s.step("mapping grown")
-	grown, err := blockdev.Refresh(ctx, data)
+	grown, err := s.cfg.Finder.Refresh(ctx, data)
 	if err != nil {
 		return data, err
 	}

@@ -13,7 +13,7 @@ import (
 // TestADiskThatHangsIsFlushedOnce: the caller comes back for ever, and each flush
 // that hangs takes a thread and holds the mount.
 func TestADiskThatHangsIsFlushedOnce(t *testing.T) {
-	s := New(Config{Finder: blockdev.Loop{}})
+	s := New(Config{Finder: &blockdev.Loop{}})
 	path := t.TempDir()
 	hung, err := s.flushes.Lock(t.Context(), path, 0) // as a flush does that hangs
 	if err != nil {

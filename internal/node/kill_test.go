@@ -15,7 +15,7 @@ import (
 // serveOnLoops is the server of a child that is killed.
 func serveOnLoops(devDir string, step func(string)) *node.Server {
 	return node.New(node.Config{
-		Finder: blockdev.Loop{DevDir: devDir}, FS: filesystem.New(filesystem.Options{}), Step: step,
+		Finder: &blockdev.Loop{DevDir: devDir}, FS: filesystem.New(filesystem.Options{}), Step: step,
 	})
 }
 

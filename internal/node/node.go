@@ -46,6 +46,9 @@ type Config struct {
 	Identity func(context.Context) (instance.Identity, error)
 	// Finder finds the disk of a volume.
 	Finder blockdev.Finder
+	// Deployed tells that the disks are a real server's, so that the paths of
+	// mounts must be too: one inside of the driver's own container is refused.
+	Deployed bool
 	// FS works on filesystems.
 	FS *filesystem.FS
 	// Crypt works on encrypted disks; default luks.New(FS).
@@ -55,8 +58,8 @@ type Config struct {
 	// AdditionalTopology is told beside the zone; it may override it.
 	AdditionalTopology map[string]string
 	// AttachLimit is how many volumes the server takes, 1 to MaxAttachLimit;
-	// anything else means MaxAttachLimit. No more are announced than Finder, if
-	// it can tell (as blockdev.System can), has room for.
+	// anything else means MaxAttachLimit. No more are announced than Finder has
+	// room for.
 	AttachLimit int64
 	// DefaultFSType is used where a capability names none; default
 	// DefaultFSType.
@@ -73,8 +76,6 @@ type Server struct {
 	csi.UnimplementedNodeServer
 
 	cfg Config
-	// deployed: the disks are a real server's, so that the paths must be too.
-	deployed bool
 	// root returns the mount of this process's root directory.
 	root func() (filesystem.MountPoint, error)
 
@@ -103,9 +104,8 @@ func New(cfg Config) *Server {
 	if cfg.Crypt == nil {
 		cfg.Crypt = luks.New(cfg.FS)
 	}
-	_, deployed := cfg.Finder.(blockdev.System)
 	root := sync.OnceValues(func() (filesystem.MountPoint, error) { return cfg.FS.Under("/") })
-	return &Server{cfg: cfg, deployed: deployed, root: root, step: cfg.Step}
+	return &Server{cfg: cfg, root: root, step: cfg.Step}
 }
 
 // lock makes the call the only one for its volume, and for its target where it

@@ -74,7 +74,7 @@ func (s *Server) inspectOrMake(path string, create func(string) error) (place, e
 	if err != nil {
 		return place{}, err
 	}
-	if s.deployed {
+	if s.cfg.Deployed {
 		if err := s.checkVisible(resolved); err != nil {
 			return place{}, err
 		}
@@ -127,7 +127,7 @@ func checkVisible(path string, root, under filesystem.MountPoint) error {
 func isContainer(root filesystem.MountPoint) bool { return root.FSType == "overlay" }
 
 // holds reports whether the place is a mounted filesystem of the disk, by
-// number alone; see blockdev.Claimed.
+// number alone; see blockdev.ClaimDevice.
 func (p place) holds(d blockdev.Disk) bool {
 	return p.mounted && !p.device && p.number == d.Number
 }

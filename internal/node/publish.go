@@ -50,7 +50,7 @@ func (s *Server) publish(ctx context.Context, req *csi.NodePublishVolumeRequest)
 	}
 	if p.block {
 		// Its place may have been given to another disk since it was staged.
-		if disk, err = blockdev.Refresh(ctx, disk); err != nil {
+		if disk, err = s.cfg.Finder.Refresh(ctx, disk); err != nil {
 			return err
 		}
 	}
@@ -97,7 +97,7 @@ func checkPublish(req *csi.NodePublishVolumeRequest) (publication, error) {
 }
 
 func (s *Server) publishFilesystem(ctx context.Context, disk blockdev.Disk, p publication) error {
-	staging, err := s.checkStaging(disk, p)
+	staging, err := s.checkStaging(ctx, disk, p)
 	if err != nil {
 		return err
 	}
@@ -133,12 +133,12 @@ func (s *Server) publishFilesystem(ctx context.Context, disk blockdev.Disk, p pu
 
 // checkStaging proves that the staging path is a mount of the volume's disk and
 // fit for the publication.
-func (s *Server) checkStaging(disk blockdev.Disk, p publication) (place, error) {
+func (s *Server) checkStaging(ctx context.Context, disk blockdev.Disk, p publication) (place, error) {
 	staging, err := resolve(p.staging)
 	if err != nil {
 		return place{}, err
 	}
-	if err := s.proveStaging(disk, staging); err != nil {
+	if err := s.proveStaging(ctx, disk, staging); err != nil {
 		return place{}, err
 	}
 	at, err := s.inspect(staging)

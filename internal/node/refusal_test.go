@@ -90,7 +90,7 @@ func TestADiskThatIsWrittenToAfterTheGlanceIsKept(t *testing.T) {
 			r := newRig(t)
 			v := r.attach(small, filesystemOf("ext4"))
 			var before [sha256.Size]byte
-			s := node.New(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs, Step: func(done string) {
+			s := node.New(node.Config{Finder: &blockdev.Loop{DevDir: r.dev}, FS: r.fs, Step: func(done string) {
 				if done == "probed" {
 					change.write(r, v)
 					before = r.content(v)

@@ -97,7 +97,7 @@ func (s *Server) stageAlone(ctx context.Context, volumeID, staging string, u use
 		return err
 	}
 	// What it was found by, and its size, may be older than it is.
-	if disk, err = blockdev.Refresh(ctx, disk); err != nil {
+	if disk, err = s.cfg.Finder.Refresh(ctx, disk); err != nil {
 		return err
 	}
 	s.step("found")
@@ -151,7 +151,7 @@ func (s *Server) stageFilesystem(ctx context.Context, disk blockdev.Disk, stagin
 // data can be reached by it any more.
 func (s *Server) staged(ctx context.Context, disk blockdev.Disk, at place, u use) (done bool, err error) {
 	if at.holds(disk) {
-		live, err := blockdev.Claimed(disk.Path)
+		live, err := s.cfg.Finder.Claimed(ctx, disk)
 		if err != nil {
 			return false, err
 		}
@@ -215,7 +215,7 @@ func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fs
 		return err
 	}
 	s.step("mounted")
-	if err := s.proveStaging(disk, staging); err != nil {
+	if err := s.proveStaging(ctx, disk, staging); err != nil {
 		return s.unmountAgain(ctx, staging, err)
 	}
 	if u.readOnly || !filesystem.CanGrowOnline(fsType) {
@@ -229,7 +229,7 @@ func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fs
 }
 
 // proveStaging returns nil if staging is a mount of that very disk.
-func (s *Server) proveStaging(disk blockdev.Disk, staging string) error {
+func (s *Server) proveStaging(ctx context.Context, disk blockdev.Disk, staging string) error {
 	at, err := s.inspect(staging)
 	if err != nil {
 		return err
@@ -237,7 +237,7 @@ func (s *Server) proveStaging(disk blockdev.Disk, staging string) error {
 	if !at.holds(disk) {
 		return fmt.Errorf("%w: staging path: %v, which is not the volume's disk %s (%s)", errRefused, at, disk.Path, formatNumber(disk.Number))
 	}
-	live, err := blockdev.Claimed(disk.Path)
+	live, err := s.cfg.Finder.Claimed(ctx, disk)
 	if err != nil {
 		return err
 	}

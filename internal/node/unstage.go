@@ -70,24 +70,12 @@ func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest)
 	return nil
 }
 
-// candidates is a Finder that can tell all disks that may be a volume's.
-type candidates interface {
-	Candidates(ctx context.Context, volumeID string) ([]blockdev.Disk, error)
-}
-
 // disksOf returns the disks of a volume, whatever their state: none when it is
 // detached already or has never been here, more than one when the kernel hasn't
 // been told that an earlier attachment is over. To take something away, none of
 // them has to be the right one; each must be unused in the end.
 func (s *Server) disksOf(ctx context.Context, volumeID string) ([]blockdev.Disk, error) {
-	var disks []blockdev.Disk
-	var err error
-	if finder, ok := s.cfg.Finder.(candidates); ok {
-		disks, err = finder.Candidates(ctx, volumeID)
-	} else {
-		disks = make([]blockdev.Disk, 1)
-		disks[0], err = s.cfg.Finder.Find(ctx, volumeID)
-	}
+	disks, err := s.cfg.Finder.Candidates(ctx, volumeID)
 	if errors.Is(err, blockdev.ErrNotFound) || errors.Is(err, blockdev.ErrVolumeID) {
 		return nil, nil
 	}
@@ -152,10 +140,16 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 	if err != nil {
 		return err
 	}
-	if len(holders) > 0 {
-		return fmt.Errorf("%w: %s is used by %v", errInUse, disk.Path, holders)
+	if users := blockdev.InUse(holders); len(users) > 0 {
+		return fmt.Errorf("%w: %s is used by %v", errInUse, disk.Path, users)
 	}
-	if err := awaitUnclaimed(ctx, disk); err != nil {
+	if len(holders) > 0 {
+		// The workload's own LVM, MD or multipath, which the node's udev has activated.
+		// It holds no data, but the disk, so that nothing else can.
+		logging.From(ctx).Warn("unstage: devices that nobody has open are built upon the disk, and stay when it is detached: "+
+			"take them away (vgchange -an, mdadm --stop, multipath -f), and keep the node from building them again",
+			zap.String("volume_id", disk.VolumeID), zap.Stringers("devices", holders))
+	} else if err := s.awaitUnclaimed(ctx, disk); err != nil {
 		if hasGone(err) {
 			return nil
 		}

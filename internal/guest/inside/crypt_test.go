@@ -168,7 +168,7 @@ func (v *volume) liveEncrypted(t testing.TB, disk blockdev.Disk) (content string
 // wantOpen checks that the mapping is what cryptsetup says it is.
 func (v *volume) wantOpen(t testing.TB, disk blockdev.Disk) {
 	t.Helper()
-	m, found, err := blockdev.System{}.Mapping(v.id)
+	m, found, err := (&blockdev.System{}).Mapping(v.id)
 	must(t, err)
 	if !found {
 		t.Fatal("the volume has no mapping")
