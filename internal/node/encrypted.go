@@ -67,15 +67,20 @@ func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
 	return m, found, err
 }
 
+// mappingOf returns the mapping that is built upon that very disk.
+func (s *Server) mappingOf(disk blockdev.Disk) (m blockdev.Mapping, open bool, err error) {
+	m, open, err = s.mapping(disk.VolumeID)
+	if err == nil && open {
+		open, err = m.On(disk)
+	}
+	return m, open, err
+}
+
 // dataDisk returns what a workload's data is on: the mapping of an encrypted
 // volume that is open, else the disk itself.
 func (s *Server) dataDisk(disk blockdev.Disk) (data blockdev.Disk, encrypted bool, err error) {
-	m, found, err := s.mapping(disk.VolumeID)
-	if err != nil || !found {
-		return disk, false, err
-	}
-	on, err := m.On(disk)
-	if err != nil || !on {
+	m, open, err := s.mappingOf(disk)
+	if err != nil || !open {
 		return disk, false, err
 	}
 	return m.Disk, true, nil
@@ -105,16 +110,32 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging
 		return err
 	}
 	defer func() { _ = pinned.Close() }() // it was only read
-	data, open, err := s.dataDisk(disk)
+	m, open, err := s.mappingOf(disk)
 	if err != nil {
 		return err
 	}
+	if open && m.ReadOnly != u.readOnly {
+		return fmt.Errorf("%w: the encrypted volume is open with read-only %t, but %t is asked for", errPublished, m.ReadOnly, u.readOnly)
+	}
 	if !open {
-		if data, err = s.open(ctx, disk, staging, u); err != nil {
+		if err := s.readyToOpen(ctx, disk, staging, u); err != nil {
 			return err
 		}
 	}
-	if err := s.stageOpened(ctx, disk, data, staging, u); err != nil {
+	// From here on nothing that the disk says of its encryption counts but this copy.
+	header, err := s.cfg.Crypt.Read(ctx, disk.Path)
+	if err != nil {
+		return err
+	}
+	if open {
+		err = s.verifyPassphrase(ctx, header, u)
+	} else {
+		m, err = s.open(ctx, disk, header, u)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.stageOpened(ctx, disk, m.Disk, header, staging, u); err != nil {
 		ctx, cancel := tidying(ctx)
 		defer cancel()
 		return errors.Join(err, s.closeUnused(ctx, disk.VolumeID))
@@ -122,14 +143,20 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging
 	return nil
 }
 
-// stageOpened stages the mapping of an encrypted disk.
-func (s *Server) stageOpened(ctx context.Context, disk, data blockdev.Disk, staging string, u use) error {
-	header, err := luks.ReadHeader(disk.Path)
-	if err != nil {
-		return err
+// verifyPassphrase refuses a volume that is open already to a caller who couldn't
+// have opened it.
+func (s *Server) verifyPassphrase(ctx context.Context, header luks.Header, u use) error {
+	err := s.cfg.Crypt.Verify(ctx, header, u.passphrase)
+	if errors.Is(err, luks.ErrPassphrase) {
+		return fmt.Errorf("%w: the encrypted volume was opened by another passphrase than the secret for staging has now: %w", errPublished, err)
 	}
+	return err
+}
+
+// stageOpened stages the mapping of an encrypted disk.
+func (s *Server) stageOpened(ctx context.Context, disk, data blockdev.Disk, header luks.Header, staging string, u use) (err error) {
 	if !u.readOnly {
-		if data, err = s.growMapping(ctx, disk, data); err != nil {
+		if data, err = s.growMapping(ctx, disk, data, header); err != nil {
 			return err
 		}
 	}
@@ -157,32 +184,33 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 	return s.closeMapping(ctx, m)
 }
 
-// open makes the mapping of a disk that nothing uses, and proves that it is the
-// disk's.
-func (s *Server) open(ctx context.Context, disk blockdev.Disk, staging string, u use) (blockdev.Disk, error) {
+// readyToOpen proves that nothing uses the disk, and leaves it with a LUKS header.
+func (s *Server) readyToOpen(ctx context.Context, disk blockdev.Disk, staging string, u use) error {
 	if err := s.checkVacant(staging, u); err != nil {
-		return disk, err
+		return err
 	}
 	if err := s.checkUnused(ctx, disk); err != nil {
-		return disk, err
+		return err
 	}
-	if err := s.encrypt(ctx, disk, u); err != nil {
-		return disk, err
-	}
+	return s.encrypt(ctx, disk, u)
+}
+
+// open makes the mapping of a disk, and proves that it is the disk's.
+func (s *Server) open(ctx context.Context, disk blockdev.Disk, header luks.Header, u use) (blockdev.Mapping, error) {
 	if err := disk.Verify(); err != nil {
-		return disk, err
+		return blockdev.Mapping{}, err
 	}
-	err := s.cfg.Crypt.Open(ctx, disk.Path, blockdev.MappingTitle(disk.VolumeID), u.passphrase,
+	err := s.cfg.Crypt.Open(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID), u.passphrase,
 		luks.Options{ReadOnly: u.readOnly, Discard: u.discards()})
 	if err != nil {
-		return disk, err
+		return blockdev.Mapping{}, err
 	}
 	s.step("opened")
-	data, open, err := s.dataDisk(disk)
+	m, open, err := s.mappingOf(disk)
 	if err == nil && !open {
 		err = fmt.Errorf("cryptsetup said it had opened %s, but no mapping of it is there", disk.Path)
 	}
-	return data, err
+	return m, err
 }
 
 // checkVacant refuses a staging path at which something is mounted that isn't
@@ -274,16 +302,12 @@ func (s *Server) closeMapping(ctx context.Context, m blockdev.Mapping) error {
 
 // growMapping makes a mapping as large as its disk, and returns it with its new
 // size.
-func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk) (blockdev.Disk, error) {
-	header, err := luks.ReadHeader(disk.Path)
-	if err != nil {
-		return data, err
-	}
+func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk, header luks.Header) (blockdev.Disk, error) {
 	want := header.Mapped(disk.Size)
 	if data.Size >= want {
 		return data, nil
 	}
-	if err := s.cfg.Crypt.Resize(ctx, disk.Path, blockdev.MappingTitle(disk.VolumeID)); err != nil {
+	if err := s.cfg.Crypt.Resize(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID)); err != nil {
 		return data, err
 	}
 	s.step("mapping grown")
@@ -296,4 +320,13 @@ func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk) (blo
 			grown.Path, grown.Size, want)
 	}
 	return grown, nil
+}
+
+// expandMapping is growMapping by the header that the disk has now.
+func (s *Server) expandMapping(ctx context.Context, disk, data blockdev.Disk) (blockdev.Disk, error) {
+	header, err := s.cfg.Crypt.Read(ctx, disk.Path)
+	if err != nil {
+		return data, err
+	}
+	return s.growMapping(ctx, disk, data, header)
 }
