@@ -243,7 +243,7 @@ func TestAPassphraseThatWasChangedByHandOpensTheDisk(t *testing.T) {
 // was made, for that of somebody else, and tears it off.
 func TestADiskThatChangesAfterItWasReadChangesNothing(t *testing.T) {
 	dev, other, c := formatted(t), looptest.New(t, looptest.Options{Size: 64 * mib}), New(filesystem.New(filesystem.Options{}))
-	if err := c.Format(t.Context(), other.Path, []byte("forger")); err != nil {
+	if err := c.Format(t.Context(), filesystem.Device{Path: other.Path}, filesystem.Quick, []byte("forger")); err != nil {
 		t.Fatal(err)
 	}
 	h, err := c.Read(t.Context(), dev.Path)

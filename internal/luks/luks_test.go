@@ -29,7 +29,7 @@ const (
 func TestFormatWritesAHeaderAndNothingElse(t *testing.T) {
 	dev := looptest.New(t, looptest.Options{Size: 64 * mib})
 	c := New(filesystem.New(filesystem.Options{}))
-	if err := c.Format(t.Context(), dev.Path, []byte(canary)); err != nil {
+	if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); err != nil {
 		t.Fatal(err)
 	}
 	h, err := c.Read(t.Context(), dev.Path)
@@ -68,7 +68,7 @@ func TestFormatWritesAHeaderAndNothingElse(t *testing.T) {
 	}
 	for range 2 { // it isn't blank any more
 		before := dev.Hash(t)
-		if err := c.Format(t.Context(), dev.Path, []byte("other")); !errors.Is(err, filesystem.ErrNotBlank) {
+		if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte("other")); !errors.Is(err, filesystem.ErrNotBlank) {
 			t.Errorf("got %v, want it to be refused", err)
 		}
 		if dev.Hash(t) != before {
@@ -99,7 +99,7 @@ func TestWhatHoldsAnythingIsNotFormatted(t *testing.T) {
 				dev.Write(t, []byte(test.data), test.at)
 			}
 			before := dev.Hash(t)
-			if err := c.Format(t.Context(), dev.Path, []byte(canary)); !errors.Is(err, test.want) {
+			if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 			if dev.Hash(t) != before {
@@ -127,7 +127,7 @@ func fakeTool(t *testing.T, status string) (dir string) {
 func formatted(t *testing.T) *looptest.Device {
 	t.Helper()
 	dev := looptest.New(t, looptest.Options{Size: 64 * mib})
-	if err := New(filesystem.New(filesystem.Options{})).Format(t.Context(), dev.Path, []byte(canary)); err != nil {
+	if err := New(filesystem.New(filesystem.Options{})).Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); err != nil {
 		t.Fatal(err)
 	}
 	return dev
@@ -147,7 +147,7 @@ func TestThePassphraseGoesThroughThePipeOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			said := []error{
-				c.Format(ctx, blank.Path, []byte(canary)),
+				c.Format(ctx, filesystem.Device{Path: blank.Path}, filesystem.Quick, []byte(canary)),
 				c.Open(ctx, dev.Path, h, title, []byte(canary), Options{ReadOnly: true, Discard: true}),
 				c.Verify(ctx, h, []byte(canary)),
 				c.Resize(ctx, dev.Path, h, title),

@@ -232,14 +232,14 @@ func (s *Server) checkVacant(staging string, u use) error {
 // encrypt leaves the disk with a LUKS header: the one that is there, or a new
 // one on a disk that is proven blank. Anything else is refused and left as it is.
 func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, u use) error {
-	content, err := s.cfg.FS.Probe(ctx, disk.Path)
+	content, err := s.cfg.FS.Probe(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID})
 	if err != nil {
 		return err
 	}
 	switch {
 	case content.Type == luksType:
 		return nil
-	case content.Kind != filesystem.Blank:
+	case content.Kind != filesystem.Blank && content.Kind != filesystem.Unfinished:
 		return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is", errRefused, disk.Path, content.Detail)
 	case u.readOnly:
 		return fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errRefused, disk.Path)
@@ -248,7 +248,7 @@ func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, u use) error {
 		return err
 	}
 	logging.From(ctx).Info("encrypting a blank disk", zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path))
-	if err := s.cfg.Crypt.Format(ctx, disk.Path, u.passphrase); err != nil {
+	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, filesystem.Quick, u.passphrase); err != nil {
 		return err
 	}
 	s.step("encrypted")

@@ -186,7 +186,7 @@ func (s *Server) growMounted(ctx context.Context, disk blockdev.Disk, at place) 
 		return fmt.Errorf("%w: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
 	}
 	mount := at.mount
-	if mount.ReadOnly {
+	if !mount.Writable() {
 		if mount, err = s.writableMount(disk); err != nil {
 			return err
 		}
@@ -204,7 +204,7 @@ func (s *Server) writableMount(disk blockdev.Disk) (filesystem.MountPoint, error
 		return filesystem.MountPoint{}, err
 	}
 	for _, m := range mounts {
-		if !m.ReadOnly {
+		if m.Writable() {
 			return m, nil
 		}
 	}

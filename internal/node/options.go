@@ -69,7 +69,7 @@ func (u use) bindOptions() []string {
 // has too are no difference: a bind mount inherits them.
 func (u use) difference(mount, staging filesystem.MountPoint) string {
 	if mount.ReadOnly != (u.readOnly || staging.ReadOnly) {
-		if mount.ReadOnly {
+		if !mount.Writable() {
 			return "it is read-only"
 		}
 		return "it is writable"

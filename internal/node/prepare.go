@@ -10,48 +10,43 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 // prepare leaves the disk with a filesystem that can be mounted, and returns
 // its type: the one that is there, or a new one on a disk that is proven blank.
-// Anything else is refused and left as it is. The proof is Format's, which makes
-// it right before it writes: none is needed earlier.
+// Anything else is refused and left as it is.
 func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, u use) (fsType string, err error) {
-	content, err := s.cfg.FS.Glance(ctx, disk.Path, u.beneath != nil)
+	content, err := s.cfg.FS.Probe(ctx, u.device(disk))
 	if err != nil {
 		return "", err
 	}
 	s.step("probed")
-	switch content.Kind {
-	case filesystem.Filesystem:
+	switch {
+	case content.Kind == filesystem.Filesystem:
 		return content.Type, s.prepareExisting(ctx, disk, content, u)
-	case filesystem.Unread:
-		return s.prepareUnread(ctx, disk, u)
+	case content.Kind == filesystem.Foreign, u.readOnly:
+		return "", refusal(disk, content, u)
 	}
-	return "", refusal(disk, content, u)
+	fsType, err = s.format(ctx, disk, u)
+	var not *filesystem.NotBlankError
+	if errors.As(err, &not) {
+		return "", refusal(disk, not.Content, u)
+	}
+	return fsType, err
 }
 
-// prepareUnread makes a filesystem on a disk that shows nothing at a glance, or
-// tells what it holds all the same.
-func (s *Server) prepareUnread(ctx context.Context, disk blockdev.Disk, u use) (fsType string, err error) {
-	if !u.readOnly {
-		fsType, err = s.format(ctx, disk, u)
-		if !errors.Is(err, filesystem.ErrNotBlank) {
-			return fsType, err
-		}
-	}
-	content, err := s.probe(ctx, disk, u)
-	if err != nil {
-		return "", err
-	}
-	return "", refusal(disk, content, u)
+// device is what the filesystem package has to know of a disk, or of the mapping of
+// an encrypted one.
+func (u use) device(disk blockdev.Disk) filesystem.Device {
+	return filesystem.Device{Path: disk.Path, Owner: disk.VolumeID, Beneath: u.beneath}
 }
 
 // refusal says why a disk that holds no filesystem gets none.
 func refusal(disk blockdev.Disk, content filesystem.Content, u use) error {
 	switch {
-	case content.Kind == filesystem.Blank && u.readOnly:
-		return fmt.Errorf("%w: %s is blank, and a read-only volume is not formatted", errRefused, disk.Path)
+	case content.Kind != filesystem.Foreign && content.Kind != filesystem.Filesystem && u.readOnly:
+		return fmt.Errorf("%w: %s is %s, and a read-only volume is not formatted", errRefused, disk.Path, content.Detail)
 	case content.Kind != filesystem.Foreign:
 		return fmt.Errorf("%w: %s was something else a moment ago, and is %s now", errNotYet, disk.Path, content.Detail)
 	}
@@ -67,21 +62,13 @@ func remedy(content filesystem.Content) string {
 	return "; a mkfs that did not survive its node leaves such a disk: if the volume has never been used, delete it or zero it"
 }
 
-// probe tells what is on a disk, or in the mapping of an encrypted one.
-func (s *Server) probe(ctx context.Context, disk blockdev.Disk, u use) (filesystem.Content, error) {
-	if u.beneath != nil {
-		return s.cfg.FS.ProbeMapping(ctx, disk.Path, *u.beneath)
-	}
-	return s.cfg.FS.Probe(ctx, disk.Path)
-}
-
 // format makes the filesystem on a disk that FS finds to be blank.
 func (s *Server) format(ctx context.Context, disk blockdev.Disk, u use) (string, error) {
 	fsType := u.fsType
 	if fsType == "" {
 		fsType = s.cfg.DefaultFSType
 	}
-	options, err := mkfsOptions(u.context, fsType)
+	options, err := mkfs.Options(fsType, u.context)
 	if err != nil {
 		return "", err
 	}
@@ -90,12 +77,7 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, u use) (string,
 	}
 	logging.From(ctx).Info("no filesystem found: making one if the disk is blank",
 		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType))
-	if u.beneath != nil {
-		err = s.cfg.FS.FormatMapping(ctx, disk.Path, *u.beneath, fsType, options)
-	} else {
-		err = s.cfg.FS.Format(ctx, disk.Path, fsType, options)
-	}
-	if err != nil {
+	if err := s.cfg.FS.Format(ctx, u.device(disk), filesystem.Quick, fsType, options); err != nil {
 		return "", err
 	}
 	s.step("formatted")

@@ -148,7 +148,7 @@ func (s *Server) checkStaging(disk blockdev.Disk, p publication) (place, error) 
 	if p.fsType != "" && at.mount.FSType != p.fsType {
 		return place{}, fmt.Errorf("%w: staging path: %v, but %s is asked for", errRefused, at, p.fsType)
 	}
-	if at.mount.ReadOnly && !p.readOnly {
+	if !at.mount.Writable() && !p.readOnly {
 		return place{}, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", errRefused)
 	}
 	return at, nil

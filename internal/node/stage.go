@@ -172,8 +172,11 @@ func (s *Server) checkStaged(ctx context.Context, disk blockdev.Disk, at place, 
 	if u.fsType != "" && at.mount.FSType != u.fsType {
 		return fmt.Errorf("%w: %v, but %s is asked for", errPublished, at, u.fsType)
 	}
-	if at.mount.ReadOnly != u.readOnly {
-		return fmt.Errorf("%w: %v with read-only %t, but %t is asked for", errPublished, at, at.mount.ReadOnly, u.readOnly)
+	if at.mount.GivenUp {
+		return fmt.Errorf("%w: %v", filesystem.ErrGivenUp, at)
+	}
+	if at.mount.Writable() == u.readOnly {
+		return fmt.Errorf("%w: %v with read-only %t, but %t is asked for", errPublished, at, !u.readOnly, u.readOnly)
 	}
 	// What it has besides, mount(8) may have derived from what was asked for.
 	if difference := u.difference(at.mount, at.mount); difference != "" {
