@@ -11,6 +11,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/keylock"
 	"github.com/cinder-csi/cinder-csi/internal/luks"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 // What a call can end with besides the errors of the packages below.
@@ -28,6 +29,8 @@ var (
 	errNotHere = errors.New("volume not found")
 	// errRange: no volume has a size in the range that is asked for.
 	errRange = errors.New("capacity range not possible")
+	// errGivenUp: the kernel refuses to write to a filesystem.
+	errGivenUp = errors.New("the kernel has given up the filesystem after an error")
 	// errNotYet: it will be there in a while, or may.
 	errNotYet = errors.New("not ready")
 )
@@ -73,6 +76,7 @@ func codeTable() []codeRow {
 		{filesystem.ErrBusy, codes.Aborted},
 		{filesystem.ErrUnsupported, codes.InvalidArgument},
 		{filesystem.ErrOptions, codes.InvalidArgument},
+		{mkfs.ErrOptions, codes.InvalidArgument},
 		{filesystem.ErrNotBlank, codes.FailedPrecondition},
 		{filesystem.ErrTooSmall, codes.FailedPrecondition},
 		{filesystem.ErrReadOnly, codes.FailedPrecondition},
