@@ -132,7 +132,7 @@ func farPlaces(size int64) []int64 {
 
 // firstData reads the telling parts of a device. It returns what it found that
 // isn't zero, or "" when there is nothing. A part that can't be read is an error.
-func firstData(ctx context.Context, d *device) (string, error) {
+func firstData(ctx context.Context, d *handle) (string, error) {
 	extents := telling(d.size)
 	// All that will be read is asked for at once, so that the latency of a
 	// network counts but once; reading ahead beyond it would multiply what the

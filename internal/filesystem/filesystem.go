@@ -27,14 +27,15 @@ var (
 	// ErrUnsupported means that this package doesn't handle that kind of
 	// filesystem.
 	ErrUnsupported = errors.New("unsupported filesystem")
-	// ErrOptions means that an option isn't one that may be given to mkfs.
-	ErrOptions = errors.New("option refused")
 	// ErrTooSmall means that the device has no room for that kind of filesystem.
 	ErrTooSmall = errors.New("device too small")
 	// ErrReadOnly means that the device or the mount can't be written to.
 	ErrReadOnly = errors.New("read-only")
 	// ErrCorrupt means that the filesystem is damaged and wasn't repaired.
 	ErrCorrupt = errors.New("filesystem is damaged")
+	// ErrGivenUp means that the kernel has given the filesystem up after an error,
+	// see MountPoint.GivenUp. It is repaired when it was unmounted everywhere.
+	ErrGivenUp = errors.New("the kernel has given the filesystem up after an error")
 	// ErrMounted means that something else is mounted at the target, or
 	// otherwise than asked for.
 	ErrMounted = errors.New("target is mounted otherwise")

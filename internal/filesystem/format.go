@@ -2,74 +2,151 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/logging"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
-// Format makes a filesystem on a device that is blank by the rules of Probe, and
-// proves that right before, while nobody else can claim the device. Options are
-// those of mkfs, each followed by its value; only what shapes a filesystem is
-// allowed (else ErrOptions). Blocks aren't discarded beforehand, unless the
-// options say so: a blank volume has none, and telling a large one so takes
-// minutes on some backends.
+// Format makes a filesystem on a device that holds nothing, and proves that right
+// before, while nobody else can claim the device. Options are those that package
+// mkfs accepts, in any spelling (else mkfs.ErrOptions). Blocks aren't discarded
+// beforehand, unless the options say so: a blank volume has none, and telling a
+// large one so takes minutes on some backends.
 //
-// It fails with ErrNotBlank, ErrBusy (something else uses the device),
-// ErrReadOnly, ErrTooSmall or ErrUnsupported, and then has written nothing. What
-// holds the device for a moment is waited for, and the proof made anew. A
+// It fails with ErrNotBlank (a *NotBlankError), ErrBusy (something else uses the
+// device), ErrReadOnly, ErrTooSmall or ErrUnsupported, and then has written nothing.
+// What holds the device for a moment is waited for, and the proof made anew. A
 // mkfs that has begun runs to its end when ctx ends before; a later call for
 // the same device waits for it.
-func (f *FS) Format(ctx context.Context, path, fsType string, options []string) error {
-	return f.formatOver(ctx, path, nil, fsType, options)
-}
-
-// FormatMapping is Format for a mapping whose bytes are beneath it.
-func (f *FS) FormatMapping(ctx context.Context, path string, beneath Beneath, fsType string, options []string) error {
-	return f.formatOver(ctx, path, &beneath, fsType, options)
-}
-
-func (f *FS) formatOver(ctx context.Context, path string, beneath *Beneath, fsType string, options []string) error {
+func (f *FS) Format(ctx context.Context, on Device, proof Proof, fsType string, options []string) error {
 	if !Supported(fsType) {
-		return fmt.Errorf("format %s: %w: %q", path, ErrUnsupported, fsType)
+		return fmt.Errorf("format %s: %w: %q", on.Path, ErrUnsupported, fsType)
 	}
-	asked, err := parseOptions(fsType, options)
+	asked, err := mkfs.Parse(fsType, options)
 	if err != nil {
-		return fmt.Errorf("format %s: %w", path, err)
+		return fmt.Errorf("format %s: %w", on.Path, err)
 	}
-	if err := f.formatBlank(ctx, path, beneath, fsType, options, asked); err != nil {
-		return fmt.Errorf("format %s: %w", path, err)
+	w := blankWrite{
+		on: on, proof: proof, smallest: smallest(fsType),
+		name: fsType, what: strings.Join(append([]string{"mkfs." + fsType}, options...), " "),
+	}
+	err = f.onBlank(ctx, w, func(ctx context.Context, d *handle) error {
+		return f.runMkfs(ctx, d, on.Path, fsType, asked)
+	})
+	if err != nil {
+		return fmt.Errorf("format %s: %w", on.Path, err)
 	}
 	return nil
 }
 
-// formatBlank does the work of Format.
-func (f *FS) formatBlank(ctx context.Context, path string, beneath *Beneath, fsType string, options []string, asked []option) error {
-	name := "mkfs." + fsType
-	w := blankWrite{
-		path: path, beneath: beneath, smallest: smallest(fsType),
-		name: fsType, what: strings.Join(append([]string{name}, options...), " "),
+// WriteBlank has write put something else than a filesystem on a device that holds
+// nothing, by the rules of Format: nothing is begun on a device that holds
+// anything, is in use, read-only or has fewer than smallest bytes, the proof is
+// made right before, and what has begun runs to its end. The name says in errors
+// what would have been written.
+func (f *FS) WriteBlank(ctx context.Context, on Device, proof Proof, name string, smallest int64, write func() error) error {
+	w := blankWrite{on: on, proof: proof, smallest: smallest, name: name, what: "write " + name}
+	err := f.onBlank(ctx, w, func(context.Context, *handle) error { return write() })
+	if err != nil {
+		return fmt.Errorf("write %s to %s: %w", name, on.Path, err)
 	}
-	return f.onBlank(ctx, w, func(ctx context.Context, d *device) error {
-		args, err := f.mkfsArguments(fsType, asked)
+	return nil
+}
+
+// blankWrite is something to be put on a blank device.
+type blankWrite struct {
+	on       Device
+	proof    Proof
+	smallest int64  // bytes that the device must have
+	name     string // of what will be there
+	what     string // is done, by which a later call finds it running
+}
+
+// onBlank lets write change a device that is blank and free, with a proof of
+// its own right before each attempt. The device stays open until that has ended,
+// so that the path can't come to mean another disk. It begins nothing when ctx
+// has ended; write gets a context that doesn't end.
+func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Context, *handle) error) error {
+	d, err := openDevice(w.on.Path)
+	if err != nil {
+		return err
+	}
+	return f.jobs.onDevice(ctx, d, w.what, func(detached context.Context) error {
+		giveBack, err := f.formats.take(ctx)
 		if err != nil {
 			return err
 		}
-		output, status, err := f.writer(name, append(args, path)...)
-		if err == nil && status != 0 {
-			err = failed(name, status, output)
+		defer giveBack()
+		err = f.whenFree(ctx, d.number, func() error {
+			if err := f.fitToWrite(ctx, w, d, giveBack); err != nil {
+				return err
+			}
+			return write(detached, d)
+		})
+		if err != nil && ctx.Err() != nil && (errors.Is(err, ErrBusy) || errors.Is(err, context.Cause(ctx))) {
+			return fmt.Errorf("%w: %w", errNeverBegan, err)
 		}
-		if err != nil {
-			return err
-		}
-		return verifyFormat(ctx, path, d, fsType)
+		return err
 	})
 }
 
+// fitToWrite returns nil only for a blank device that nothing else uses, before
+// ctx ends. A disk that hangs while it is read keeps neither its turn nor its claim
+// for longer than that: it has to be unstaged.
+func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *handle, giveBack func()) error {
+	d, err := claim(w.on.Path)
+	if err != nil {
+		return err
+	}
+	// Given back right before the tool starts, which claims the device for itself.
+	defer d.release()
+	switch {
+	case d.number != pinned.number:
+		return fmt.Errorf("%w: %s has become device %s, it was %s", ErrBusy, w.on.Path,
+			numberString(d.number), numberString(pinned.number))
+	case d.readOnly:
+		return fmt.Errorf("device is %w", ErrReadOnly)
+	case d.size < w.smallest:
+		return fmt.Errorf("%w: %s needs %d bytes, it has %d", ErrTooSmall, w.name, w.smallest, d.size)
+	}
+	keep := context.AfterFunc(ctx, func() { giveBack(); d.close() })
+	content, err := f.probe(ctx, w.on, pinned)
+	if !keep() {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if content.Kind != Blank {
+		return &NotBlankError{Content: content}
+	}
+	return nil
+}
+
+// runMkfs makes the filesystem.
+func (f *FS) runMkfs(ctx context.Context, d *handle, path, fsType string, asked mkfs.List) error {
+	args, err := f.mkfsArguments(fsType, asked)
+	if err != nil {
+		return err
+	}
+	name := "mkfs." + fsType
+	output, status, err := f.writer(name, append(args, path)...)
+	if err == nil && status != 0 {
+		err = failed(name, status, output)
+	}
+	if err != nil {
+		return err
+	}
+	return verifyFormat(ctx, path, d, fsType)
+}
+
 // verifyFormat reads what mkfs says it has made.
-func verifyFormat(ctx context.Context, path string, d *device, fsType string) error {
+func verifyFormat(ctx context.Context, path string, d *handle, fsType string) error {
 	made, err := readSuperblock(d)
 	if err != nil {
 		return fmt.Errorf("mkfs.%s said it succeeded: %w", fsType, err)
@@ -97,35 +174,29 @@ func smallest(fsType string) int64 {
 }
 
 // mkfsArguments returns the arguments of mkfs, without the device.
-func (f *FS) mkfsArguments(fsType string, asked []option) ([]string, error) {
+func (f *FS) mkfsArguments(fsType string, asked mkfs.List) ([]string, error) {
 	off, err := f.tooNew(fsType)
 	if err != nil {
 		return nil, err
 	}
 	for i := 0; i+1 < len(off); i += 2 {
-		asked = preset(asked, off[i], off[i+1])
+		asked = asked.DefaultSetting(off[i], off[i+1])
 	}
 	arguments := []string{"-q"}
 	switch fsType {
 	case ext2, ext3:
-		asked = preset(asked, "-E", "nodiscard")
-		asked = presetValue(asked, "-m", "0")
+		asked = asked.DefaultSetting("-E", "nodiscard").Default("-m", "0")
 	case ext4:
 		// Inode tables are zeroed by the kernel after the first mount, so that
 		// mkfs takes as long for 10 TiB as for 1 GiB. The journal is not left
 		// for later: what a device held there before must never be replayed.
-		asked = preset(asked, "-E", "lazy_itable_init=1")
-		asked = preset(asked, "-E", "lazy_journal_init=0")
-		asked = preset(asked, "-E", "nodiscard")
-		// No blocks set aside for root: a volume is no system disk.
-		asked = presetValue(asked, "-m", "0")
+		// No blocks are set aside for root: a volume is no system disk.
+		asked = asked.DefaultSetting("-E", "lazy_itable_init=1").DefaultSetting("-E", "lazy_journal_init=0").
+			DefaultSetting("-E", "nodiscard").Default("-m", "0")
 	case xfs, btrfs:
 		arguments = append(arguments, "-K")
 	}
-	for _, o := range asked {
-		arguments = append(arguments, o.name, o.value)
-	}
-	return arguments, nil
+	return append(arguments, asked.Arguments()...), nil
 }
 
 // tooNew returns the options that turn off what mkfs would turn on and the

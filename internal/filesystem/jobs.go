@@ -50,7 +50,7 @@ func (j *jobs) do(ctx context.Context, key, what string, work func(context.Conte
 
 // onDevice is do for work on a device, which stays open until the work has
 // ended. It closes the device in any case.
-func (j *jobs) onDevice(ctx context.Context, d *device, what string, work func(context.Context) error) error {
+func (j *jobs) onDevice(ctx context.Context, d *handle, what string, work func(context.Context) error) error {
 	return j.doHolding(ctx, "device "+numberString(d.number), what, d.close, work)
 }
 

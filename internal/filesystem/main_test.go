@@ -50,7 +50,7 @@ func blankDisk(t testing.TB) *looptest.Device {
 func formattedDisk(t testing.TB, f *FS, fsType string) *looptest.Device {
 	t.Helper()
 	d := blankDisk(t)
-	if err := f.Format(t.Context(), d.Path, fsType, nil); err != nil {
+	if err := f.Format(t.Context(), Device{Path: d.Path}, Quick, fsType, nil); err != nil {
 		t.Fatal(err)
 	}
 	return d

@@ -21,7 +21,7 @@ import (
 func TestAKeyThatCostsTooMuchIsNotTried(t *testing.T) {
 	dev := looptest.New(t, looptest.Options{Size: 64 * mib})
 	c := New(filesystem.New(filesystem.Options{}))
-	if err := c.Format(t.Context(), dev.Path, []byte(canary)); err != nil {
+	if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); err != nil {
 		t.Fatal(err)
 	}
 	good := readCopies(t, dev)

@@ -66,13 +66,13 @@ const smallest = 2 * headerSize
 
 // Format puts a LUKS2 header on a disk by the rules of filesystem.WriteBlank: it
 // is proven blank right before. Of the rest of the disk nothing is written.
-func (c *Crypt) Format(ctx context.Context, path string, passphrase []byte) error {
-	return c.fs.WriteBlank(ctx, path, "LUKS2", smallest, func() error {
+func (c *Crypt) Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, passphrase []byte) error {
+	return c.fs.WriteBlank(ctx, on, proof, "LUKS2", smallest, func() error {
 		return c.run(passphrase, "luksFormat", "--batch-mode", "--type", "luks2",
 			"--cipher", "aes-xts-plain64", "--key-size", "512", "--hash", "sha256",
 			"--pbkdf", "argon2id", "--pbkdf-parallel", "1",
 			"--pbkdf-memory", strconv.Itoa(c.cost.Memory), "--pbkdf-force-iterations", strconv.Itoa(c.cost.Passes),
-			"--key-file", "-", path)
+			"--key-file", "-", on.Path)
 	})
 }
 

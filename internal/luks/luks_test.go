@@ -30,7 +30,7 @@ const (
 func TestFormatWritesAHeaderAndNothingElse(t *testing.T) {
 	dev := looptest.New(t, looptest.Options{Size: 64 * mib})
 	c := New(filesystem.New(filesystem.Options{}))
-	if err := c.Format(t.Context(), dev.Path, []byte(canary)); err != nil {
+	if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); err != nil {
 		t.Fatal(err)
 	}
 	h, err := ReadHeader(dev.Path)
@@ -69,7 +69,7 @@ func TestFormatWritesAHeaderAndNothingElse(t *testing.T) {
 	}
 	for range 2 { // it isn't blank any more
 		before := dev.Hash(t)
-		if err := c.Format(t.Context(), dev.Path, []byte("other")); !errors.Is(err, filesystem.ErrNotBlank) {
+		if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte("other")); !errors.Is(err, filesystem.ErrNotBlank) {
 			t.Errorf("got %v, want it to be refused", err)
 		}
 		if dev.Hash(t) != before {
@@ -100,7 +100,7 @@ func TestWhatHoldsAnythingIsNotFormatted(t *testing.T) {
 				dev.Write(t, []byte(test.data), test.at)
 			}
 			before := dev.Hash(t)
-			if err := c.Format(t.Context(), dev.Path, []byte(canary)); !errors.Is(err, test.want) {
+			if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 			if dev.Hash(t) != before {
@@ -128,7 +128,7 @@ func fakeTool(t *testing.T, status string) (dir string) {
 func formatted(t *testing.T) *looptest.Device {
 	t.Helper()
 	dev := looptest.New(t, looptest.Options{Size: 64 * mib})
-	if err := New(filesystem.New(filesystem.Options{})).Format(t.Context(), dev.Path, []byte(canary)); err != nil {
+	if err := New(filesystem.New(filesystem.Options{})).Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); err != nil {
 		t.Fatal(err)
 	}
 	return dev
@@ -144,7 +144,7 @@ func TestThePassphraseGoesThroughThePipeOnly(t *testing.T) {
 			ctx := logging.Into(t.Context(), zap.New(core))
 			c := New(filesystem.New(filesystem.Options{}))
 			said := []error{
-				c.Format(ctx, blank.Path, []byte(canary)),
+				c.Format(ctx, filesystem.Device{Path: blank.Path}, filesystem.Quick, []byte(canary)),
 				c.Open(ctx, dev.Path, title, []byte(canary), Options{ReadOnly: true, Discard: true}),
 				c.Resize(ctx, dev.Path, title),
 				c.Close(ctx, title),

@@ -67,15 +67,20 @@ func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
 	return m, found, err
 }
 
+// mappingOf returns the mapping that is built upon that very disk.
+func (s *Server) mappingOf(disk blockdev.Disk) (m blockdev.Mapping, open bool, err error) {
+	m, open, err = s.mapping(disk.VolumeID)
+	if err == nil && open {
+		open, err = m.On(disk)
+	}
+	return m, open, err
+}
+
 // dataDisk returns what a workload's data is on: the mapping of an encrypted
 // volume that is open, else the disk itself.
 func (s *Server) dataDisk(disk blockdev.Disk) (data blockdev.Disk, encrypted bool, err error) {
-	m, found, err := s.mapping(disk.VolumeID)
-	if err != nil || !found {
-		return disk, false, err
-	}
-	on, err := m.On(disk)
-	if err != nil || !on {
+	m, open, err := s.mappingOf(disk)
+	if err != nil || !open {
 		return disk, false, err
 	}
 	return m.Disk, true, nil
@@ -105,16 +110,32 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, r stage
 		return err
 	}
 	defer func() { _ = pinned.Close() }() // it was only read
-	data, open, err := s.dataDisk(disk)
+	m, open, err := s.mappingOf(disk)
 	if err != nil {
 		return err
 	}
+	if open && m.ReadOnly != r.readOnly {
+		return fmt.Errorf("%w: the encrypted volume is open, %s, but %s is asked for", errPublished, access(m.ReadOnly), access(r.readOnly))
+	}
 	if !open {
-		if data, err = s.open(ctx, disk, r); err != nil {
+		if err := s.readyToOpen(ctx, disk, r); err != nil {
 			return err
 		}
 	}
-	if err := s.stageOpened(ctx, disk, data, r); err != nil {
+	// From here on nothing that the disk says of its encryption counts but this copy.
+	header, err := s.cfg.Crypt.Read(ctx, disk.Path)
+	if err != nil {
+		return err
+	}
+	if open {
+		err = s.verifyPassphrase(ctx, header, r)
+	} else {
+		m, err = s.open(ctx, disk, header, r)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.stageOpened(ctx, disk, m.Disk, header, r); err != nil {
 		ctx, cancel := tidying(ctx)
 		defer cancel()
 		return errors.Join(err, s.closeUnused(ctx, disk.VolumeID))
@@ -122,14 +143,20 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, r stage
 	return nil
 }
 
-// stageOpened stages the mapping of an encrypted disk.
-func (s *Server) stageOpened(ctx context.Context, disk, data blockdev.Disk, r stageRequest) error {
-	header, err := luks.ReadHeader(disk.Path)
-	if err != nil {
-		return err
+// verifyPassphrase refuses a volume that is open already to a caller who couldn't
+// have opened it.
+func (s *Server) verifyPassphrase(ctx context.Context, header luks.Header, r stageRequest) error {
+	err := s.cfg.Crypt.Verify(ctx, header, r.passphrase)
+	if errors.Is(err, luks.ErrPassphrase) {
+		return fmt.Errorf("%w: the encrypted volume was opened by another passphrase than the secret for staging has now: %w", errPublished, err)
 	}
+	return err
+}
+
+// stageOpened stages the mapping of an encrypted disk.
+func (s *Server) stageOpened(ctx context.Context, disk, data blockdev.Disk, header luks.Header, r stageRequest) (err error) {
 	if !r.readOnly {
-		if data, err = s.growMapping(ctx, disk, data); err != nil {
+		if data, err = s.growMapping(ctx, disk, data, header); err != nil {
 			return err
 		}
 	}
@@ -154,32 +181,33 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 	return s.closeMapping(ctx, m)
 }
 
-// open makes the mapping of a disk that nothing uses, and proves that it is the
-// disk's.
-func (s *Server) open(ctx context.Context, disk blockdev.Disk, r stageRequest) (blockdev.Disk, error) {
+// readyToOpen proves that nothing uses the disk, and leaves it with a LUKS header.
+func (s *Server) readyToOpen(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
 	if err := s.checkVacant(r); err != nil {
-		return disk, err
+		return err
 	}
 	if err := s.checkUnused(ctx, disk); err != nil {
-		return disk, err
+		return err
 	}
-	if err := s.encrypt(ctx, disk, r); err != nil {
-		return disk, err
-	}
+	return s.encrypt(ctx, disk, r)
+}
+
+// open makes the mapping of a disk, and proves that it is the disk's.
+func (s *Server) open(ctx context.Context, disk blockdev.Disk, header luks.Header, r stageRequest) (blockdev.Mapping, error) {
 	if err := disk.Verify(); err != nil {
-		return disk, err
+		return blockdev.Mapping{}, err
 	}
-	err := s.cfg.Crypt.Open(ctx, disk.Path, blockdev.MappingTitle(disk.VolumeID), r.passphrase,
+	err := s.cfg.Crypt.Open(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID), r.passphrase,
 		luks.Options{ReadOnly: r.readOnly, Discard: r.discards()})
 	if err != nil {
-		return disk, err
+		return blockdev.Mapping{}, err
 	}
 	s.step("opened")
-	data, open, err := s.dataDisk(disk)
+	m, open, err := s.mappingOf(disk)
 	if err == nil && !open {
 		err = fmt.Errorf("cryptsetup said it had opened %s, but no mapping of it is there", disk.Path)
 	}
-	return data, err
+	return m, err
 }
 
 // checkVacant refuses a staging path at which something is mounted that isn't
@@ -201,14 +229,14 @@ func (s *Server) checkVacant(r stageRequest) error {
 // encrypt leaves the disk with a LUKS header: the one that is there, or a new
 // one on a disk that is proven blank. Anything else is refused and left as it is.
 func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
-	content, err := s.cfg.FS.Probe(ctx, disk.Path)
+	content, err := s.cfg.FS.Probe(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID})
 	if err != nil {
 		return err
 	}
 	switch {
 	case content.Type == luksType:
 		return nil
-	case content.Kind != filesystem.Blank:
+	case content.Kind != filesystem.Blank && content.Kind != filesystem.Unfinished:
 		return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is", errRefused, disk.Path, content.Detail)
 	case r.readOnly:
 		return fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errRefused, disk.Path)
@@ -217,7 +245,7 @@ func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest
 		return err
 	}
 	logging.From(ctx).Info("encrypting a blank disk", zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path))
-	if err := s.cfg.Crypt.Format(ctx, disk.Path, r.passphrase); err != nil {
+	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, filesystem.Quick, r.passphrase); err != nil {
 		return err
 	}
 	s.step("encrypted")
@@ -271,16 +299,12 @@ func (s *Server) closeMapping(ctx context.Context, m blockdev.Mapping) error {
 
 // growMapping makes a mapping as large as its disk, and returns it with its new
 // size.
-func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk) (blockdev.Disk, error) {
-	header, err := luks.ReadHeader(disk.Path)
-	if err != nil {
-		return data, err
-	}
+func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk, header luks.Header) (blockdev.Disk, error) {
 	want := header.Mapped(disk.Size)
 	if data.Size >= want {
 		return data, nil
 	}
-	if err := s.cfg.Crypt.Resize(ctx, disk.Path, blockdev.MappingTitle(disk.VolumeID)); err != nil {
+	if err := s.cfg.Crypt.Resize(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID)); err != nil {
 		return data, err
 	}
 	s.step("mapping grown")
@@ -293,6 +317,15 @@ func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk) (blo
 			grown.Path, grown.Size, want)
 	}
 	return grown, nil
+}
+
+// expandMapping is growMapping by the header that the disk has now.
+func (s *Server) expandMapping(ctx context.Context, disk, data blockdev.Disk) (blockdev.Disk, error) {
+	header, err := s.cfg.Crypt.Read(ctx, disk.Path)
+	if err != nil {
+		return data, err
+	}
+	return s.growMapping(ctx, disk, data, header)
 }
 
 // checkUnused refuses a disk that anything at all uses, before it is written to or

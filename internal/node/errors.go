@@ -29,8 +29,6 @@ var (
 	errNotHere = errors.New("volume not found")
 	// errRange: no volume has a size in the range that is asked for.
 	errRange = errors.New("capacity range not possible")
-	// errGivenUp: the kernel refuses to write to a filesystem.
-	errGivenUp = errors.New("the kernel has given up the filesystem after an error")
 	// errNotYet: it will be there in a while, or may.
 	errNotYet = errors.New("not ready")
 )
@@ -75,7 +73,6 @@ func codeTable() []codeRow {
 		{luks.ErrNotLUKS, codes.FailedPrecondition},
 		{filesystem.ErrBusy, codes.Aborted},
 		{filesystem.ErrUnsupported, codes.InvalidArgument},
-		{filesystem.ErrOptions, codes.InvalidArgument},
 		{mkfs.ErrOptions, codes.InvalidArgument},
 		{filesystem.ErrNotBlank, codes.FailedPrecondition},
 		{filesystem.ErrTooSmall, codes.FailedPrecondition},
@@ -83,6 +80,7 @@ func codeTable() []codeRow {
 		{filesystem.ErrMounted, codes.FailedPrecondition},
 		{filesystem.ErrNotMounted, codes.FailedPrecondition},
 		{filesystem.ErrOnlineGrowth, codes.FailedPrecondition},
+		{filesystem.ErrGivenUp, codes.Unavailable},
 		{filesystem.ErrCorrupt, codes.Internal},
 	}
 }

@@ -166,7 +166,7 @@ func (s *Server) growMounted(ctx context.Context, disk blockdev.Disk, at pathSta
 		return fmt.Errorf("%w: %v, but of a disk that was there before %s", errNotYet, at, disk.Path)
 	}
 	mount := at.mount
-	if mount.ReadOnly {
+	if !mount.Writable() {
 		if mount, err = s.writableMount(disk); err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (s *Server) writableMount(disk blockdev.Disk) (filesystem.MountPoint, error
 	}
 	var targets []string
 	for _, m := range mounts {
-		if !m.ReadOnly {
+		if m.Writable() {
 			return m, nil
 		}
 		targets = append(targets, m.Target)

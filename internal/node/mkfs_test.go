@@ -96,11 +96,13 @@ func TestOptionsThatCanNotBeAreRefusedAndNothingIsWritten(t *testing.T) {
 		{xfs, "bytesPerInode", "16384"},
 		{btrfs, "blockSize", "4096"},
 		{btrfs, "inodeSize", "256"},
+		{ext, "mkfs-options", "-n"},
 		{ext, "mkfs-options", "-E offset=4096"},
 		{ext, "mkfs-options", "-b 4096;reboot"},
 		{ext, "mkfs-options", "-b 1024 -b 2048"},
 		{ext, "mkfs-options", "/dev/vda"},
 		{ext, "mkfs-options", "-b $(id)"},
+		{xfs, "mkfs-options", "-N"},
 		{xfs, "mkfs-options", "-d name=/etc/passwd"},
 		{btrfs, "mkfs-options", "--rootdir /"},
 	} {

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
@@ -127,12 +128,12 @@ func (st publishState) next(r publishRequest) (action, error) {
 	switch {
 	case r.fsType != "" && mount.FSType != r.fsType:
 		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", errRefused, st.staging, r.fsType)
-	case !r.readOnly && givenUp(mount, st.readOnly):
+	case !r.readOnly && turnedReadOnly(mount, st.readOnly):
 		return 0, fmt.Errorf("%w: %v: %w: it is repaired when no workload on this node uses the volume any more and it is staged again",
-			errNotYet, st.staging, errGivenUp)
-	case mount.ReadOnly && !r.readOnly:
+			errNotYet, st.staging, filesystem.ErrGivenUp)
+	case readOnly(mount) && !r.readOnly:
 		return 0, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", errRefused)
-	case r.readersOnly && !mount.ReadOnly:
+	case r.readersOnly && !readOnly(mount):
 		return 0, fmt.Errorf("%w: the volume is staged writable, but to be published for readers only: it has to be staged for them", errRefused)
 	case at.holds(st.disk) && at.mount.Root == mount.Root:
 		return nothing, st.checkTarget(r)
@@ -150,8 +151,8 @@ func (st publishState) next(r publishRequest) (action, error) {
 // asked for.
 func (st publishState) checkTarget(r publishRequest) error {
 	at := st.target
-	if at.mount.ReadOnly != (r.readOnly || st.staging.mount.ReadOnly && !r.block) {
-		return fmt.Errorf("%w: %v, %s, but %s is asked for", errPublished, at, access(at.mount.ReadOnly), access(r.readOnly))
+	if readOnly(at.mount) != (r.readOnly || readOnly(st.staging.mount) && !r.block) {
+		return fmt.Errorf("%w: %v, %s, but %s is asked for", errPublished, at, access(readOnly(at.mount)), access(r.readOnly))
 	}
 	if difference := r.difference(at.mount, st.staging.mount); difference != "" && !r.block {
 		return fmt.Errorf("%w: %v with other options than asked for: %s", errPublished, at, difference)

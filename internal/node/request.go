@@ -18,6 +18,9 @@ const (
 	// server for reading only. Nova attaches every disk writable, so that this
 	// server has to keep to it.
 	readOnlyKey = "cinder.csi.openstack.org/readOnly"
+	// firstPublicationKey of a publish context: the volume was never given to any
+	// server before, and has no source.
+	firstPublicationKey = "cinder.csi.openstack.org/firstPublication"
 	// ephemeralKey of a volume context: the kubelet asks for an inline volume.
 	ephemeralKey = "csi.storage.k8s.io/ephemeral"
 )
@@ -48,6 +51,8 @@ type stageRequest struct {
 	// encrypted: the disk holds LUKS2, opened by the passphrase.
 	encrypted  bool
 	passphrase []byte
+	// proof is how a disk must be proven blank before something is made on it.
+	proof filesystem.Proof
 	// beneath is where the bytes of an encrypted volume really are. It is known
 	// once the volume is open.
 	beneath *filesystem.Beneath
@@ -61,7 +66,10 @@ type publishRequest struct {
 }
 
 func parseStage(req *csi.NodeStageVolumeRequest) (r stageRequest, err error) {
-	r = stageRequest{volumeID: req.GetVolumeId(), context: req.GetVolumeContext()}
+	r = stageRequest{volumeID: req.GetVolumeId(), context: req.GetVolumeContext(), proof: filesystem.Thorough}
+	if req.GetPublishContext()[firstPublicationKey] == "true" {
+		r.proof = filesystem.Quick
+	}
 	if r.staging, err = checkVolume(r.volumeID, "staging_target_path", req.GetStagingTargetPath()); err != nil {
 		return r, err
 	}

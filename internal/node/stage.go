@@ -175,7 +175,7 @@ func (st stageState) next(r stageRequest) (action, error) {
 // given up is mounted again, and so repaired, as soon as no workload has it.
 func (st stageState) nextMounted(r stageRequest) (action, error) {
 	mount, targets := st.at.mount, st.use.targets()
-	failed := !r.readOnly && givenUp(mount, st.readOnly)
+	failed := !r.readOnly && turnedReadOnly(mount, st.readOnly)
 	switch {
 	case !st.at.holds(st.disk) && !st.at.gone():
 		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errRefused, st.at, st.disk.Path, formatNumber(st.disk.Number))
@@ -186,9 +186,9 @@ func (st stageState) nextMounted(r stageRequest) (action, error) {
 	case failed && len(targets) == 0:
 		return clear, nil
 	case failed:
-		return 0, fmt.Errorf("%w: %v: %w: it is repaired when the workloads that use it at %v have ended", errNotYet, st.at, errGivenUp, targets)
-	case mount.ReadOnly != r.readOnly:
-		return 0, fmt.Errorf("%w: %v, %s, but %s is asked for", errPublished, st.at, access(mount.ReadOnly), access(r.readOnly))
+		return 0, fmt.Errorf("%w: %v: %w: it is repaired when the workloads that use it at %v have ended", errNotYet, st.at, filesystem.ErrGivenUp, targets)
+	case readOnly(mount) != r.readOnly:
+		return 0, fmt.Errorf("%w: %v, %s, but %s is asked for", errPublished, st.at, access(readOnly(mount)), access(r.readOnly))
 	}
 	if difference := r.difference(mount, filesystem.MountPoint{}); difference != "" {
 		return 0, fmt.Errorf("%w: %v with other options than asked for: %s", errPublished, st.at, difference)
@@ -275,66 +275,48 @@ func (s *Server) provideStage(ctx context.Context, st stageState, r stageRequest
 	return s.mountGrown(ctx, st.disk, st.at.path, fsType, r)
 }
 
+// device is what the filesystem package has to know of a disk, or of the mapping of
+// an encrypted one.
+func (r stageRequest) device(disk blockdev.Disk) filesystem.Device {
+	return filesystem.Device{Path: disk.Path, Owner: disk.VolumeID, Beneath: r.beneath}
+}
+
 // prepare leaves the disk with a filesystem that can be mounted, and returns
 // its type: the one that is there, or a new one on a disk that is proven blank.
 // Anything else is refused and left as it is.
 func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, r stageRequest) (fsType string, err error) {
-	content, err := s.cfg.FS.Glance(ctx, disk.Path, r.beneath != nil)
+	content, err := s.cfg.FS.Probe(ctx, r.device(disk))
 	if err != nil {
 		return "", err
 	}
 	s.step("probed")
-	switch content.Kind {
-	case filesystem.Filesystem:
+	switch {
+	case content.Kind == filesystem.Filesystem:
 		return content.Type, s.prepareExisting(ctx, disk, content, r)
-	case filesystem.Unread:
-		return s.prepareUnread(ctx, disk, r)
+	case content.Kind == filesystem.Foreign, r.readOnly:
+		return "", refusal(disk, content, r)
 	}
-	return "", refusal(disk, content, r)
+	fsType, err = s.format(ctx, disk, r)
+	var not *filesystem.NotBlankError
+	if errors.As(err, &not) {
+		return "", refusal(disk, not.Content, r)
+	}
+	return fsType, err
 }
 
-// prepareUnread makes a filesystem on a disk that shows nothing at a glance, or
-// tells what it holds all the same.
-func (s *Server) prepareUnread(ctx context.Context, disk blockdev.Disk, r stageRequest) (fsType string, err error) {
-	if !r.readOnly {
-		fsType, err = s.format(ctx, disk, r)
-		if !errors.Is(err, filesystem.ErrNotBlank) {
-			return fsType, err
-		}
-	}
-	content, err := s.probe(ctx, disk, r)
-	if err != nil {
-		return "", err
-	}
-	return "", refusal(disk, content, r)
-}
-
-// refusal says why a disk that holds no filesystem gets none.
+// refusal says why a disk that holds no filesystem gets none, and what a person can
+// do about it.
 func refusal(disk blockdev.Disk, content filesystem.Content, r stageRequest) error {
 	switch {
-	case content.Kind == filesystem.Blank && r.readOnly:
-		return fmt.Errorf("%w: %s is blank, and a read-only volume is not formatted", errRefused, disk.Path)
+	case content.Kind != filesystem.Foreign && content.Kind != filesystem.Filesystem && r.readOnly:
+		return fmt.Errorf("%w: %s is %s, and a read-only volume is not formatted", errRefused, disk.Path, content.Detail)
 	case content.Kind != filesystem.Foreign:
 		return fmt.Errorf("%w: %s was something else a moment ago, and is %s now", errNotYet, disk.Path, content.Detail)
+	case content.Type != "":
+		return fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is", errRefused, disk.Path, content.Detail)
 	}
-	return fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is%s",
-		errRefused, disk.Path, content.Detail, remedy(content))
-}
-
-// remedy tells a person what to do about a disk that nothing is known of.
-func remedy(content filesystem.Content) string {
-	if content.Type != "" {
-		return ""
-	}
-	return "; a mkfs that did not survive its node leaves such a disk: if the volume has never been used, delete it or zero it"
-}
-
-// probe tells what is on a disk, or in the mapping of an encrypted one.
-func (s *Server) probe(ctx context.Context, disk blockdev.Disk, r stageRequest) (filesystem.Content, error) {
-	if r.beneath != nil {
-		return s.cfg.FS.ProbeMapping(ctx, disk.Path, *r.beneath)
-	}
-	return s.cfg.FS.Probe(ctx, disk.Path)
+	return fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is; if nothing on it is needed, delete it or zero it, or make a filesystem on it by hand, which is then used",
+		errRefused, disk.Path, content.Detail)
 }
 
 // format makes the filesystem on a disk that FS finds to be blank.
@@ -351,13 +333,9 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, r stageRequest)
 		return "", err
 	}
 	logging.From(ctx).Info("no filesystem found: making one if the disk is blank",
-		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType))
-	if r.beneath != nil {
-		err = s.cfg.FS.FormatMapping(ctx, disk.Path, *r.beneath, fsType, options)
-	} else {
-		err = s.cfg.FS.Format(ctx, disk.Path, fsType, options)
-	}
-	if err != nil {
+		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType),
+		zap.Bool("first_publication", r.proof == filesystem.Quick))
+	if err := s.cfg.FS.Format(ctx, r.device(disk), r.proof, fsType, options); err != nil {
 		return "", err
 	}
 	s.step("formatted")
@@ -449,12 +427,4 @@ func checkStaging(disk blockdev.Disk, at pathState, live bool) error {
 		return fmt.Errorf("%w: staging path: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
 	}
 	return nil
-}
-
-// givenUp tells whether the kernel has made a filesystem unusable for writers that
-// was mounted for them: after an error, or because it was shut down. What is
-// mounted for readers is on a disk that is read-only.
-func givenUp(mount filesystem.MountPoint, diskReadOnly bool) bool {
-	return slices.Contains(mount.SuperOptions, "emergency_ro") || slices.Contains(mount.SuperOptions, "shutdown") ||
-		slices.Contains(mount.SuperOptions, "ro") && !diskReadOnly
 }

@@ -184,6 +184,15 @@ func access(readOnly bool) string {
 	return "writable"
 }
 
+// readOnly tells whether a mount is read-only, by itself or with its filesystem.
+func readOnly(m filesystem.MountPoint) bool { return m.ReadOnly || m.FilesystemReadOnly }
+
+// turnedReadOnly tells whether a filesystem that was mounted for writers can't be
+// written to any more. What is mounted for readers is on a disk that is read-only.
+func turnedReadOnly(m filesystem.MountPoint, diskReadOnly bool) bool {
+	return m.GivenUp || m.FilesystemReadOnly && !diskReadOnly
+}
+
 func deviceNumber(info fs.FileInfo) (uint64, bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || stat.Mode&unix.S_IFMT != unix.S_IFBLK {
@@ -203,8 +212,6 @@ type diskUse struct {
 	mounts []string
 	// devices are where its node is published.
 	devices []string
-	// writable: one of the mounts of its filesystem can be written to.
-	writable bool
 }
 
 // targets are all places where the disk is used.
@@ -221,7 +228,6 @@ func (s *Server) useOf(disk blockdev.Disk, at string) (use diskUse, err error) {
 	}
 	together, err := togetherWith(at)
 	for _, m := range mounts {
-		use.writable = use.writable || !m.ReadOnly
 		if !slices.Contains(together, m.Target) {
 			use.mounts = append(use.mounts, m.Target)
 		}
