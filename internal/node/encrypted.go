@@ -35,18 +35,18 @@ func wantsEncryption(volumeContext map[string]string) (bool, error) {
 	return asked, nil
 }
 
-// withEncryption adds to a use what it takes to open an encrypted volume.
-func (u use) withEncryption(secrets map[string]string) (use, error) {
+// withEncryption adds to a request what it takes to open an encrypted volume.
+func (r stageRequest) withEncryption(secrets map[string]string) (stageRequest, error) {
 	var err error
-	if u.encrypted, err = wantsEncryption(u.context); err != nil || !u.encrypted {
-		return u, err
+	if r.encrypted, err = wantsEncryption(r.context); err != nil || !r.encrypted {
+		return r, err
 	}
-	u.passphrase = []byte(secrets[passphraseKey])
-	if len(u.passphrase) == 0 {
-		return u, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
+	r.passphrase = []byte(secrets[passphraseKey])
+	if len(r.passphrase) == 0 {
+		return r, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
 			errInvalid, passphraseKey)
 	}
-	return u, nil
+	return r, nil
 }
 
 // mapper is a Finder that knows of mappings.
@@ -98,11 +98,11 @@ func (s *Server) openDisk(disk blockdev.Disk) (blockdev.Disk, error) {
 // stageEncrypted stages what an encrypted disk holds, after it has been opened.
 // A blank disk is made an encrypted one before. The mapping is staged as a disk
 // is, and a volume for block access is the mapping.
-func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging string, u use) error {
+func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
 	if err := s.cfg.Crypt.DropUnfinished(ctx, blockdev.MappingTitle(disk.VolumeID)); err != nil {
 		return err
 	}
-	if err := s.dropStale(ctx, disk, staging); err != nil {
+	if err := s.dropStale(ctx, disk, r.staging); err != nil {
 		return err
 	}
 	pinned, err := disk.Pin()
@@ -114,11 +114,11 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging
 	if err != nil {
 		return err
 	}
-	if open && m.ReadOnly != u.readOnly {
-		return fmt.Errorf("%w: the encrypted volume is open with read-only %t, but %t is asked for", errPublished, m.ReadOnly, u.readOnly)
+	if open && m.ReadOnly != r.readOnly {
+		return fmt.Errorf("%w: the encrypted volume is open, %s, but %s is asked for", errPublished, access(m.ReadOnly), access(r.readOnly))
 	}
 	if !open {
-		if err := s.readyToOpen(ctx, disk, staging, u); err != nil {
+		if err := s.readyToOpen(ctx, disk, r); err != nil {
 			return err
 		}
 	}
@@ -128,14 +128,14 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging
 		return err
 	}
 	if open {
-		err = s.verifyPassphrase(ctx, header, u)
+		err = s.verifyPassphrase(ctx, header, r)
 	} else {
-		m, err = s.open(ctx, disk, header, u)
+		m, err = s.open(ctx, disk, header, r)
 	}
 	if err != nil {
 		return err
 	}
-	if err := s.stageOpened(ctx, disk, m.Disk, header, staging, u); err != nil {
+	if err := s.stageOpened(ctx, disk, m.Disk, header, r); err != nil {
 		ctx, cancel := tidying(ctx)
 		defer cancel()
 		return errors.Join(err, s.closeUnused(ctx, disk.VolumeID))
@@ -145,8 +145,8 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging
 
 // verifyPassphrase refuses a volume that is open already to a caller who couldn't
 // have opened it.
-func (s *Server) verifyPassphrase(ctx context.Context, header luks.Header, u use) error {
-	err := s.cfg.Crypt.Verify(ctx, header, u.passphrase)
+func (s *Server) verifyPassphrase(ctx context.Context, header luks.Header, r stageRequest) error {
+	err := s.cfg.Crypt.Verify(ctx, header, r.passphrase)
 	if errors.Is(err, luks.ErrPassphrase) {
 		return fmt.Errorf("%w: the encrypted volume was opened by another passphrase than the secret for staging has now: %w", errPublished, err)
 	}
@@ -154,17 +154,14 @@ func (s *Server) verifyPassphrase(ctx context.Context, header luks.Header, u use
 }
 
 // stageOpened stages the mapping of an encrypted disk.
-func (s *Server) stageOpened(ctx context.Context, disk, data blockdev.Disk, header luks.Header, staging string, u use) (err error) {
-	if !u.readOnly {
+func (s *Server) stageOpened(ctx context.Context, disk, data blockdev.Disk, header luks.Header, r stageRequest) (err error) {
+	if !r.readOnly {
 		if data, err = s.growMapping(ctx, disk, data, header); err != nil {
 			return err
 		}
 	}
-	if u.block {
-		return s.checkFree(data)
-	}
-	u.beneath = &filesystem.Beneath{Path: disk.Path, Offset: header.Offset}
-	return s.stageFilesystem(ctx, data, staging, u)
+	r.beneath = &filesystem.Beneath{Path: disk.Path, Offset: header.Offset}
+	return s.stageDisk(ctx, data, r)
 }
 
 // closeUnused closes the mapping of a volume that could not be staged, unless
@@ -185,23 +182,23 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 }
 
 // readyToOpen proves that nothing uses the disk, and leaves it with a LUKS header.
-func (s *Server) readyToOpen(ctx context.Context, disk blockdev.Disk, staging string, u use) error {
-	if err := s.checkVacant(staging, u); err != nil {
+func (s *Server) readyToOpen(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
+	if err := s.checkVacant(r); err != nil {
 		return err
 	}
 	if err := s.checkUnused(ctx, disk); err != nil {
 		return err
 	}
-	return s.encrypt(ctx, disk, u)
+	return s.encrypt(ctx, disk, r)
 }
 
 // open makes the mapping of a disk, and proves that it is the disk's.
-func (s *Server) open(ctx context.Context, disk blockdev.Disk, header luks.Header, u use) (blockdev.Mapping, error) {
+func (s *Server) open(ctx context.Context, disk blockdev.Disk, header luks.Header, r stageRequest) (blockdev.Mapping, error) {
 	if err := disk.Verify(); err != nil {
 		return blockdev.Mapping{}, err
 	}
-	err := s.cfg.Crypt.Open(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID), u.passphrase,
-		luks.Options{ReadOnly: u.readOnly, Discard: u.discards()})
+	err := s.cfg.Crypt.Open(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID), r.passphrase,
+		luks.Options{ReadOnly: r.readOnly, Discard: r.discards()})
 	if err != nil {
 		return blockdev.Mapping{}, err
 	}
@@ -215,11 +212,11 @@ func (s *Server) open(ctx context.Context, disk blockdev.Disk, header luks.Heade
 
 // checkVacant refuses a staging path at which something is mounted that isn't
 // the volume's, before anything is written to a disk.
-func (s *Server) checkVacant(staging string, u use) error {
-	if u.block {
+func (s *Server) checkVacant(r stageRequest) error {
+	if r.block {
 		return nil
 	}
-	at, err := s.inspectDir(staging)
+	at, err := s.inspectOrMake(r.staging, makeDir)
 	if err != nil {
 		return fmt.Errorf("staging path: %w", err)
 	}
@@ -231,7 +228,7 @@ func (s *Server) checkVacant(staging string, u use) error {
 
 // encrypt leaves the disk with a LUKS header: the one that is there, or a new
 // one on a disk that is proven blank. Anything else is refused and left as it is.
-func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, u use) error {
+func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
 	content, err := s.cfg.FS.Probe(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID})
 	if err != nil {
 		return err
@@ -241,14 +238,14 @@ func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, u use) error {
 		return nil
 	case content.Kind != filesystem.Blank && content.Kind != filesystem.Unfinished:
 		return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is", errRefused, disk.Path, content.Detail)
-	case u.readOnly:
+	case r.readOnly:
 		return fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errRefused, disk.Path)
 	}
 	if err := disk.Verify(); err != nil {
 		return err
 	}
 	logging.From(ctx).Info("encrypting a blank disk", zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path))
-	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, filesystem.Quick, u.passphrase); err != nil {
+	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, r.proof, r.passphrase); err != nil {
 		return err
 	}
 	s.step("encrypted")
@@ -329,4 +326,24 @@ func (s *Server) expandMapping(ctx context.Context, disk, data blockdev.Disk) (b
 		return data, err
 	}
 	return s.growMapping(ctx, disk, data, header)
+}
+
+// checkUnused refuses a disk that anything at all uses, before it is written to or
+// opened. A mkfs or fsck that an earlier call has begun is waited for.
+func (s *Server) checkUnused(ctx context.Context, d blockdev.Disk) error {
+	use, err := s.useOf(d, "")
+	if err != nil {
+		return err
+	}
+	holders, err := blockdev.Holders(d)
+	if err != nil {
+		return err
+	}
+	if used := append(use.targets(), holders...); len(used) > 0 {
+		return fmt.Errorf("%w: %s is used: %v", errRefused, d.Path, used)
+	}
+	if err := awaitUnclaimed(ctx, d); err != nil {
+		return fmt.Errorf("%w: %w", errNotYet, err)
+	}
+	return nil
 }

@@ -80,7 +80,7 @@ func codeTable() []codeRow {
 		{filesystem.ErrMounted, codes.FailedPrecondition},
 		{filesystem.ErrNotMounted, codes.FailedPrecondition},
 		{filesystem.ErrOnlineGrowth, codes.FailedPrecondition},
-		{filesystem.ErrGivenUp, codes.FailedPrecondition},
+		{filesystem.ErrGivenUp, codes.Unavailable},
 		{filesystem.ErrCorrupt, codes.Internal},
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 	"github.com/cinder-csi/cinder-csi/internal/instance"
 	"github.com/cinder-csi/cinder-csi/internal/keylock"
 	"github.com/cinder-csi/cinder-csi/internal/luks"
@@ -80,7 +81,7 @@ type Server struct {
 
 	volumes keylock.Locks[string]
 	targets keylock.Locks[string]
-	flushes keylock.Locks[string]
+	flushes inflight.Group[struct{}]
 	self    self
 
 	// step is Config.Step, or does nothing.
