@@ -72,7 +72,7 @@ func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (
 	s.step("refreshed")
 	if !encrypted {
 		data = disk
-	} else if data, err = s.growMapping(ctx, disk, data); err != nil {
+	} else if data, err = s.expandMapping(ctx, disk, data); err != nil {
 		return 0, err
 	}
 	if block {

@@ -159,15 +159,18 @@ func server() *node.Server { return newServer(node.Config{}) }
 // takes longer than most calls where the processor is emulated.
 var mounter = sync.OnceValue(func() mount.Interface { return mount.NewWithoutSystemd("") })
 
-// newServer adds what every node service has. Keys of new encrypted volumes are
-// cheap, since an emulated processor takes seconds for what is usual.
+// cost is that of a key. It is cheap, since an emulated processor takes seconds for
+// what is usual.
+func cost() luks.Cost { return luks.Cost{Memory: 1 << 10, Passes: 4} }
+
+// newServer adds what every node service has.
 func newServer(cfg node.Config) *node.Server {
 	cfg.FS = filesystem.New(filesystem.Options{Mounter: mounter()})
 	if cfg.Finder == nil {
 		cfg.Finder = blockdev.System{}
 	}
 	if cfg.Crypt == nil {
-		cfg.Crypt = luks.NewWithCost(cfg.FS, luks.Cost{Memory: 1 << 10, Passes: 4})
+		cfg.Crypt = luks.NewWithCost(cfg.FS, cost())
 	}
 	return node.New(cfg)
 }
