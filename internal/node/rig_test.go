@@ -54,6 +54,12 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newRigAt(t, base)
+}
+
+// newRigAt is newRig with all of its files below a directory.
+func newRigAt(t testing.TB, base string) *rig {
+	t.Helper()
 	store, err := disk.Open(filepath.Join(base, "store"))
 	if err != nil {
 		t.Fatal(err)
