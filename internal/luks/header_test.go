@@ -214,28 +214,39 @@ func cutLast(text, old, replacement string) string {
 	return text[:at] + replacement + text[at+len(old):]
 }
 
-// TestAPassphraseThatWasChangedByHandOpensTheDisk does what the documents say.
-func TestAPassphraseThatWasChangedByHandOpensTheDisk(t *testing.T) {
-	dev, c := formatted(t), New(filesystem.New(filesystem.Options{}))
-	changed := t.TempDir() + "/new"
-	if err := os.WriteFile(changed, []byte("changed"), 0o600); err != nil {
+// TestWhatTheDocumentsSayAboutPassphrases changes one by hand, and takes the header back
+// from a backup.
+func TestWhatTheDocumentsSayAboutPassphrases(t *testing.T) {
+	dev, c, dir := formatted(t), New(filesystem.New(filesystem.Options{})), t.TempDir()
+	if err := os.WriteFile(dir+"/new", []byte("changed"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("cryptsetup", "luksChangeKey", "--batch-mode", "--disable-locks", "--pbkdf", "argon2id", "--pbkdf-parallel", "1",
-		"--pbkdf-memory", "32768", "--pbkdf-force-iterations", "4", "--key-file", "-", dev.Path, changed)
-	cmd.Stdin = strings.NewReader(canary)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	h, err := c.Read(t.Context(), dev.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Verify(t.Context(), h, []byte("changed")); err != nil {
-		t.Error(err)
-	}
-	if err := c.Verify(t.Context(), h, []byte(canary)); !errors.Is(err, ErrPassphrase) {
-		t.Errorf("got %v, want ErrPassphrase", err)
+	for _, step := range []struct {
+		args        []string
+		right, gone string
+	}{
+		{[]string{"luksHeaderBackup", dev.Path, "--header-backup-file", dir + "/backup"}, canary, "changed"},
+		{[]string{
+			"luksChangeKey", "--pbkdf", "argon2id", "--pbkdf-memory", "32768", "--pbkdf-force-iterations", "4", "--pbkdf-parallel", "1",
+			"--key-file", "-", dev.Path, dir + "/new",
+		}, "changed", canary},
+		{[]string{"luksHeaderRestore", dev.Path, "--header-backup-file", dir + "/backup"}, canary, "changed"},
+	} {
+		cmd := exec.Command("cryptsetup", append(step.args, "--batch-mode", "--disable-locks")...)
+		cmd.Stdin = strings.NewReader(canary)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", step.args, err, out)
+		}
+		h, err := c.Read(t.Context(), dev.Path)
+		if err != nil {
+			t.Fatalf("%v: %v", step.args, err)
+		}
+		if err := c.Verify(t.Context(), h, []byte(step.right)); err != nil {
+			t.Errorf("%v: %v", step.args, err)
+		}
+		if err := c.Verify(t.Context(), h, []byte(step.gone)); !errors.Is(err, ErrPassphrase) {
+			t.Errorf("%v: got %v, want ErrPassphrase", step.args, err)
+		}
 	}
 }
 

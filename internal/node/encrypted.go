@@ -245,7 +245,7 @@ func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest
 		return err
 	}
 	logging.From(ctx).Info("encrypting a blank disk", zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path))
-	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, filesystem.Quick, r.passphrase); err != nil {
+	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, r.proof, r.passphrase); err != nil {
 		return err
 	}
 	s.step("encrypted")
