@@ -202,7 +202,6 @@ func (s *Server) open(ctx context.Context, disk blockdev.Disk, header luks.Heade
 	if err != nil {
 		return blockdev.Mapping{}, err
 	}
-	s.step("opened")
 	m, open, err := s.mappingOf(disk)
 	if err == nil && !open {
 		err = fmt.Errorf("cryptsetup said it had opened %s, but no mapping of it is there", disk.Path)
@@ -248,7 +247,6 @@ func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest
 	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, r.proof, r.passphrase); err != nil {
 		return err
 	}
-	s.step("encrypted")
 	return nil
 }
 
@@ -293,7 +291,6 @@ func (s *Server) closeMapping(ctx context.Context, m blockdev.Mapping) error {
 	if _, found, err := s.mapping(m.VolumeID); err != nil || found {
 		return errors.Join(err, fmt.Errorf("%w: the mapping %s of %s is still there", errInUse, m.Title, m.Path))
 	}
-	s.step("closed")
 	return nil
 }
 
@@ -307,7 +304,6 @@ func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk, head
 	if err := s.cfg.Crypt.Resize(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID)); err != nil {
 		return data, err
 	}
-	s.step("mapping grown")
 	grown, err := blockdev.Refresh(ctx, data)
 	if err != nil {
 		return data, err

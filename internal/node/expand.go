@@ -69,7 +69,6 @@ func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (
 	if disk.Size > limit {
 		return 0, fmt.Errorf("%w: %s has %d bytes, more than limit_bytes, %d", errRange, disk.Path, disk.Size, limit)
 	}
-	s.step("refreshed")
 	if !encrypted {
 		data = disk
 	} else if data, err = s.expandMapping(ctx, disk, data); err != nil {

@@ -202,14 +202,12 @@ func (s *Server) bind(ctx context.Context, st publishState, r publishRequest) er
 	if err != nil {
 		return fmt.Errorf("target path: %w", err)
 	}
-	s.step("target made")
 	if err := st.disk.Verify(); err != nil {
 		return dropTarget(at.path, err)
 	}
 	if err := s.cfg.FS.Bind(ctx, source, at.path, r.readOnly, options); err != nil {
 		return dropTarget(at.path, err)
 	}
-	s.step("bound")
 	return nil
 }
 

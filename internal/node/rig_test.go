@@ -26,6 +26,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/disk"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 )
 
@@ -120,7 +121,7 @@ func (r *rig) mountedAt(path string) int {
 // server returns a node service that knows nothing of what earlier ones did: as
 // after a restart.
 func (r *rig) server() *node.Server {
-	return node.New(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs})
+	return node.New(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs, Crypt: luks.New(r.fs)})
 }
 
 // volume is a volume and where it is to be used.

@@ -38,7 +38,6 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 	defer unlock()
 	disk, err := s.awaitDisk(ctx, r.volumeID)
 	if err == nil {
-		s.step("found")
 		if r.encrypted {
 			err = s.stageEncrypted(ctx, disk, r)
 		} else {
@@ -289,7 +288,6 @@ func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, r stageRequest
 	if err != nil {
 		return "", err
 	}
-	s.step("probed")
 	switch {
 	case content.Kind == filesystem.Filesystem:
 		return content.Type, s.prepareExisting(ctx, disk, content, r)
@@ -338,7 +336,6 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, r stageRequest)
 	if err := s.cfg.FS.Format(ctx, r.device(disk), r.proof, fsType, options); err != nil {
 		return "", err
 	}
-	s.step("formatted")
 	return fsType, nil
 }
 
@@ -362,7 +359,6 @@ func (s *Server) prepareExisting(ctx context.Context, disk blockdev.Disk, conten
 	if err := s.cfg.FS.Check(ctx, disk.Path, content.Type); err != nil {
 		return err
 	}
-	s.step("checked")
 	if filesystem.CanGrowOnline(content.Type) {
 		return nil
 	}
@@ -377,7 +373,6 @@ func (s *Server) growUnmounted(ctx context.Context, disk blockdev.Disk) error {
 	if _, err := s.cfg.FS.Grow(ctx, disk.Path, ""); err != nil {
 		return err
 	}
-	s.step("grown")
 	return nil
 }
 
@@ -391,7 +386,6 @@ func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fs
 	if err := s.cfg.FS.Mount(ctx, disk.Path, staging, fsType, r.stageOptions()); err != nil {
 		return err
 	}
-	s.step("mounted")
 	if err := s.proveStaging(disk, staging); err != nil {
 		return s.unmountAgain(ctx, staging, err)
 	}
@@ -401,7 +395,6 @@ func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fs
 	if _, err := s.cfg.FS.Grow(ctx, disk.Path, staging); err != nil {
 		return s.unmountAgain(ctx, staging, err)
 	}
-	s.step("grown")
 	return nil
 }
 

@@ -50,7 +50,6 @@ func (s *Server) unpublish(ctx context.Context, req *csi.NodeUnpublishVolumeRequ
 			return err
 		}
 	}
-	s.step("unmounted")
 	return removeTarget(target)
 }
 

@@ -52,7 +52,6 @@ func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest)
 	if err := s.unmountStaging(ctx, data, staging); err != nil {
 		return err
 	}
-	s.step("unmounted")
 	if open {
 		if err := s.closeMapping(ctx, mapping); err != nil {
 			return err

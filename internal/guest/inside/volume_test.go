@@ -164,15 +164,18 @@ var mounter = sync.OnceValue(func() mount.Interface { return mount.NewWithoutSys
 func cost() luks.Cost { return luks.Cost{Memory: 1 << 10, Passes: 4} }
 
 // newServer adds what every node service has.
-func newServer(cfg node.Config) *node.Server {
-	cfg.FS = filesystem.New(filesystem.Options{Mounter: mounter()})
+func newServer(cfg node.Config) *node.Server { return node.New(configuration(cfg)) }
+
+func configuration(cfg node.Config) node.Config {
+	fs := filesystem.New(filesystem.Options{Mounter: mounter()})
+	cfg.FS = fs
 	if cfg.Finder == nil {
 		cfg.Finder = blockdev.System{}
 	}
 	if cfg.Crypt == nil {
-		cfg.Crypt = luks.NewWithCost(cfg.FS, cost())
+		cfg.Crypt = luks.NewWithCost(fs, cost())
 	}
-	return node.New(cfg)
+	return cfg
 }
 
 func filesystemOf(fsType string) *csi.VolumeCapability {
