@@ -36,6 +36,7 @@ func newNode(cfg Config) (*nodeRole, error) {
 	return &nodeRole{fs: fs, server: node.New(node.Config{
 		Identity:           identify(cfg, conf.Metadata),
 		Finder:             finder(cfg, conf.Metadata),
+		Deployed:           cfg.DevelopmentDeviceDir == "",
 		FS:                 fs,
 		Crypt:              luks.New(fs),
 		WithTopology:       cfg.Topology,
@@ -47,10 +48,10 @@ func newNode(cfg Config) (*nodeRole, error) {
 
 func finder(cfg Config, metadata openstack.Metadata) blockdev.Finder {
 	if cfg.DevelopmentDeviceDir != "" {
-		return blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}
+		return &blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}
 	}
 	opts := sources(cfg, metadata)
-	return blockdev.System{Serials: new(blockdev.Serials), Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
+	return &blockdev.System{Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
 		found, live, err := instance.DiskAddresses(ctx, opts, volumeID)
 		at := blockdev.Location{Live: live}
 		for _, d := range found {

@@ -2,7 +2,6 @@ package node_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -228,33 +227,4 @@ func TestATargetWithFilesIsNotMountedOver(t *testing.T) {
 	must(t, r.publish(v))
 	must(t, r.unpublish(v))
 	must(t, r.unstage(v))
-}
-
-// TestAVolumeThatWasGivenAwayBeforeNeedsTheThoroughProof: data in the middle of a
-// disk whose head was lost. The quick proof reads but a part of it.
-func TestAVolumeThatWasGivenAwayBeforeNeedsTheThoroughProof(t *testing.T) {
-	for _, first := range []bool{false, true} {
-		t.Run(fmt.Sprint("first publication ", first), func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t)
-			v := r.attach(small, filesystemOf("ext4"))
-			r.write(v, 33*mib+12345, []byte("precious"))
-			before := r.content(v)
-			req := v.stageRequest()
-			if first {
-				req.PublishContext = map[string]string{"cinder.csi.openstack.org/firstPublication": "true"}
-			}
-			_, err := r.server().NodeStageVolume(r.context(), req)
-			if first {
-				must(t, err)
-				return
-			}
-			wantCode(t, err, codes.FailedPrecondition, "holds", "by hand", v.id)
-			if r.content(v) != before {
-				t.Error("the content has changed")
-			}
-			run(t, "mkfs.ext4", "-q", "-F", r.device(v)) // as the error says
-			must(t, r.stage(v))
-		})
-	}
 }

@@ -16,7 +16,7 @@ import (
 // serveOnLoops is the server of a child that is killed.
 func serveOnLoops(devDir string, step func(string)) *node.Server {
 	fs := filesystem.New(filesystem.Options{})
-	return node.New(nodetest.Steps(node.Config{Finder: blockdev.Loop{DevDir: devDir}, FS: fs, Crypt: luks.New(fs)}, step))
+	return node.New(nodetest.Steps(node.Config{Finder: &blockdev.Loop{DevDir: devDir}, FS: fs, Crypt: luks.New(fs)}, step))
 }
 
 // killed has a call killed after each of its steps.

@@ -21,7 +21,7 @@ func TestAStageThatCannotProveItsMountLeavesNone(t *testing.T) {
 	r := newRig(t)
 	v := r.attach(small, filesystemOf("ext4"))
 	device := r.device(v)
-	s := node.New(nodetest.Steps(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs}, func(done string) {
+	s := node.New(nodetest.Steps(node.Config{Finder: &blockdev.Loop{DevDir: r.dev}, FS: r.fs}, func(done string) {
 		if done == "mounted" { // udev takes the node of a disk away that was pulled
 			must(t, os.Rename(device, device+"-gone"))
 		}

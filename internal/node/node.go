@@ -73,6 +73,8 @@ type Config struct {
 	Identity func(context.Context) (instance.Identity, error)
 	// Finder finds the disk of a volume.
 	Finder blockdev.Finder
+	// Deployed: the disks are a real server's, so that the paths must be too.
+	Deployed bool
 	// FS works on filesystems.
 	FS Filesystems
 	// Crypt works on encrypted disks.
@@ -82,8 +84,8 @@ type Config struct {
 	// AdditionalTopology is told beside the zone; it may override it.
 	AdditionalTopology map[string]string
 	// AttachLimit is how many volumes the server takes, 1 to MaxAttachLimit;
-	// anything else means MaxAttachLimit. No more are announced than Finder, if
-	// it can tell (as blockdev.System can), has room for.
+	// anything else means MaxAttachLimit. No more are announced than Finder has
+	// room for.
 	AttachLimit int64
 	// DefaultFSType is used where a capability names none; default
 	// DefaultFSType.
@@ -97,8 +99,6 @@ type Server struct {
 	csi.UnimplementedNodeServer
 
 	cfg Config
-	// deployed: the disks are a real server's, so that the paths must be too.
-	deployed bool
 	// root returns the mount of this process's root directory.
 	root func() (filesystem.MountPoint, error)
 
@@ -118,9 +118,8 @@ func New(cfg Config) *Server {
 	if cfg.TopologyKey == "" {
 		cfg.TopologyKey = DefaultTopologyKey
 	}
-	_, deployed := cfg.Finder.(blockdev.System)
 	root := sync.OnceValues(func() (filesystem.MountPoint, error) { return cfg.FS.Under("/") })
-	return &Server{cfg: cfg, deployed: deployed, root: root}
+	return &Server{cfg: cfg, root: root}
 }
 
 // lock makes the call the only one for its volume, and for its target where it

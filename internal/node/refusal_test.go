@@ -91,7 +91,7 @@ func TestADiskThatIsWrittenToAfterTheGlanceIsKept(t *testing.T) {
 			r := newRig(t)
 			v := r.attach(small, filesystemOf("ext4"))
 			var before [sha256.Size]byte
-			s := node.New(nodetest.Steps(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs}, func(done string) {
+			s := node.New(nodetest.Steps(node.Config{Finder: &blockdev.Loop{DevDir: r.dev}, FS: r.fs}, func(done string) {
 				if done == "probed" {
 					change.write(r, v)
 					before = r.content(v)

@@ -121,7 +121,7 @@ func (r *rig) mountedAt(path string) int {
 // server returns a node service that knows nothing of what earlier ones did: as
 // after a restart.
 func (r *rig) server() *node.Server {
-	return node.New(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs, Crypt: luks.New(r.fs)})
+	return node.New(node.Config{Finder: &blockdev.Loop{DevDir: r.dev}, FS: r.fs, Crypt: luks.New(r.fs)})
 }
 
 // volume is a volume and where it is to be used.
@@ -177,7 +177,7 @@ func (r *rig) grow(v volume, size int64) {
 // device returns the path of the volume's disk.
 func (r *rig) device(v volume) string {
 	r.t.Helper()
-	d, err := blockdev.Loop{DevDir: r.dev}.Find(context.Background(), v.id)
+	d, err := (&blockdev.Loop{DevDir: r.dev}).Find(context.Background(), v.id)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package nodetest
 import (
 	"context"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/luks"
 	"github.com/cinder-csi/cinder-csi/internal/node"
@@ -11,11 +12,33 @@ import (
 // Steps has a function called before and after each call of a server that changes
 // something on the node, or tells of it, with the name of the step.
 func Steps(cfg node.Config, step func(string)) node.Config {
+	cfg.Finder = disks{cfg.Finder, step}
 	cfg.FS = filesystems{cfg.FS, step}
 	if cfg.Crypt != nil {
 		cfg.Crypt = encryption{cfg.Crypt, step}
 	}
 	return cfg
+}
+
+type disks struct {
+	blockdev.Finder
+	step func(string)
+}
+
+func (d disks) Wait(ctx context.Context, volumeID string) (blockdev.Disk, error) {
+	disk, err := d.Finder.Wait(ctx, volumeID)
+	if err == nil {
+		d.step("found")
+	}
+	return disk, err
+}
+
+func (d disks) Refresh(ctx context.Context, disk blockdev.Disk) (blockdev.Disk, error) {
+	disk, err := d.Finder.Refresh(ctx, disk)
+	if err == nil {
+		d.step("refreshed")
+	}
+	return disk, err
 }
 
 type filesystems struct {
@@ -34,7 +57,7 @@ func between(step func(string), before string, do func() error, after string) er
 }
 
 func (f filesystems) Probe(ctx context.Context, on filesystem.Device) (c filesystem.Content, err error) {
-	err = between(f.step, "found", func() error { c, err = f.Filesystems.Probe(ctx, on); return err }, "probed")
+	err = between(f.step, "probing", func() error { c, err = f.Filesystems.Probe(ctx, on); return err }, "probed")
 	return c, err
 }
 
