@@ -390,6 +390,43 @@ func TestCallsWithDifferentPassphrasesShareNoOutcome(t *testing.T) {
 	calls.Wait()
 }
 
+// TestDisksThatHangKeepNoOtherWaiting has more of them than keys may be made at once.
+func TestDisksThatHangKeepNoOtherWaiting(t *testing.T) {
+	good, c := formatted(t), New(filesystem.New(filesystem.Options{}))
+	c.keyTime = 200 * time.Millisecond
+	h, err := c.Read(t.Context(), good.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	script := "#!/bin/sh\nread -r said\n[ \"$said\" = hangs ] || exit 0\nwhile [ ! -e " + dir + "/resumed ]; do sleep 0.1; done\n"
+	if err := os.WriteFile(dir+"/"+program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	var hung sync.WaitGroup
+	for range 2 * keys {
+		dev := looptest.New(t, looptest.Options{Size: 64 * mib})
+		hung.Go(func() {
+			if err := c.Open(t.Context(), dev.Path, h, title, []byte("hangs\n"), Options{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	time.Sleep(c.keyTime / 2) // all that can be under way are
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		if err := c.Open(ctx, good.Path, h, title, []byte("right\n"), Options{}); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}
+	if err := os.WriteFile(dir+"/resumed", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hung.Wait()
+}
+
 func FuzzHeader(f *testing.F) {
 	text := strings.NewReplacer("%d", "4").Replace(metadata)
 	f.Add(text, uint64(16<<10))

@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 )
@@ -35,6 +37,11 @@ func Programs() []string { return []string{program} }
 // on purpose, see Cost, and the driver's container has little.
 const keys = 2
 
+// keyTime is the longest that a key is waited for, on an emulated processor too. A
+// cryptsetup that runs for longer has made its key, or hangs with its disk, and keeps
+// no other disk waiting.
+const keyTime = 30 * time.Second
+
 // Cost is what Argon2id takes to turn the passphrase of a new disk into a key.
 type Cost struct {
 	// Memory in KiB, and how often it is gone through.
@@ -48,10 +55,11 @@ func defaultCost() Cost { return Cost{Memory: 32 << 10, Passes: 4} }
 
 // Crypt works on encrypted disks. It is safe for concurrent use.
 type Crypt struct {
-	fs    *filesystem.FS
-	cost  Cost
-	slots chan struct{}
-	calls atomic.Int64 // of alone
+	fs      *filesystem.FS
+	cost    Cost
+	slots   chan struct{}
+	keyTime time.Duration
+	calls   atomic.Int64 // of alone
 }
 
 // New returns a Crypt that uses fs to prove disks blank, and to have work run to
@@ -61,14 +69,15 @@ func New(fs *filesystem.FS) *Crypt { return NewWithCost(fs, defaultCost()) }
 // NewWithCost is New for tests on a machine that is emulated, where the usual
 // cost takes seconds.
 func NewWithCost(fs *filesystem.FS, cost Cost) *Crypt {
-	return &Crypt{fs: fs, cost: cost, slots: make(chan struct{}, keys)}
+	return &Crypt{fs: fs, cost: cost, slots: make(chan struct{}, keys), keyTime: keyTime}
 }
 
 // smallest is how many bytes a disk must have: the header, and as much again.
 const smallest = 2 * headerSize
 
 // Format puts a LUKS2 header on a disk by the rules of filesystem.WriteBlank: it
-// is proven blank right before. Of the rest of the disk nothing is written.
+// is proven blank right before. Of the rest of the disk nothing is written. A call that
+// joins another's Format still has to open what that made, by its own passphrase.
 func (c *Crypt) Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, passphrase []byte) error {
 	return c.fs.WriteBlank(ctx, on, proof, "LUKS2", smallest, func() error {
 		return c.run(ctx, passphrase, "luksFormat", "--batch-mode", "--type", "luks2",
@@ -172,7 +181,9 @@ func (c *Crypt) run(ctx context.Context, passphrase []byte, args ...string) erro
 	if passphrase != nil {
 		select {
 		case c.slots <- struct{}{}:
-			defer func() { <-c.slots }()
+			giveBack := sync.OnceFunc(func() { <-c.slots })
+			defer giveBack()
+			defer time.AfterFunc(c.keyTime, giveBack).Stop()
 		case <-ctx.Done():
 			return fmt.Errorf("wait for memory to make a key: %w", context.Cause(ctx))
 		}

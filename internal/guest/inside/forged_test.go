@@ -2,6 +2,7 @@ package inside
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -144,6 +146,57 @@ func TestADiskWhoseHeaderChangesAllTheTime(t *testing.T) {
 	t.Logf("staged %d times, refused %d times", staged, refused)
 	put(t, disk.Path, own)
 	v.use(t)
+	v.release(t)
+}
+
+// TestTheHeaderOfADiskThatHangsIsLeftBehind: calls that would read it end with their
+// contexts, and the volume works on once its disk answers again.
+func TestTheHeaderOfADiskThatHangsIsLeftBehind(t *testing.T) {
+	v := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock()).encrypted(t)
+	v.disk.CanHang = true
+	disk := v.attach(t)
+	v.use(t)
+	content := v.write(t)
+	crypt, node := luks.NewWithCost(filesystem.New(filesystem.Options{}), cost()), server()
+	forget := func() { // what the kernel remembers of the disk
+		f, err := os.Open(disk.Path)
+		must(t, err)
+		must(t, errors.Join(unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close()))
+	}
+	forget()
+	hang(t, v.id)
+	before := runtime.NumGoroutine()
+	for range 5 {
+		for name, call := range map[string]func(context.Context) error{
+			"Read": func(ctx context.Context) error { _, err := crypt.Read(ctx, disk.Path); return err },
+			"NodeStageVolume": func(ctx context.Context) error {
+				_, err := node.NodeStageVolume(ctx, v.stageRequest())
+				return err
+			},
+			"NodeExpandVolume": func(ctx context.Context) error {
+				_, err := node.NodeExpandVolume(ctx, v.expandRequest(64*mib))
+				return err
+			},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			began := time.Now()
+			err := call(ctx)
+			cancel()
+			if took := time.Since(began); err == nil || took > 10*time.Second {
+				t.Errorf("%s ends after %v with %v", name, took.Round(time.Millisecond), err)
+			}
+		}
+	}
+	if left := runtime.NumGoroutine() - before; left > 4 {
+		t.Errorf("%d goroutines are left behind", left)
+	}
+	resume(t, v.id)
+	eventually(t, "the header is read again", func() bool {
+		_, err := crypt.Read(patient(t), disk.Path)
+		return err == nil
+	})
+	v.use(t)
+	v.wantContent(t, content)
 	v.release(t)
 }
 
