@@ -11,6 +11,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/instance"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 )
@@ -35,7 +36,9 @@ func newNode(cfg Config) (*nodeRole, error) {
 	return &nodeRole{fs: fs, server: node.New(node.Config{
 		Identity:           identify(cfg, conf.Metadata),
 		Finder:             finder(cfg, conf.Metadata),
+		Deployed:           cfg.DevelopmentDeviceDir == "",
 		FS:                 fs,
+		Crypt:              luks.New(fs),
 		WithTopology:       cfg.Topology,
 		AdditionalTopology: cfg.AdditionalTopology,
 		AttachLimit:        conf.BlockStorage.NodeVolumeAttachLimit,
@@ -45,10 +48,10 @@ func newNode(cfg Config) (*nodeRole, error) {
 
 func finder(cfg Config, metadata openstack.Metadata) blockdev.Finder {
 	if cfg.DevelopmentDeviceDir != "" {
-		return blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}
+		return &blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}
 	}
 	opts := sources(cfg, metadata)
-	return blockdev.System{Serials: new(blockdev.Serials), Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
+	return &blockdev.System{Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
 		found, live, err := instance.DiskAddresses(ctx, opts, volumeID)
 		at := blockdev.Location{Live: live}
 		for _, d := range found {

@@ -29,10 +29,10 @@ func (s *Server) awaitDisk(ctx context.Context, volumeID string) (blockdev.Disk,
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	disk, err := blockdev.Wait(waitCtx, s.cfg.Finder, volumeID)
+	disk, err := s.cfg.Finder.Wait(waitCtx, volumeID)
 	switch {
 	case err == nil:
-		return blockdev.Refresh(ctx, disk) // what it was found by may be older than it is
+		return s.cfg.Finder.Refresh(ctx, disk) // what it was found by may be older than it is
 	case ctx.Err() != nil:
 		return blockdev.Disk{}, fmt.Errorf("wait for its disk: %w", err)
 	case errors.Is(err, blockdev.ErrNotFound), waitCtx.Err() != nil && !errors.Is(err, blockdev.ErrUnsafe):
@@ -51,24 +51,12 @@ func (s *Server) findDisk(ctx context.Context, volumeID string) (blockdev.Disk, 
 	return disk, err
 }
 
-// candidates is a Finder that can tell all disks that may be a volume's.
-type candidates interface {
-	Candidates(ctx context.Context, volumeID string) ([]blockdev.Disk, error)
-}
-
 // disksOf returns the disks of a volume, whatever their state: none when it is
 // detached already or has never been here, more than one when the kernel hasn't
 // been told that an earlier attachment is over. To take something away, none of
 // them has to be the right one; each must be unused in the end.
 func (s *Server) disksOf(ctx context.Context, volumeID string) ([]blockdev.Disk, error) {
-	var disks []blockdev.Disk
-	var err error
-	if finder, ok := s.cfg.Finder.(candidates); ok {
-		disks, err = finder.Candidates(ctx, volumeID)
-	} else {
-		disks = make([]blockdev.Disk, 1)
-		disks[0], err = s.cfg.Finder.Find(ctx, volumeID)
-	}
+	disks, err := s.cfg.Finder.Candidates(ctx, volumeID)
 	if errors.Is(err, blockdev.ErrNotFound) || errors.Is(err, blockdev.ErrVolumeID) {
 		return nil, nil
 	}
@@ -138,12 +126,12 @@ const unclaimedWait = 10 * time.Second
 // awaitUnclaimed waits until neither a filesystem nor another device nor a tool
 // that writes to it holds the disk. The kernel tells nobody of that moment, so
 // it is asked now and then.
-func awaitUnclaimed(ctx context.Context, d blockdev.Disk) error {
+func (s *Server) awaitUnclaimed(ctx context.Context, d blockdev.Disk) error {
 	ctx, cancel := context.WithTimeout(ctx, unclaimedWait)
 	defer cancel()
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		held, err := blockdev.Claimed(d.Path)
-		if err != nil || !held {
+	for seen, pause := false, time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		held, err := s.cfg.Finder.Claimed(ctx, d)
+		if seen = seen || held; !seen || ctx.Err() == nil && !held {
 			return err
 		}
 		select {

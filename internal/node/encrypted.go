@@ -49,18 +49,9 @@ func (r stageRequest) withEncryption(secrets map[string]string) (stageRequest, e
 	return r, nil
 }
 
-// mapper is a Finder that knows of mappings.
-type mapper interface {
-	Mapping(volumeID string) (blockdev.Mapping, bool, error)
-}
-
 // mapping returns the mapping of a volume, whatever it is built upon.
 func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
-	finder, ok := s.cfg.Finder.(mapper)
-	if !ok {
-		return blockdev.Mapping{}, false, nil
-	}
-	m, found, err := finder.Mapping(volumeID)
+	m, found, err := s.cfg.Finder.Mapping(volumeID)
 	if errors.Is(err, blockdev.ErrVolumeID) || errors.Is(err, blockdev.ErrNotFound) {
 		return blockdev.Mapping{}, false, nil // none, or gone while it was looked at
 	}
@@ -172,7 +163,7 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 	if err != nil || !found {
 		return err
 	}
-	if held, err := blockdev.Claimed(m.Path); err != nil || held {
+	if held, err := s.cfg.Finder.Claimed(ctx, m.Disk); err != nil || held {
 		return err
 	}
 	if nodes, err := deviceMounts(m.Disk); err != nil || len(nodes) > 0 {
@@ -202,7 +193,6 @@ func (s *Server) open(ctx context.Context, disk blockdev.Disk, header luks.Heade
 	if err != nil {
 		return blockdev.Mapping{}, err
 	}
-	s.step("opened")
 	m, open, err := s.mappingOf(disk)
 	if err == nil && !open {
 		err = fmt.Errorf("cryptsetup said it had opened %s, but no mapping of it is there", disk.Path)
@@ -248,7 +238,6 @@ func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest
 	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, r.proof, r.passphrase); err != nil {
 		return err
 	}
-	s.step("encrypted")
 	return nil
 }
 
@@ -293,7 +282,6 @@ func (s *Server) closeMapping(ctx context.Context, m blockdev.Mapping) error {
 	if _, found, err := s.mapping(m.VolumeID); err != nil || found {
 		return errors.Join(err, fmt.Errorf("%w: the mapping %s of %s is still there", errInUse, m.Title, m.Path))
 	}
-	s.step("closed")
 	return nil
 }
 
@@ -307,8 +295,7 @@ func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk, head
 	if err := s.cfg.Crypt.Resize(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID)); err != nil {
 		return data, err
 	}
-	s.step("mapping grown")
-	grown, err := blockdev.Refresh(ctx, data)
+	grown, err := s.cfg.Finder.Refresh(ctx, data)
 	if err != nil {
 		return data, err
 	}
@@ -339,11 +326,21 @@ func (s *Server) checkUnused(ctx context.Context, d blockdev.Disk) error {
 	if err != nil {
 		return err
 	}
-	if used := append(use.targets(), holders...); len(used) > 0 {
-		return fmt.Errorf("%w: %s is used: %v", errRefused, d.Path, used)
+	switch {
+	case len(use.targets()) > 0:
+		return fmt.Errorf("%w: %s is mounted at %v", errRefused, d.Path, use.targets())
+	case len(holders) > 0:
+		return builtUpon(d, holders)
 	}
-	if err := awaitUnclaimed(ctx, d); err != nil {
+	if err := s.awaitUnclaimed(ctx, d); err != nil {
 		return fmt.Errorf("%w: %w", errNotYet, err)
 	}
 	return nil
+}
+
+// builtUpon refuses a disk that would be written to, upon which the node's udev has
+// built devices, or that anything else uses.
+func builtUpon(d blockdev.Disk, holders []blockdev.Holder) error {
+	return fmt.Errorf("%w: upon %s is built %v: take it away (vgchange -an, mdadm --stop, multipath -f), and keep the node from building it again",
+		errRefused, d.Path, holders)
 }

@@ -63,13 +63,12 @@ func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (
 	if err != nil {
 		return 0, err
 	}
-	if disk, err = awaitSize(ctx, disk, required); err != nil {
+	if disk, err = s.awaitSize(ctx, disk, required); err != nil {
 		return 0, err
 	}
 	if disk.Size > limit {
 		return 0, fmt.Errorf("%w: %s has %d bytes, more than limit_bytes, %d", errRange, disk.Path, disk.Size, limit)
 	}
-	s.step("refreshed")
 	if !encrypted {
 		data = disk
 	} else if data, err = s.expandMapping(ctx, disk, data); err != nil {
@@ -134,11 +133,11 @@ const hiddenBytes = 16 << 20
 
 // awaitSize returns the disk with the size that the kernel sees now, once it is
 // large enough. Not every bus tells of a growth, so it is read now and then.
-func awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockdev.Disk, error) {
+func (s *Server) awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockdev.Disk, error) {
 	limit := time.NewTimer(sizeWait)
 	defer limit.Stop()
 	for {
-		fresh, err := blockdev.Refresh(ctx, disk)
+		fresh, err := s.cfg.Finder.Refresh(ctx, disk)
 		if err != nil {
 			return disk, err
 		}
@@ -158,7 +157,7 @@ func awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockde
 
 // growMounted grows the filesystem by way of a mount that may write.
 func (s *Server) growMounted(ctx context.Context, disk blockdev.Disk, at pathState) error {
-	live, err := blockdev.Claimed(disk.Path)
+	live, err := s.cfg.Finder.Claimed(ctx, disk)
 	if err != nil {
 		return err
 	}

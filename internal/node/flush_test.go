@@ -15,7 +15,7 @@ import (
 func TestADiskThatHangsIsFlushedOnce(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s := New(Config{Finder: blockdev.Loop{}})
+		s := New(Config{Finder: &blockdev.Loop{}})
 		hang := make(chan struct{})
 		go func() {
 			_, _ = s.flushes.Do(t.Context(), dir, func() (struct{}, error) { <-hang; return struct{}{}, nil })

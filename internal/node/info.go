@@ -46,9 +46,6 @@ func (s *Server) segments(name string) map[string]string {
 	return segments
 }
 
-// roomer is a Finder that can tell for how many volumes the server has room.
-type roomer interface{ Room() (int64, error) }
-
 // attachLimit returns the limit to announce: what is configured, but no more
 // than the server has room for at this moment. Zero would mean that there is none.
 func (s *Server) attachLimit(ctx context.Context) int64 {
@@ -56,16 +53,12 @@ func (s *Server) attachLimit(ctx context.Context) int64 {
 	if limit < 1 || limit > MaxAttachLimit {
 		limit = MaxAttachLimit
 	}
-	finder, ok := s.cfg.Finder.(roomer)
-	if !ok {
-		return limit
-	}
-	room, err := finder.Room()
+	most, err := s.cfg.Finder.AttachLimit(ctx)
 	if err != nil {
 		logging.From(ctx).Warn("can't tell for how many volumes this server has room", zap.Error(err))
 		return limit
 	}
-	return max(1, min(limit, room))
+	return max(1, min(limit, most))
 }
 
 // self remembers which server this is, once that has been found out. A failure

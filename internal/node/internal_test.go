@@ -68,10 +68,7 @@ func TestATargetInTheDriversOwnContainerIsRefused(t *testing.T) {
 		}
 	}
 	// Nothing is made before that is known.
-	s := New(Config{Finder: blockdev.System{}, FS: filesystem.New(filesystem.Options{})})
-	if !s.deployed || New(Config{Finder: blockdev.Loop{}}).deployed {
-		t.Error("a real server's disks mean that the driver is deployed, loop devices that it isn't")
-	}
+	s := New(Config{Finder: &blockdev.System{}, Deployed: true, FS: filesystem.New(filesystem.Options{})})
 	dir := filepath.Join(t.TempDir(), "target")
 	contained := s.checkVisible(dir) != nil // where these tests themselves run in a container
 	_, err := s.inspectOrMake(dir, makeDir)

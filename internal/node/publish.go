@@ -39,7 +39,7 @@ func (s *Server) publish(ctx context.Context, r publishRequest) error {
 	}
 	if r.block {
 		// Its place may have been given to another disk since it was staged.
-		if disk, err = blockdev.Refresh(ctx, disk); err != nil {
+		if disk, err = s.cfg.Finder.Refresh(ctx, disk); err != nil {
 			return err
 		}
 	}
@@ -55,7 +55,7 @@ func (s *Server) publish(ctx context.Context, r publishRequest) error {
 // what is next, and looks again, until everything is as asked for.
 func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishRequest) error {
 	for bound := false; ; {
-		st, err := s.readPublish(disk, r)
+		st, err := s.readPublish(ctx, disk, r)
 		var todo action
 		if err == nil {
 			todo, err = st.next(r)
@@ -87,12 +87,12 @@ type publishState struct {
 	staging, target pathState
 	use             diskUse // of the disk, besides at the staging path
 	live            bool    // see stageState
-	holders         []string
+	holders         []blockdev.Holder
 	readOnly        bool // the disk can't be written to
 }
 
 // readPublish looks at everything that a publication depends on.
-func (s *Server) readPublish(disk blockdev.Disk, r publishRequest) (st publishState, err error) {
+func (s *Server) readPublish(ctx context.Context, disk blockdev.Disk, r publishRequest) (st publishState, err error) {
 	st.disk = disk
 	for path, at := range map[string]*pathState{r.staging: &st.staging, r.target: &st.target} {
 		resolved, err := resolve(path)
@@ -112,7 +112,7 @@ func (s *Server) readPublish(disk blockdev.Disk, r publishRequest) (st publishSt
 	if st.readOnly, err = isReadOnly(disk); err != nil {
 		return st, err
 	}
-	st.live, err = blockdev.Claimed(disk.Path)
+	st.live, err = s.cfg.Finder.Claimed(ctx, disk)
 	return st, err
 }
 
@@ -167,8 +167,8 @@ func (st publishState) checkTarget(r publishRequest) error {
 func (st publishState) nextBlock(r publishRequest) (action, error) {
 	at := st.target
 	switch {
-	case len(st.holders) > 0:
-		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, st.holders)
+	case len(blockdev.InUse(st.holders)) > 0:
+		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, blockdev.InUse(st.holders))
 	case len(st.use.mounts) > 0 || st.staging.holds(st.disk):
 		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, append(st.use.mounts, st.staging.path))
 	case at.mounted && at.device && at.gone():
@@ -202,14 +202,12 @@ func (s *Server) bind(ctx context.Context, st publishState, r publishRequest) er
 	if err != nil {
 		return fmt.Errorf("target path: %w", err)
 	}
-	s.step("target made")
 	if err := st.disk.Verify(); err != nil {
 		return dropTarget(at.path, err)
 	}
 	if err := s.cfg.FS.Bind(ctx, source, at.path, r.readOnly, options); err != nil {
 		return dropTarget(at.path, err)
 	}
-	s.step("bound")
 	return nil
 }
 

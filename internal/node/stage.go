@@ -38,7 +38,6 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 	defer unlock()
 	disk, err := s.awaitDisk(ctx, r.volumeID)
 	if err == nil {
-		s.step("found")
 		if r.encrypted {
 			err = s.stageEncrypted(ctx, disk, r)
 		} else {
@@ -97,15 +96,15 @@ type stageState struct {
 	// live: the disk is held. A mount that was left by a disk which was pulled
 	// doesn't hold the one that has its number now.
 	live bool
-	// holders are what else uses the disk, in words.
-	holders []string
+	// holders are what else uses the disk, or is built upon it.
+	holders []blockdev.Holder
 	// readOnly: the disk can't be written to.
 	readOnly bool
 }
 
 // readStage looks at everything that a stage depends on. It makes the staging path
 // of a filesystem.
-func (s *Server) readStage(disk blockdev.Disk, r stageRequest) (st stageState, err error) {
+func (s *Server) readStage(ctx context.Context, disk blockdev.Disk, r stageRequest) (st stageState, err error) {
 	st.disk = disk
 	if r.block {
 		var path string
@@ -127,7 +126,7 @@ func (s *Server) readStage(disk blockdev.Disk, r stageRequest) (st stageState, e
 	if st.readOnly, err = isReadOnly(disk); err != nil {
 		return st, err
 	}
-	st.live, err = blockdev.Claimed(disk.Path)
+	st.live, err = s.cfg.Finder.Claimed(ctx, disk)
 	return st, err
 }
 
@@ -156,10 +155,12 @@ func (st stageState) next(r stageRequest) (action, error) {
 			errPublished, st.disk.Path, access(st.readOnly), targets, access(r.readOnly))
 	case !r.block && st.at.mounted:
 		return st.nextMounted(r)
-	case len(st.holders) > 0:
-		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, st.holders)
+	case len(blockdev.InUse(st.holders)) > 0:
+		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, blockdev.InUse(st.holders))
 	case r.block:
 		return provide, nil
+	case len(st.holders) > 0:
+		return 0, builtUpon(st.disk, st.holders)
 	case len(st.use.mounts) > 0:
 		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, st.use.mounts)
 	case len(st.use.devices) > 0:
@@ -204,7 +205,7 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageReque
 	}
 	defer func() { _ = pinned.Close() }() // it was only read
 	for range 2 {
-		st, err := s.readStage(disk, r)
+		st, err := s.readStage(ctx, disk, r)
 		if err != nil {
 			return err
 		}
@@ -247,7 +248,7 @@ func (s *Server) finishStaged(ctx context.Context, st stageState, r stageRequest
 // is waited for.
 func (s *Server) provideStage(ctx context.Context, st stageState, r stageRequest) error {
 	if !r.block {
-		if err := awaitUnclaimed(ctx, st.disk); err != nil {
+		if err := s.awaitUnclaimed(ctx, st.disk); err != nil {
 			return fmt.Errorf("%w: %w", errNotYet, err)
 		}
 	}
@@ -289,7 +290,6 @@ func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, r stageRequest
 	if err != nil {
 		return "", err
 	}
-	s.step("probed")
 	switch {
 	case content.Kind == filesystem.Filesystem:
 		return content.Type, s.prepareExisting(ctx, disk, content, r)
@@ -338,7 +338,6 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, r stageRequest)
 	if err := s.cfg.FS.Format(ctx, r.device(disk), r.proof, fsType, options); err != nil {
 		return "", err
 	}
-	s.step("formatted")
 	return fsType, nil
 }
 
@@ -362,7 +361,6 @@ func (s *Server) prepareExisting(ctx context.Context, disk blockdev.Disk, conten
 	if err := s.cfg.FS.Check(ctx, disk.Path, content.Type); err != nil {
 		return err
 	}
-	s.step("checked")
 	if filesystem.CanGrowOnline(content.Type) {
 		return nil
 	}
@@ -377,7 +375,6 @@ func (s *Server) growUnmounted(ctx context.Context, disk blockdev.Disk) error {
 	if _, err := s.cfg.FS.Grow(ctx, disk.Path, ""); err != nil {
 		return err
 	}
-	s.step("grown")
 	return nil
 }
 
@@ -391,8 +388,7 @@ func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fs
 	if err := s.cfg.FS.Mount(ctx, disk.Path, staging, fsType, r.stageOptions()); err != nil {
 		return err
 	}
-	s.step("mounted")
-	if err := s.proveStaging(disk, staging); err != nil {
+	if err := s.proveStaging(ctx, disk, staging); err != nil {
 		return s.unmountAgain(ctx, staging, err)
 	}
 	if r.readOnly || !filesystem.CanGrowOnline(fsType) {
@@ -401,17 +397,16 @@ func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fs
 	if _, err := s.cfg.FS.Grow(ctx, disk.Path, staging); err != nil {
 		return s.unmountAgain(ctx, staging, err)
 	}
-	s.step("grown")
 	return nil
 }
 
 // proveStaging returns nil if staging is a mount of that very disk.
-func (s *Server) proveStaging(disk blockdev.Disk, staging string) error {
+func (s *Server) proveStaging(ctx context.Context, disk blockdev.Disk, staging string) error {
 	at, err := s.inspect(staging)
 	if err != nil {
 		return err
 	}
-	live, err := blockdev.Claimed(disk.Path)
+	live, err := s.cfg.Finder.Claimed(ctx, disk)
 	if err != nil {
 		return err
 	}

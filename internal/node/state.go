@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,7 +68,7 @@ func (s *Server) inspectOrMake(path string, create func(string) error) (pathStat
 	if err != nil {
 		return pathState{}, err
 	}
-	if s.deployed {
+	if s.cfg.Deployed {
 		if err := s.checkVisible(resolved); err != nil {
 			return pathState{}, err
 		}
@@ -132,7 +133,7 @@ func (p pathState) gone() bool {
 // stale reports whether what is mounted at the path may have been left by a disk
 // that was pulled, though another one has its number now: the kernel took the node
 // of that disk away, or nothing holds the disk that has the number.
-func (p pathState) stale() bool {
+func (s *Server) stale(ctx context.Context, p pathState) bool {
 	switch {
 	case p.gone():
 		return true
@@ -147,18 +148,18 @@ func (p pathState) stale() bool {
 	if !ok || number != p.number {
 		return true
 	}
-	held, err := blockdev.Claimed(p.mount.Source)
+	held, err := s.cfg.Finder.Claimed(ctx, blockdev.Disk{Path: p.mount.Source, Number: number})
 	return err != nil || !held
 }
 
 // foreign reports whether what is mounted at the path is known to belong to
 // something else than the volume whose disks these are: they are here, and another
 // disk is mounted. Where none of them is found nothing is known.
-func (p pathState) foreign(disks []blockdev.Disk) bool {
+func (s *Server) foreign(ctx context.Context, p pathState, disks []blockdev.Disk) bool {
 	if !p.mounted || len(disks) == 0 || unix.Major(p.number) == 0 || !p.device && p.mount.Root != "/" {
 		return false
 	}
-	return !slices.ContainsFunc(disks, func(d blockdev.Disk) bool { return d.Number == p.number }) && !p.stale()
+	return !slices.ContainsFunc(disks, func(d blockdev.Disk) bool { return d.Number == p.number }) && !s.stale(ctx, p)
 }
 
 // String says what is there.

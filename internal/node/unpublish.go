@@ -9,7 +9,6 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"go.uber.org/zap"
 
-	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
@@ -42,25 +41,22 @@ func (s *Server) unpublish(ctx context.Context, req *csi.NodeUnpublishVolumeRequ
 		return err
 	}
 	if at.mounted {
-		if disks := s.knownDisks(ctx, req.GetVolumeId()); at.foreign(disks) {
-			return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)",
-				errRefused, at, disks[0].Path, formatNumber(disks[0].Number))
+		if err := s.checkNotForeign(ctx, req.GetVolumeId(), at); err != nil {
+			return err
 		}
 		if err := s.unmount(ctx, target); err != nil {
 			return err
 		}
 	}
-	s.step("unmounted")
 	return removeTarget(target)
 }
 
 // identifyTime is how long it may take to find out whose disk is at a target.
 const identifyTime = time.Second
 
-// knownDisks returns what can be found out quickly about the disks of a volume,
-// the mapping of an encrypted one among them. A workload whose disk is gone, or
-// doesn't answer, must be able to end: then nothing is known.
-func (s *Server) knownDisks(ctx context.Context, volumeID string) []blockdev.Disk {
+// checkNotForeign refuses a target that is known to be another volume's. A workload
+// whose disk is gone, or doesn't answer, must be able to end: then nothing is known.
+func (s *Server) checkNotForeign(ctx context.Context, volumeID string, at pathState) error {
 	ctx, cancel := context.WithTimeout(ctx, identifyTime)
 	defer cancel()
 	disks, err := s.disksOf(ctx, volumeID)
@@ -69,13 +65,16 @@ func (s *Server) knownDisks(ctx context.Context, volumeID string) []blockdev.Dis
 		return nil
 	}
 	mapping, open, err := s.mapping(volumeID)
-	switch {
-	case err != nil:
-		return nil
-	case open:
-		return append(disks, mapping.Disk)
+	if err != nil {
+		return nil //nolint:nilerr // as above
 	}
-	return disks
+	if open {
+		disks = append(disks, mapping.Disk)
+	}
+	if !s.foreign(ctx, at, disks) {
+		return nil
+	}
+	return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errRefused, at, disks[0].Path, formatNumber(disks[0].Number))
 }
 
 // busyWait is how long an unmount is tried while the mount is in use. A process

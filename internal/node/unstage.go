@@ -52,7 +52,6 @@ func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest)
 	if err := s.unmountStaging(ctx, data, staging); err != nil {
 		return err
 	}
-	s.step("unmounted")
 	if open {
 		if err := s.closeMapping(ctx, mapping); err != nil {
 			return err
@@ -76,7 +75,7 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 	if err != nil || !at.mounted {
 		return err
 	}
-	if at.foreign(disks) {
+	if s.foreign(ctx, at, disks) {
 		return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)",
 			errRefused, at, disks[0].Path, formatNumber(disks[0].Number))
 	}
@@ -115,10 +114,16 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 	if err != nil {
 		return err
 	}
-	if len(holders) > 0 {
-		return fmt.Errorf("%w: %s is used by %v", errInUse, disk.Path, holders)
+	if users := blockdev.InUse(holders); len(users) > 0 {
+		return fmt.Errorf("%w: %s is used by %v", errInUse, disk.Path, users)
 	}
-	if err := awaitUnclaimed(ctx, disk); err != nil {
+	if len(holders) > 0 {
+		// The workload's own LVM, MD or multipath, which the node's udev has activated.
+		// It holds no data, but the disk, so that nothing else can.
+		logging.From(ctx).Warn("unstage: devices that nobody has open are built upon the disk, and stay when it is detached: "+
+			"take them away (vgchange -an, mdadm --stop, multipath -f), and keep the node from building them again",
+			zap.String("volume_id", disk.VolumeID), zap.Stringers("devices", holders))
+	} else if err := s.awaitUnclaimed(ctx, disk); err != nil {
 		if hasGone(err) {
 			return nil
 		}

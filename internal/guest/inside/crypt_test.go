@@ -167,7 +167,7 @@ func (v *volume) liveEncrypted(t testing.TB, disk blockdev.Disk) (content string
 // wantOpen checks that the mapping is what cryptsetup says it is.
 func (v *volume) wantOpen(t testing.TB, disk blockdev.Disk) {
 	t.Helper()
-	m, found, err := blockdev.System{}.Mapping(v.id)
+	m, found, err := (&blockdev.System{}).Mapping(v.id)
 	must(t, err)
 	if !found {
 		t.Fatal("the volume has no mapping")
@@ -494,7 +494,7 @@ func readersOf(c *csi.VolumeCapability) *csi.VolumeCapability {
 
 func wantReadOnly(t testing.TB, v *volume, want bool) {
 	t.Helper()
-	if m, found, err := (blockdev.System{}).Mapping(v.id); err != nil || !found || m.ReadOnly != want {
+	if m, found, err := (&blockdev.System{}).Mapping(v.id); err != nil || !found || m.ReadOnly != want {
 		t.Errorf("the mapping is there: %t, read-only: %t, want %t; %v", found, m.ReadOnly, want, err)
 	}
 }

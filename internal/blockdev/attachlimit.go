@@ -1,64 +1,61 @@
 package blockdev
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 )
 
-// busPlaces is how many disks a bus other than PCI has places for: what a
+// MaxAttached is how many disks a bus other than PCI has places for: what a
 // virtio-scsi controller takes, and the most that Nova ever attaches.
-const busPlaces = 256
+const MaxAttached = 256
 
-// Room returns how many volumes this server can have attached at once, those
-// that it has counted in, as far as can be seen from here; at least 1. Disks
-// that are no volumes, and the system's own, take places away. Where each disk
-// is a PCI device of its own, as with virtio-blk, slots and ports are counted.
-func (s System) Room() (int64, error) {
-	sys := sysfs(or(s.SysDir, "/sys"))
-	volumes, others, onPCI, err := s.census(sys)
+// AttachLimit implements Finder. Disks that are no volumes, and the system's own,
+// take places away. Where each disk is a PCI device of its own, as with virtio-blk,
+// slots and ports are counted.
+func (s *System) AttachLimit(ctx context.Context) (int64, error) {
+	volumes, others, onPCI, err := s.census(ctx)
 	if err != nil {
 		return 0, err
 	}
-	room := busPlaces - others
+	limit := MaxAttached - others
 	if onPCI {
-		if free, ok := sys.freePCI(); ok {
-			room = min(room, volumes+free)
+		if free, ok := s.sysfs().freePCI(); ok {
+			limit = min(limit, volumes+free)
 		}
 	}
-	return int64(max(room, 1)), nil
+	return int64(max(limit, 1)), nil
 }
 
 // census counts the disks of a server: volumes that it may have to give back,
 // and others. onPCI tells that the system's own disk is a PCI device by itself,
 // so that volumes will be.
-func (s System) census(sys sysfs) (volumes, others int, onPCI bool, err error) {
-	names, err := sys.disks()
+func (s *System) census(ctx context.Context) (volumes, others int, onPCI bool, err error) {
+	disks, err := s.look(ctx)
 	if err != nil {
 		return 0, 0, false, err
 	}
-	use, err := readUse(or(s.ProcDir, "/proc"))
+	use, err := readProcUse(s.procDir())
 	if err != nil {
 		return 0, 0, false, err
 	}
-	look := s.look(sys)
-	for _, name := range names {
-		if !sys.onBus(name) {
+	sys := s.sysfs()
+	for _, d := range disks {
+		if !sys.onBus(d.name) {
 			continue
 		}
-		system, err := sys.isSystem(use, name)
+		system, err := sys.isSystem(use, d.name)
 		if err != nil {
 			return 0, 0, false, err
 		}
-		identities, mute := look.names(name, sys.sequence(name))
 		switch {
 		case system:
 			others++
-			onPCI = sys.virtioBlock(name)
-		case mute, isVolume(identities): // what doesn't answer is most likely one
+			onPCI = sys.virtioBlock(d.name)
+		case d.unanswered, isVolume(d.identities): // what doesn't answer is most likely one
 			volumes++
 		default:
 			others++
@@ -75,7 +72,7 @@ func (s sysfs) onBus(name string) bool {
 }
 
 // isSystem tells whether the running system is on a disk or on a partition of it.
-func (s sysfs) isSystem(u use, name string) (bool, error) {
+func (s sysfs) isSystem(u procUse, name string) (bool, error) {
 	partitions, err := s.partitions(name)
 	if err != nil {
 		return false, err
@@ -118,14 +115,15 @@ func (s sysfs) virtioBlock(name string) bool {
 }
 
 // freePCI returns how many PCI devices can be added while the server runs; false
-// for machines that are neither of the two kinds that QEMU makes.
+// where nothing tells. A machine with PCI Express takes a device in each empty port:
+// QEMU's q35 on amd64 and virt on arm64 do. QEMU's pc has no ports, but 31 slots
+// besides its host bridge.
 func (s sysfs) freePCI() (int, bool) {
 	const (
-		i440FX     = "0x8086 0x1237" // machine pc: 31 slots besides the bridge
-		q35        = "0x8086 0x29c0" // machine q35: a port for each device
-		bridge     = "0x0604"        // begins the class of bridges, ports among them
-		slots      = 32
-		rootBridge = "0000:00:00.0"
+		i440FX = "0x8086 0x1237" // the host bridge of QEMU's machine pc
+		q35    = "0x8086 0x29c0" // and of q35, which may have been made without ports
+		slots  = 32
+		bridge = "0x0604" // begins the class of bridges, ports among them
 	)
 	dir := filepath.Join(string(s), "bus", "pci", "devices")
 	read := func(device, attribute string) string {
@@ -140,33 +138,38 @@ func (s sysfs) freePCI() (int, bool) {
 		return 0, false
 	}
 	used := make(map[string]bool)
-	ports := 0
+	ports, empty := 0, 0
 	for _, e := range entries {
 		bus, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), "0000:"), ":")
 		slot, _, _ := strings.Cut(e.Name(), ".")
 		if bus == "00" {
 			used[slot] = true
 		}
-		if strings.HasPrefix(read(e.Name(), "class"), bridge) && s.emptyPort(filepath.Join(dir, e.Name())) {
+		path := filepath.Join(dir, e.Name())
+		if strings.HasPrefix(read(e.Name(), "class"), bridge) && takesDevices(path) {
 			ports++
+			if isEmpty(path) {
+				empty++
+			}
 		}
 	}
-	switch fmt.Sprintf("%s %s", read(rootBridge, "vendor"), read(rootBridge, "device")) {
-	case i440FX:
+	switch host := read("0000:00:00.0", "vendor") + " " + read("0000:00:00.0", "device"); {
+	case host == i440FX:
 		return slots - len(used), true
-	case q35:
-		return ports, true
+	case host == q35, ports > 0:
+		return empty, true
 	}
 	return 0, false
 }
 
-// emptyPort tells whether nothing is plugged into a bridge.
-func (s sysfs) emptyPort(path string) bool {
-	below, err := filepath.Glob(filepath.Join(path, "[0-9a-f][0-9a-f][0-9a-f][0-9a-f]:[0-9a-f][0-9a-f]:*"))
-	if err != nil || len(below) > 0 {
-		return false
-	}
-	// QEMU's ports tell whether they take a device while the server runs.
-	_, err = os.Stat(filepath.Join(path, "subordinate_bus_number"))
-	return err == nil
+// takesDevices tells whether a bridge is a port: QEMU's ports tell that they take a
+// device while the server runs.
+func takesDevices(bridge string) bool {
+	return exists(filepath.Join(bridge, "subordinate_bus_number"))
+}
+
+// isEmpty tells whether nothing is plugged into a bridge.
+func isEmpty(bridge string) bool {
+	below, err := filepath.Glob(filepath.Join(bridge, "[0-9a-f][0-9a-f][0-9a-f][0-9a-f]:[0-9a-f][0-9a-f]:*"))
+	return err == nil && len(below) == 0
 }

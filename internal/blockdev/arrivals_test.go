@@ -32,51 +32,45 @@ func FuzzNewsOfDisk(f *testing.F) {
 }
 
 func TestTheKernelTellsOfADiskThatComes(t *testing.T) {
-	u := listen()
-	if u == nil {
+	heard := make(chan struct{}, 1)
+	e := listen(func() { ring(heard) })
+	defer e.close()
+	if e.kernel == nil {
 		t.Fatal("this process may not listen to the kernel: run the test as root, outside of a user namespace")
 	}
-	defer u.close()
 	attach(t, t.TempDir(), "volume-"+volumeA, volumeA)
 	select {
-	case <-u.rings():
+	case <-heard:
 	case <-time.After(time.Minute):
 		t.Error("it didn't")
 	}
 }
 
-// late is a Finder that knows no directories and finds the disk once it is told. It
-// tells that it has looked as often as looked has room.
-type late struct {
-	looked chan struct{}
-	there  chan struct{}
-}
-
-func (l late) Find(context.Context, string) (Disk, error) {
-	select {
-	case l.looked <- struct{}{}:
-	default:
-	}
-	select {
-	case <-l.there:
-		return Disk{Name: "vdb"}, nil
-	default:
-		return Disk{}, ErrNotFound
-	}
-}
-
+// TestWaitIsWokenByTheKernel where no directory is watched.
 func TestWaitIsWokenByTheKernel(t *testing.T) {
-	l := late{make(chan struct{}, 2), make(chan struct{})}
+	looked, there := make(chan struct{}, 2), make(chan struct{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	found := make(chan error, 1)
 	go func() {
-		_, err := Waiter{Finder: l, Poll: time.Hour}.Wait(ctx, volumeA)
+		var w waiter
+		_, err := w.wait(ctx, search{
+			find: func(context.Context) (Disk, error) {
+				ring(looked)
+				select {
+				case <-there:
+					return Disk{Name: "vdb"}, nil
+				default:
+					return Disk{}, ErrNotFound
+				}
+			},
+			hosts: func() []string { return nil }, poll: time.Hour,
+		})
 		found <- err
 	}()
-	<-l.looked
-	<-l.looked
-	close(l.there)
+	<-looked
+	<-looked
+	close(there)
 	start := time.Now()
 	attach(t, t.TempDir(), "volume-"+volumeA, volumeA)
 	if err := <-found; err != nil && !errors.Is(err, context.Canceled) {

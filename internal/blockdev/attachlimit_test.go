@@ -29,7 +29,7 @@ func (tr *tree) onVirtio(name string, slot int) {
 	tr.link("../../"+device, "sys/block/"+name+"/device")
 }
 
-func TestRoomForVolumes(t *testing.T) {
+func TestTheAttachLimit(t *testing.T) {
 	pc := func(tr *tree, slots int) {
 		tr.pci("0000:00:00.0", "0x8086", "0x1237", "0x060000")
 		for slot := 1; slot < slots; slot++ {
@@ -89,7 +89,34 @@ func TestRoomForVolumes(t *testing.T) {
 				tr.port(fmt.Sprintf("0000:00:02.%d", i), i < 4)
 			}
 		}, 7},
-		{"a PCI bus of another kind", func(tr *tree) {
+		{"a q35 without a port", func(tr *tree) {
+			tr.pci("0000:00:00.0", "0x8086", "0x29c0", "0x060000")
+			tr.onVirtio("vda", 4)
+		}, 1},
+		{"a virt of arm64 with ports", func(tr *tree) {
+			tr.pci("0000:00:00.0", "0x1b36", "0x0008", "0x060000")
+			tr.onVirtio("vda", 4)
+			for i := range 8 {
+				tr.port(fmt.Sprintf("0000:00:01.%d", i), i < 2)
+			}
+		}, 6},
+		{"a virt of arm64 whose ports are all taken, one by a volume", func(tr *tree) {
+			tr.pci("0000:00:00.0", "0x1b36", "0x0008", "0x060000")
+			tr.onVirtio("vda", 4)
+			tr.disk("vdb", "252:16", volume)
+			tr.onVirtio("vdb", 5)
+			for i := range 3 {
+				tr.port(fmt.Sprintf("0000:00:01.%d", i), true)
+			}
+		}, 1},
+		{"a host bridge that nobody knows, with ports", func(tr *tree) {
+			tr.pci("0000:00:00.0", "0xabcd", "0x0001", "0x060000")
+			tr.onVirtio("vda", 4)
+			for i := range 4 {
+				tr.port(fmt.Sprintf("0000:00:01.%d", i), i < 1)
+			}
+		}, 3},
+		{"a PCI bus without ports", func(tr *tree) {
 			tr.pci("0000:00:00.0", "0x1b36", "0x0008", "0x060000")
 			tr.onVirtio("vda", 4)
 		}, 255},
@@ -97,19 +124,19 @@ func TestRoomForVolumes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := newTree(t)
 			tt.make(tr)
-			if got, err := tr.system().Room(); got != tt.want || err != nil {
+			if got, err := tr.system().AttachLimit(t.Context()); got != tt.want || err != nil {
 				t.Errorf("%d, %v; want %d", got, err, tt.want)
 			}
 		})
 	}
 }
 
-func TestRoomOfThisMachine(t *testing.T) {
-	room, err := System{}.Room()
+func TestTheAttachLimitOfThisMachine(t *testing.T) {
+	room, err := (&System{}).AttachLimit(t.Context())
 	if err != nil || room < 1 || room > 256 {
 		t.Errorf("%d, %v", room, err)
 	}
-	if _, err := (System{SysDir: t.TempDir()}).Room(); err == nil {
+	if _, err := (&System{SysDir: t.TempDir()}).AttachLimit(t.Context()); err == nil {
 		t.Error("a machine without sysfs has room")
 	}
 }
