@@ -11,6 +11,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/keylock"
 	"github.com/cinder-csi/cinder-csi/internal/luks"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 // What a call can end with besides the errors of the packages below.
@@ -72,13 +73,14 @@ func codeTable() []codeRow {
 		{luks.ErrNotLUKS, codes.FailedPrecondition},
 		{filesystem.ErrBusy, codes.Aborted},
 		{filesystem.ErrUnsupported, codes.InvalidArgument},
-		{filesystem.ErrOptions, codes.InvalidArgument},
+		{mkfs.ErrOptions, codes.InvalidArgument},
 		{filesystem.ErrNotBlank, codes.FailedPrecondition},
 		{filesystem.ErrTooSmall, codes.FailedPrecondition},
 		{filesystem.ErrReadOnly, codes.FailedPrecondition},
 		{filesystem.ErrMounted, codes.FailedPrecondition},
 		{filesystem.ErrNotMounted, codes.FailedPrecondition},
 		{filesystem.ErrOnlineGrowth, codes.FailedPrecondition},
+		{filesystem.ErrGivenUp, codes.Unavailable},
 		{filesystem.ErrCorrupt, codes.Internal},
 	}
 }

@@ -61,7 +61,7 @@ func (v *volume) wantUnreadable(t testing.TB) {
 	t.Helper()
 	disk := v.attach(t)
 	v.wantUntouched(t, func() {
-		found, err := filesystem.New(filesystem.Options{}).Probe(patient(t), disk.Path)
+		found, err := filesystem.New(filesystem.Options{}).Probe(patient(t), filesystem.Device{Path: disk.Path})
 		if err == nil {
 			t.Errorf("probed as %v", found)
 		} else if !errors.Is(err, unix.EIO) {
