@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -63,8 +64,35 @@ func (s *Server) disksOf(ctx context.Context, volumeID string) ([]blockdev.Disk,
 	return disks, err
 }
 
-// withDisk calls do with the disk, opened for reading and proven once more.
-func withDisk(disk blockdev.Disk, do func(fd int) error) (err error) {
+// mapping returns the mapping of a volume, whatever it is built upon.
+func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
+	m, found, err := s.cfg.Finder.Mapping(volumeID)
+	if errors.Is(err, blockdev.ErrVolumeID) || errors.Is(err, blockdev.ErrNotFound) {
+		return blockdev.Mapping{}, false, nil // none, or gone while it was looked at
+	}
+	return m, found, err
+}
+
+// isReadOnly tells whether a disk is read-only for everybody on this server. It asks
+// the kernel, not the disk.
+func isReadOnly(number uint64) (bool, error) {
+	flag, err := os.ReadFile("/sys/dev/block/" + formatNumber(number) + "/ro")
+	if err != nil {
+		return false, fmt.Errorf("whether the disk is read-only: %w", err)
+	}
+	return strings.TrimSpace(string(flag)) != "0", nil
+}
+
+// setReadOnly makes a disk read-only, or writable, for everybody on this server.
+// The mount of a device node could not: it is no obstacle to writing to the
+// device. Nor is a read-only mount of ext: the kernel then still deletes the files
+// that were deleted while they were open, unless the disk itself is read-only,
+// which may be under the feet of a writer on another server. A disk that is
+// attached again is writable again.
+func setReadOnly(disk blockdev.Disk, readOnly bool) (err error) {
+	if is, err := isReadOnly(disk.Number); err == nil && is == readOnly {
+		return disk.Verify()
+	}
 	f, err := os.OpenFile(disk.Path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", disk.VolumeID, err)
@@ -80,42 +108,14 @@ func withDisk(disk blockdev.Disk, do func(fd int) error) (err error) {
 	if st.Rdev != disk.Number {
 		return fmt.Errorf("volume %s: %w: another disk has become %s", disk.VolumeID, blockdev.ErrUnsafe, disk.Path)
 	}
-	return do(int(f.Fd()))
-}
-
-// isReadOnly tells whether a disk is read-only for everybody on this server.
-func isReadOnly(disk blockdev.Disk) (readOnly bool, err error) {
-	err = withDisk(disk, func(fd int) error {
-		flag, err := unix.IoctlGetInt(fd, unix.BLKROGET)
-		if err != nil {
-			return fmt.Errorf("volume %s: asking whether %s is read-only: %w", disk.VolumeID, disk.Path, err)
-		}
-		readOnly = flag != 0
-		return nil
-	})
-	return readOnly, err
-}
-
-// setReadOnly makes a disk read-only, or writable, for everybody on this server.
-// The mount of a device node could not: it is no obstacle to writing to the
-// device. Nor is a read-only mount of ext: the kernel then still deletes the files
-// that were deleted while they were open, unless the disk itself is read-only,
-// which may be under the feet of a writer on another server. A disk that is
-// attached again is writable again.
-func setReadOnly(disk blockdev.Disk, readOnly bool) error {
 	want := 0
 	if readOnly {
 		want = 1
 	}
-	return withDisk(disk, func(fd int) error {
-		if is, err := unix.IoctlGetInt(fd, unix.BLKROGET); err == nil && (is != 0) == readOnly {
-			return nil
-		}
-		if err := unix.IoctlSetPointerInt(fd, unix.BLKROSET, want); err != nil {
-			return fmt.Errorf("volume %s: making %s read-only (%t): %w", disk.VolumeID, disk.Path, readOnly, err)
-		}
-		return nil
-	})
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.BLKROSET, want); err != nil {
+		return fmt.Errorf("volume %s: making %s %s: %w", disk.VolumeID, disk.Path, access(readOnly), err)
+	}
+	return nil
 }
 
 // unclaimedWait is how long the kernel may take to let go of a disk after its

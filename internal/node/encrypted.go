@@ -13,50 +13,8 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/luks"
 )
 
-const (
-	// encryptedKey of a volume context says that the node encrypts the volume.
-	// It comes from the parameter of the StorageClass.
-	encryptedKey = "cinder.csi.openstack.org/encrypted"
-	// luks2 is its only value.
-	luks2 = "luks2"
-	// passphraseKey of the secrets for NodeStageVolume is the passphrase, every
-	// byte of it.
-	passphraseKey = "encryptionPassphrase" // #nosec G101 -- the name of a key
-	// luksType is what a disk with a LUKS header holds, in libblkid's words.
-	luksType = "crypto_LUKS"
-)
-
-// wantsEncryption reads a volume context.
-func wantsEncryption(volumeContext map[string]string) (bool, error) {
-	value, asked := volumeContext[encryptedKey]
-	if asked && value != luks2 {
-		return false, fmt.Errorf("%w: %s is %q: it must be %s", errInvalid, encryptedKey, value, luks2)
-	}
-	return asked, nil
-}
-
-// withEncryption adds to a request what it takes to open an encrypted volume.
-func (r stageRequest) withEncryption(secrets map[string]string) (stageRequest, error) {
-	var err error
-	if r.encrypted, err = wantsEncryption(r.context); err != nil || !r.encrypted {
-		return r, err
-	}
-	r.passphrase = []byte(secrets[passphraseKey])
-	if len(r.passphrase) == 0 {
-		return r, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
-			errInvalid, passphraseKey)
-	}
-	return r, nil
-}
-
-// mapping returns the mapping of a volume, whatever it is built upon.
-func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
-	m, found, err := s.cfg.Finder.Mapping(volumeID)
-	if errors.Is(err, blockdev.ErrVolumeID) || errors.Is(err, blockdev.ErrNotFound) {
-		return blockdev.Mapping{}, false, nil // none, or gone while it was looked at
-	}
-	return m, found, err
-}
+// luksType is what a disk with a LUKS header holds, in libblkid's words.
+const luksType = "crypto_LUKS"
 
 // mappingOf returns the mapping that is built upon that very disk.
 func (s *Server) mappingOf(disk blockdev.Disk) (m blockdev.Mapping, open bool, err error) {
@@ -106,7 +64,7 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, r stage
 		return err
 	}
 	if open && m.ReadOnly != r.readOnly {
-		return fmt.Errorf("%w: the encrypted volume is open, %s, but %s is asked for", errPublished, access(m.ReadOnly), access(r.readOnly))
+		return fmt.Errorf("%w: the encrypted volume is open with read-only %t, but %t is asked for", errPublished, m.ReadOnly, r.readOnly)
 	}
 	if !open {
 		if err := s.readyToOpen(ctx, disk, r); err != nil {
@@ -255,9 +213,6 @@ func (s *Server) dropStale(ctx context.Context, disk blockdev.Disk, staging stri
 	}
 	logging.From(ctx).Warn("closing a mapping whose disk is gone",
 		zap.String("volume_id", disk.VolumeID), zap.String("mapping", m.Path))
-	if staging, err = resolve(staging); err != nil {
-		return err
-	}
 	at, err := s.inspect(staging)
 	if err != nil {
 		return err

@@ -197,7 +197,7 @@ func TestReadersGetADiskThatCannotBeWrittenTo(t *testing.T) {
 	must(t, r.stage(b.as(writer)))
 	must(t, r.publish(b.as(writer)))
 	wantCode(t, r.publish(b.at("second")), codes.FailedPrecondition, "for writers")
-	wantCode(t, r.publish(b), codes.FailedPrecondition, "for writers")
+	wantCode(t, r.publish(b), codes.AlreadyExists, "for writers")
 	if err := writeDevice(b.target); err != nil {
 		t.Errorf("the writer can't write any more: %v", err)
 	}
@@ -222,23 +222,23 @@ func TestARepeatedCallChangesNothing(t *testing.T) {
 	}{
 		{"the same", filesystemOf("ext4", "noatime", "nosuid"), writer, with(filesystemOf("ext4", "noatime", "nosuid")), codes.OK, codes.OK},
 		{"any filesystem", filesystemOf("ext4"), writer, with(filesystemOf("")), codes.OK, codes.OK},
-		{"another filesystem", filesystemOf("ext4"), writer, with(filesystemOf("xfs")), codes.AlreadyExists, codes.FailedPrecondition},
-		{"readers of a writer's", filesystemOf("ext4"), writer, mode(readers), codes.AlreadyExists, codes.FailedPrecondition},
+		{"another filesystem", filesystemOf("ext4"), writer, with(filesystemOf("xfs")), codes.AlreadyExists, codes.AlreadyExists},
+		{"readers of a writer's", filesystemOf("ext4"), writer, mode(readers), codes.AlreadyExists, codes.AlreadyExists},
 		{"a reader of a writer's", filesystemOf("ext4"), writer, mode(reader), codes.AlreadyExists, codes.AlreadyExists},
-		{"a writer of the readers'", filesystemOf("ext4"), readers, mode(writer), codes.AlreadyExists, codes.FailedPrecondition},
+		{"a writer of the readers'", filesystemOf("ext4"), readers, mode(writer), codes.AlreadyExists, codes.AlreadyExists},
 		{"the flag ro", filesystemOf("ext4"), writer, with(filesystemOf("ext4", "ro")), codes.AlreadyExists, codes.AlreadyExists},
 		{"for reading", filesystemOf("ext4"), writer, readOnly, codes.OK, codes.AlreadyExists},
 		{"one flag more", filesystemOf("ext4"), writer, with(filesystemOf("ext4", "nodev")), codes.AlreadyExists, codes.AlreadyExists},
 		{"one flag less", filesystemOf("ext4", "noexec"), writer, with(filesystemOf("ext4")), codes.AlreadyExists, codes.OK}, // inherited
 		{"other times", filesystemOf("ext4"), writer, with(filesystemOf("ext4", "noatime")), codes.AlreadyExists, codes.AlreadyExists},
-		{"as a device", filesystemOf("ext4"), writer, with(rawBlock()), codes.AlreadyExists, codes.FailedPrecondition},
+		{"as a device", filesystemOf("ext4"), writer, with(rawBlock()), codes.AlreadyExists, codes.AlreadyExists},
 		{"for several nodes", filesystemOf("ext4"), writer, mode(allWriters), codes.InvalidArgument, codes.InvalidArgument},
 		{"a device the same", rawBlock(), writer, mode(podsOfANode), codes.OK, codes.OK},
-		{"a device for readers", rawBlock(), writer, mode(readers), codes.AlreadyExists, codes.FailedPrecondition},
-		{"a device for a reader", rawBlock(), writer, mode(reader), codes.AlreadyExists, codes.FailedPrecondition},
+		{"a device for readers", rawBlock(), writer, mode(readers), codes.AlreadyExists, codes.AlreadyExists},
+		{"a device for a reader", rawBlock(), writer, mode(reader), codes.AlreadyExists, codes.AlreadyExists},
 		{"a device for reading", rawBlock(), writer, readOnly, codes.OK, codes.AlreadyExists},
-		{"a reader's device for a writer", rawBlock(), reader, mode(writer), codes.AlreadyExists, codes.FailedPrecondition},
-		{"a device as a filesystem", rawBlock(), writer, with(filesystemOf("ext4")), codes.FailedPrecondition, codes.FailedPrecondition},
+		{"a reader's device for a writer", rawBlock(), reader, mode(writer), codes.AlreadyExists, codes.AlreadyExists},
+		{"a device as a filesystem", rawBlock(), writer, with(filesystemOf("ext4")), codes.FailedPrecondition, codes.Unavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

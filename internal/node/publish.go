@@ -95,11 +95,7 @@ type publishState struct {
 func (s *Server) readPublish(ctx context.Context, disk blockdev.Disk, r publishRequest) (st publishState, err error) {
 	st.disk = disk
 	for path, at := range map[string]*pathState{r.staging: &st.staging, r.target: &st.target} {
-		resolved, err := resolve(path)
-		if err != nil {
-			return st, err
-		}
-		if *at, err = s.inspect(resolved); err != nil {
+		if *at, err = s.inspect(path); err != nil {
 			return st, err
 		}
 	}
@@ -109,7 +105,7 @@ func (s *Server) readPublish(ctx context.Context, disk blockdev.Disk, r publishR
 	if st.holders, err = blockdev.Holders(disk); err != nil {
 		return st, err
 	}
-	if st.readOnly, err = isReadOnly(disk); err != nil {
+	if st.readOnly, err = isReadOnly(disk.Number); err != nil {
 		return st, err
 	}
 	st.live, err = s.cfg.Finder.Claimed(ctx, disk)
@@ -121,20 +117,23 @@ func (st publishState) next(r publishRequest) (action, error) {
 	if r.block {
 		return st.nextBlock(r)
 	}
+	mount, at := st.staging.mount, st.target
 	if err := checkStaging(st.disk, st.staging, st.live); err != nil {
+		if at.mounted { // which has to be unpublished, see code
+			return 0, fmt.Errorf("%w: %v: %w", errNotYet, at, err)
+		}
 		return 0, err
 	}
-	mount, at := st.staging.mount, st.target
 	switch {
 	case r.fsType != "" && mount.FSType != r.fsType:
-		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", errRefused, st.staging, r.fsType)
+		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", st.refused(), st.staging, r.fsType)
 	case !r.readOnly && turnedReadOnly(mount, st.readOnly):
 		return 0, fmt.Errorf("%w: %v: %w: it is repaired when no workload on this node uses the volume any more and it is staged again",
 			errNotYet, st.staging, filesystem.ErrGivenUp)
 	case readOnly(mount) && !r.readOnly:
-		return 0, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", errRefused)
+		return 0, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", st.refused())
 	case r.readersOnly && !readOnly(mount):
-		return 0, fmt.Errorf("%w: the volume is staged writable, but to be published for readers only: it has to be staged for them", errRefused)
+		return 0, fmt.Errorf("%w: the volume is staged writable, but to be published for readers only: it has to be staged for them", st.refused())
 	case at.holds(st.disk) && at.mount.Root == mount.Root:
 		return nothing, st.checkTarget(r)
 	case at.mounted && !at.device && at.gone():
@@ -145,6 +144,15 @@ func (st publishState) next(r publishRequest) (action, error) {
 		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.use.mounts)
 	}
 	return provide, nil
+}
+
+// refused is the kind of error for what can't be asked for of the volume as it is
+// staged: the specification has a code of its own where it is published already.
+func (st publishState) refused() error {
+	if st.target.holds(st.disk) || st.target.is(st.disk) {
+		return errPublished
+	}
+	return errRefused
 }
 
 // checkTarget compares a target, at which the volume is published, with what is
@@ -170,15 +178,15 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 	case len(blockdev.InUse(st.holders)) > 0:
 		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, blockdev.InUse(st.holders))
 	case len(st.use.mounts) > 0 || st.staging.holds(st.disk):
-		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, append(st.use.mounts, st.staging.path))
+		return 0, fmt.Errorf("%w: %s is mounted at %v", st.refused(), st.disk.Path, append(st.use.mounts, st.staging.path))
 	case at.mounted && at.device && at.gone():
 		return clear, nil
 	case at.mounted && !at.is(st.disk):
 		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.disk.Path, formatNumber(st.disk.Number))
 	case !r.readOnly && st.readOnly:
-		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but to be published writable", errRefused, st.disk.Path)
+		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but to be published writable", st.refused(), st.disk.Path)
 	case r.readersOnly && !st.readOnly && len(st.use.devices) > 0:
-		return 0, fmt.Errorf("%w: %s is published for writers at %v, but to be published for readers only", errRefused, st.disk.Path, st.use.devices)
+		return 0, fmt.Errorf("%w: %s is published for writers at %v, but to be published for readers only", st.refused(), st.disk.Path, st.use.devices)
 	case at.mounted:
 		return nothing, st.checkTarget(r)
 	case r.single && len(st.use.devices) > 0:

@@ -21,6 +21,14 @@ const (
 	// firstPublicationKey of a publish context: the volume was never given to any
 	// server before, and has no source.
 	firstPublicationKey = "cinder.csi.openstack.org/firstPublication"
+	// encryptedKey of a volume context says that the node encrypts the volume.
+	// It comes from the parameter of the StorageClass.
+	encryptedKey = "cinder.csi.openstack.org/encrypted"
+	// luks2 is its only value.
+	luks2 = "luks2"
+	// passphraseKey of the secrets for NodeStageVolume is the passphrase, every
+	// byte of it.
+	passphraseKey = "encryptionPassphrase" // #nosec G101 -- the name of a key
 	// ephemeralKey of a volume context: the kubelet asks for an inline volume.
 	ephemeralKey = "csi.storage.k8s.io/ephemeral"
 )
@@ -102,6 +110,29 @@ func parsePublish(req *csi.NodePublishVolumeRequest) (r publishRequest, err erro
 	}
 	if r.target == r.staging {
 		return r, fmt.Errorf("%w: target_path and staging_target_path are the same", errInvalid)
+	}
+	return r, nil
+}
+
+// wantsEncryption reads a volume context.
+func wantsEncryption(volumeContext map[string]string) (bool, error) {
+	value, asked := volumeContext[encryptedKey]
+	if asked && value != luks2 {
+		return false, fmt.Errorf("%w: %s is %q: it must be %s", errInvalid, encryptedKey, value, luks2)
+	}
+	return asked, nil
+}
+
+// withEncryption adds to a request what it takes to open an encrypted volume.
+func (r stageRequest) withEncryption(secrets map[string]string) (stageRequest, error) {
+	var err error
+	if r.encrypted, err = wantsEncryption(r.context); err != nil || !r.encrypted {
+		return r, err
+	}
+	r.passphrase = []byte(secrets[passphraseKey])
+	if len(r.passphrase) == 0 {
+		return r, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
+			errInvalid, passphraseKey)
 	}
 	return r, nil
 }

@@ -76,11 +76,7 @@ func (s *Server) isStaged(ctx context.Context, volumeID, staging string) bool {
 	if _, open, err := s.mapping(volumeID); err == nil && open {
 		return true
 	}
-	path, err := resolve(staging)
-	if err != nil {
-		return false
-	}
-	at, err := s.inspect(path)
+	at, err := s.inspect(staging)
 	if err != nil || !at.mounted {
 		return false
 	}
@@ -107,10 +103,7 @@ type stageState struct {
 func (s *Server) readStage(ctx context.Context, disk blockdev.Disk, r stageRequest) (st stageState, err error) {
 	st.disk = disk
 	if r.block {
-		var path string
-		if path, err = resolve(r.staging); err == nil {
-			st.at, err = s.inspect(path)
-		}
+		st.at, err = s.inspect(r.staging)
 	} else {
 		st.at, err = s.inspectOrMake(r.staging, makeDir)
 	}
@@ -123,7 +116,7 @@ func (s *Server) readStage(ctx context.Context, disk blockdev.Disk, r stageReque
 	if st.holders, err = blockdev.Holders(disk); err != nil {
 		return st, err
 	}
-	if st.readOnly, err = isReadOnly(disk); err != nil {
+	if st.readOnly, err = isReadOnly(disk.Number); err != nil {
 		return st, err
 	}
 	st.live, err = s.cfg.Finder.Claimed(ctx, disk)

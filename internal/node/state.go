@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -35,7 +36,11 @@ type pathState struct {
 
 // inspect looks at a path, without following a link at its end. A mount whose
 // disk is gone is still told apart, from the mount table.
-func (s *Server) inspect(at string) (pathState, error) {
+func (s *Server) inspect(path string) (pathState, error) {
+	at, err := resolve(path)
+	if err != nil {
+		return pathState{}, err
+	}
 	p := pathState{path: at}
 	mount, mounted, err := s.cfg.FS.Lookup(at)
 	if err != nil {
@@ -80,10 +85,7 @@ func (s *Server) inspectOrMake(path string, create func(string) error) (pathStat
 	if err := create(resolved); err != nil {
 		return pathState{}, err
 	}
-	if resolved, err = resolve(path); err != nil { // its parents exist by now
-		return pathState{}, err
-	}
-	return s.inspect(resolved)
+	return s.inspect(path) // its parents exist by now
 }
 
 // inspectExisting looks at the path of a volume that is in use; a link at its end
@@ -368,6 +370,48 @@ func isContainer(root filesystem.MountPoint) bool {
 	return root.FSType == "overlay" || root.FSType == "fuse.fuse-overlayfs" ||
 		strings.Contains(root.Root, "/io.containerd.snapshotter.") || strings.Contains(root.Source, "/io.containerd.snapshotter.") ||
 		strings.Contains(root.Root, "/docker/btrfs/subvolumes/") || strings.Contains(root.Root, "/containers/storage/")
+}
+
+// busyWait is how long an unmount is tried while the mount is in use. A process
+// that is just ending keeps it for some milliseconds; to send the caller away
+// for that costs the seconds until it comes back.
+const busyWait = 2 * time.Second
+
+// unmount takes away all that is mounted at path. It gives up when the mount
+// stays in use; it never detaches what is still written to.
+func (s *Server) unmount(ctx context.Context, path string) error {
+	limit := time.NewTimer(busyWait)
+	defer limit.Stop()
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := s.cfg.FS.Unmount(ctx, path)
+		if !errors.Is(err, filesystem.ErrBusy) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-limit.C:
+			return err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// tidyTime is how long a call that has failed may go on taking back what it has
+// made, when its own time is up: a disk that hangs must not keep the volume's lock.
+const tidyTime = 30 * time.Second
+
+// tidying returns the context for that.
+func tidying(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), tidyTime)
+}
+
+// unmountAgain unmounts what this call has mounted and that isn't as it should be
+// for the reason err.
+func (s *Server) unmountAgain(ctx context.Context, path string, err error) error {
+	ctx, cancel := tidying(ctx)
+	defer cancel()
+	return errors.Join(err, s.unmount(ctx, path))
 }
 
 // Modes of what is made for a volume to be mounted on. The kubelet's own

@@ -34,9 +34,6 @@ func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest)
 		return err
 	}
 	defer unlock()
-	if staging, err = resolve(staging); err != nil {
-		return err
-	}
 	disks, err := s.disksOf(ctx, req.GetVolumeId())
 	if err != nil {
 		return err
@@ -80,7 +77,7 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 			errRefused, at, disks[0].Path, formatNumber(disks[0].Number))
 	}
 	if slices.ContainsFunc(disks, at.holds) || at.mount.Root == "/" && !at.gone() {
-		use, err := s.useOf(blockdev.Disk{Number: at.number, Path: at.mount.Source}, staging)
+		use, err := s.useOf(blockdev.Disk{Number: at.number, Path: at.mount.Source}, at.path)
 		if err != nil {
 			return err
 		}
@@ -88,7 +85,7 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 			return fmt.Errorf("%w: %s is mounted at %v too", errInUse, at.mount.Source, use.mounts)
 		}
 	}
-	if err := s.flush(ctx, staging); err != nil {
+	if err := s.flush(ctx, at.path); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
@@ -97,7 +94,7 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 		// ending the workload.
 		logging.From(ctx).Error("unstage: data could not be written back", zap.Error(err))
 	}
-	return s.unmount(ctx, staging)
+	return s.unmount(ctx, at.path)
 }
 
 // release proves that nothing on this node uses the disk any more, and flushes

@@ -33,6 +33,14 @@ func (d disks) Wait(ctx context.Context, volumeID string) (blockdev.Disk, error)
 	return disk, err
 }
 
+func (d disks) Candidates(ctx context.Context, volumeID string) ([]blockdev.Disk, error) {
+	all, err := d.Finder.Candidates(ctx, volumeID)
+	if err == nil {
+		d.step("disks known")
+	}
+	return all, err
+}
+
 func (d disks) Refresh(ctx context.Context, disk blockdev.Disk) (blockdev.Disk, error) {
 	disk, err := d.Finder.Refresh(ctx, disk)
 	if err == nil {
