@@ -41,12 +41,12 @@ type Location struct {
 // The cloud isn't asked where no disk could be meant. byPath returns an error that
 // wraps ErrNotFound where it knows no such disk, and ErrUnsafe where more than one
 // could be it.
-func (s System) byPath(ctx context.Context, sys sysfs, volumeID string) (Disk, error) {
-	strangers, err := s.strangers(sys)
+func (s *System) byPath(ctx context.Context, volumeID string) (Disk, error) {
+	unidentified, err := s.unidentified(ctx)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
 	}
-	if len(strangers) == 0 {
+	if len(unidentified) == 0 {
 		return Disk{}, ErrNotFound
 	}
 	at, err := s.Locate(ctx, volumeID)
@@ -59,57 +59,56 @@ func (s System) byPath(ctx context.Context, sys sysfs, volumeID string) (Disk, e
 	case len(at.Addresses) > 1:
 		return Disk{}, fmt.Errorf("volume %s: %w: the server's metadata tell several addresses of it: %s",
 			volumeID, ErrUnsafe, strings.Join(at.Addresses, ", "))
-	case !at.Live && len(strangers) > 1:
+	case !at.Live && len(unidentified) > 1:
 		return Disk{}, fmt.Errorf("volume %s: %w: only the config drive tells its address, %s, which may be out of date, and it could be each of %s",
-			volumeID, ErrUnsafe, at.Addresses[0], strings.Join(strangers, ", "))
+			volumeID, ErrUnsafe, at.Addresses[0], strings.Join(unidentified, ", "))
 	}
 	name, err := s.atAddress(at.Addresses[0])
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
 	}
-	if !slices.Contains(strangers, name) {
+	if !slices.Contains(unidentified, name) {
 		return Disk{}, fmt.Errorf("volume %s: %w: at its address %s is %s, which is known to be something else, or has no size of a volume",
 			volumeID, ErrUnsafe, at.Addresses[0], name)
 	}
-	d, err := prove(sys, or(s.ProcDir, "/proc"), volumeID, name, s.node(name))
+	d, err := prove(s.sysfs(), s.procDir(), volumeID, name, s.node(name))
 	d.byAddress = err == nil
 	return d, err
 }
 
-// strangers returns the disks of which nothing tells what they are, and that
+// unidentified returns the disks of which nothing tells what they are, and that
 // could be a volume.
-func (s System) strangers(sys sysfs) ([]string, error) {
-	disks, err := sys.disks()
+func (s *System) unidentified(ctx context.Context) ([]string, error) {
+	disks, err := s.look(ctx)
 	if err != nil {
 		return nil, err
 	}
-	use, err := readUse(or(s.ProcDir, "/proc"))
+	use, err := readProcUse(s.procDir())
 	if err != nil {
 		return nil, err
 	}
-	var strangers []string
-	look := s.look(sys)
-	for _, name := range disks {
-		size := sys.size(name)
-		if !sys.onBus(name) || sys.text(name, "removable") == "1" || size == 0 || size%gibibyte != 0 {
+	sys := s.sysfs()
+	var found []string
+	for _, d := range disks {
+		size := sys.size(d.name)
+		if !sys.onBus(d.name) || sys.text(d.name, "removable") == "1" || size == 0 || size%gibibyte != 0 {
 			continue
 		}
-		names, mute := look.names(name, sys.sequence(name))
-		if mute {
-			return nil, fmt.Errorf("%w: %s", ErrNotFound, untold([]string{name}))
+		if d.unanswered {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, noAnswer([]string{d.name}))
 		}
-		if namesVolume(names) {
+		if namesVolume(d.identities) {
 			continue
 		}
-		system, err := sys.isSystem(use, name)
+		system, err := sys.isSystem(use, d.name)
 		if err != nil {
 			return nil, err
 		}
 		if !system {
-			strangers = append(strangers, name)
+			found = append(found, d.name)
 		}
 	}
-	return strangers, nil
+	return found, nil
 }
 
 // namesVolume tells whether one of a disk's names, whoever gave it, is a volume's id.
@@ -118,7 +117,7 @@ func namesVolume(identities []identity) bool {
 }
 
 // atAddress returns the one disk to which links by that address lead.
-func (s System) atAddress(address string) (string, error) {
+func (s *System) atAddress(address string) (string, error) {
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._-]*$`).MatchString(address) {
 		return "", fmt.Errorf("%w: the server's metadata tell an address that is none: %q", ErrUnsafe, address)
 	}

@@ -28,7 +28,7 @@ type controllerRole struct {
 // configuration.
 func newController(cfg Config, logger *zap.Logger, registry prometheus.Registerer) (*controllerRole, error) {
 	if cfg.Cluster == "" {
-		logger.Warn("--cluster is empty: what drivers without it make in one project belongs to all of them, and volumes of one name are taken for one volume; give each cluster a name")
+		logger.Warn("--cluster is empty: nothing can be created, since what drivers without the name of a cluster make in one project could not be told apart; give each cluster a name")
 	}
 	seen := openstack.Fingerprint(cfg.CloudConfig)
 	conf, err := openstack.ReadConfig(cfg.CloudConfig...)

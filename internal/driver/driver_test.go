@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -39,7 +40,7 @@ func startLogging(t *testing.T, cfg driver.Config, logger *zap.Logger) started {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "csi.sock")
 	cfg.Endpoint = "unix://" + socket
-	cfg.DefaultFSType = "ext4"
+	cfg.DefaultFSType, cfg.Cluster = "ext4", cmp.Or(cfg.Cluster, "test")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- driver.Run(ctx, cfg, logger) }()

@@ -241,11 +241,28 @@ func TestAStopSeesAWriteThrough(t *testing.T) {
 	}
 }
 
+// Manifests that name no cluster start, as with the reference driver, whose default that is.
 func TestAControllerWithoutTheNameOfItsClusterSaysSo(t *testing.T) {
 	_, conf := startCloud(t)
 	for _, cluster := range []string{"", "kubernetes"} {
-		core, logs := observer.New(zap.WarnLevel)
-		startLogging(t, driver.Config{Controller: true, Cluster: cluster, CloudConfig: []string{conf}, CloudNames: []string{""}}, zap.New(core))
+		core, logs := observer.New(zap.InfoLevel)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- driver.Run(ctx, driver.Config{
+				Endpoint: "unix://" + filepath.Join(t.TempDir(), "csi.sock"), Controller: true, DefaultFSType: "ext4",
+				Cluster: cluster, CloudConfig: []string{conf}, CloudNames: []string{""},
+			}, zap.New(core))
+		}()
+		for deadline := time.Now().Add(20 * time.Second); logs.FilterMessage("serving").Len() == 0; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("it does not serve")
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		if n := logs.FilterMessageSnippet("--cluster is empty").Len(); (n == 1) != (cluster == "") {
 			t.Errorf("--cluster=%s: %d warnings", cluster, n)
 		}

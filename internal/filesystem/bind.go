@@ -91,13 +91,15 @@ func (f *FS) verifyBind(source, place string, readOnly bool) error {
 	if err := sameThing(source, place); err != nil {
 		return err
 	}
-	if mounted.ReadOnly == readOnly {
-		return nil
-	}
-	if readOnly {
+	switch {
+	case readOnly && !mounted.ReadOnly:
 		return fmt.Errorf("%w: writable, and it should be read-only", ErrMounted)
+	case !readOnly && mounted.GivenUp:
+		return fmt.Errorf("%w: %s", ErrGivenUp, source)
+	case !readOnly && !mounted.Writable():
+		return fmt.Errorf("%w: read-only, and it should be writable", ErrMounted)
 	}
-	return fmt.Errorf("%w: read-only, and it should be writable", ErrMounted)
+	return nil
 }
 
 // sameThing returns nil when both paths lead to the same file, directory or node.

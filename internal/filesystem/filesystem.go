@@ -15,7 +15,7 @@ import (
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
 
-	"github.com/cinder-csi/cinder-csi/internal/keylock"
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
 
 var (
@@ -27,14 +27,15 @@ var (
 	// ErrUnsupported means that this package doesn't handle that kind of
 	// filesystem.
 	ErrUnsupported = errors.New("unsupported filesystem")
-	// ErrOptions means that an option isn't one that may be given to mkfs.
-	ErrOptions = errors.New("option refused")
 	// ErrTooSmall means that the device has no room for that kind of filesystem.
 	ErrTooSmall = errors.New("device too small")
 	// ErrReadOnly means that the device or the mount can't be written to.
 	ErrReadOnly = errors.New("read-only")
 	// ErrCorrupt means that the filesystem is damaged and wasn't repaired.
 	ErrCorrupt = errors.New("filesystem is damaged")
+	// ErrGivenUp means that the kernel has given the filesystem up after an error,
+	// see MountPoint.GivenUp. It is repaired when it was unmounted everywhere.
+	ErrGivenUp = errors.New("the kernel has given the filesystem up after an error")
 	// ErrMounted means that something else is mounted at the target, or
 	// otherwise than asked for.
 	ErrMounted = errors.New("target is mounted otherwise")
@@ -81,8 +82,10 @@ type FS struct {
 	formats turns // of mkfs
 	checks  turns // of e2fsck and resize2fs
 	jobs    jobs
-	flights flights
-	reads   keylock.Locks[string] // of devices, by path
+	reads   inflight.Group[any] // of devices, by path
+	proofs  proofs
+	stats   inflight.Group[asked] // by filesystem
+	ask     func(MountPoint) (Stats, error)
 
 	statsTimeout time.Duration
 }
@@ -106,8 +109,9 @@ func New(opts Options) *FS {
 	f := &FS{
 		exec: opts.Exec, mounter: opts.Mounter, statsTimeout: opts.StatsTimeout,
 		formats: make(turns, opts.Formats), checks: make(turns, checksAtOnce),
+		proofs: proofs{turns: make(turns, proofsAtOnce)},
 	}
-	f.flights.ask = f.statfs
+	f.ask = f.statfs
 	return f
 }
 

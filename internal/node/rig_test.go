@@ -26,6 +26,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/disk"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 )
 
@@ -54,6 +55,12 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newRigAt(t, base)
+}
+
+// newRigAt is newRig with all of its files below a directory.
+func newRigAt(t testing.TB, base string) *rig {
+	t.Helper()
 	store, err := disk.Open(filepath.Join(base, "store"))
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +121,7 @@ func (r *rig) mountedAt(path string) int {
 // server returns a node service that knows nothing of what earlier ones did: as
 // after a restart.
 func (r *rig) server() *node.Server {
-	return node.New(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs})
+	return node.New(node.Config{Finder: &blockdev.Loop{DevDir: r.dev}, FS: r.fs, Crypt: luks.New(r.fs)})
 }
 
 // volume is a volume and where it is to be used.
@@ -170,7 +177,7 @@ func (r *rig) grow(v volume, size int64) {
 // device returns the path of the volume's disk.
 func (r *rig) device(v volume) string {
 	r.t.Helper()
-	d, err := blockdev.Loop{DevDir: r.dev}.Find(context.Background(), v.id)
+	d, err := (&blockdev.Loop{DevDir: r.dev}).Find(context.Background(), v.id)
 	if err != nil {
 		r.t.Fatal(err)
 	}
