@@ -69,7 +69,7 @@ func newStack(tb testing.TB, latency devcloud.Latency, servers int) *stack {
 	tb.Helper()
 	s := newCloud(tb, latency, servers)
 	service := volumes.New(s.client(), volumes.Options{Cluster: "bench"})
-	server := controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, Cluster: "bench", WithTopology: true})
+	server := controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, WithTopology: true})
 	served, err := rpc.NewServer(rpc.Options{}, func(r grpc.ServiceRegistrar) { csi.RegisterControllerServer(r, server) })
 	s.must(err)
 	address := "unix://" + filepath.Join(s.dir(), "csi.sock")

@@ -67,8 +67,6 @@ type Volume struct {
 	// Nova may know better: see ServerAttachment.
 	Attachments []Attachment
 	Multiattach bool
-	Bootable    bool
-	Encrypted   bool
 	CreatedAt   time.Time
 }
 
@@ -158,12 +156,8 @@ type QuotaLine struct {
 	Limit, Used int64
 }
 
-// VolumeFilter selects volumes by equality; empty fields select all.
-type VolumeFilter struct {
-	Name     string
-	Status   VolumeStatus
-	Metadata map[string]string
-}
+// VolumeFilter selects volumes by equality; an empty name selects all.
+type VolumeFilter struct{ Name string }
 
 // Page asks for one page of a list.
 type Page struct {

@@ -29,8 +29,6 @@ type Config struct {
 	// Annotations returns the annotations of a PersistentVolumeClaim; see
 	// package claims. Nil: claims are not looked at.
 	Annotations func(ctx context.Context, namespace, name string) (map[string]string, error)
-	// Cluster is the value of the cluster's tag on what is created.
-	Cluster string
 	// WithTopology binds volumes to zones.
 	WithTopology bool
 	// IgnoreVolumeAZ lets volumes be used from whichever zone was asked for,
@@ -39,8 +37,6 @@ type Config struct {
 	// AllowUnknownParameters passes over parameters of classes that are unknown,
 	// with a line in the log, instead of refusing them.
 	AllowUnknownParameters bool
-	// Version is the driver's own version.
-	Version string
 }
 
 // Server implements csi.ControllerServer.

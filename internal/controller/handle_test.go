@@ -26,7 +26,7 @@ func slowly(t *testing.T) *world {
 	model.Steps["backup.creating"] = latency.Distribution{Min: 500 * time.Millisecond}
 	w := newWorld(t, model)
 	service := volumes.New(w.client, volumes.Options{Cluster: "test", SnapshotWait: 50 * time.Millisecond})
-	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, Cluster: "test"})
+	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}})
 	return w
 }
 
@@ -139,7 +139,7 @@ func TestABackupIsMadeOnceOnEveryCloud(t *testing.T) {
 			v := w.create(request("pvc-1", 1)).GetVolumeId()
 			arrange(w)
 			service := volumes.New(w.client, volumes.Options{Cluster: "test"})
-			w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, Cluster: "test"})
+			w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}})
 			req := &csi.CreateSnapshotRequest{Name: "snap", SourceVolumeId: v, Parameters: map[string]string{"type": "backup"}}
 			for range 5 {
 				resp, err := w.CreateSnapshot(w.within(time.Minute), req)

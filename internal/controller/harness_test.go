@@ -47,7 +47,7 @@ func newWorld(t *testing.T, latency devcloud.Latency, options ...option) *world 
 		StateDir: filepath.Join(t.TempDir(), "cloud"), Disks: devcloud.DisksNone, Latency: latency, Ephemeral: true,
 		Servers: []devcloud.Server{{Name: "one"}, {Name: "two"}, {Name: "three"}, {Name: "four"}},
 	}
-	config := controller.Config{Cluster: "test", WithTopology: true, Version: "test"}
+	config := controller.Config{WithTopology: true}
 	for _, o := range options {
 		o(&cloudConfig, &config)
 	}
@@ -61,7 +61,7 @@ func newWorld(t *testing.T, latency devcloud.Latency, options ...option) *world 
 		}
 	})
 	client := connect(t, c)
-	service := volumes.New(client, volumes.Options{Cluster: config.Cluster})
+	service := volumes.New(client, volumes.Options{Cluster: "test"})
 	config.Clouds = map[string]*volumes.Service{"": service, "second": service}
 	return &world{T: t, cloud: c, admin: c.Admin(), client: client, Server: controller.New(config)}
 }

@@ -16,7 +16,7 @@ import (
 func (w *world) onlyCloud() {
 	w.Helper()
 	service := volumes.New(connect(w.T, w.cloud), volumes.Options{Cluster: "test"})
-	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, Cluster: "test", WithTopology: true})
+	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, WithTopology: true})
 	w.resetRequests()
 }
 

@@ -19,7 +19,7 @@ func TestEveryRequestIsInTheLogAtDebugLevel(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
 	logger := zap.New(core)
 	service := volumes.New(w.client, volumes.Options{Cluster: "test", Logger: logger})
-	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, Cluster: "test"})
+	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}})
 	w.resetRequests()
 	ctx := logging.Into(w.within(time.Minute), logger)
 	created, err := w.CreateVolume(ctx, request("pvc-1", 1))

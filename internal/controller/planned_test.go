@@ -167,7 +167,7 @@ func TestNothingIsMadeForSeveralNodesOnATypeForOne(t *testing.T) {
 // second is a controller of its own, as there is for a moment when the leader changes.
 func (w *world) second() *controller.Server {
 	service := volumes.New(connect(w.T, w.cloud), volumes.Options{Cluster: "test"})
-	return controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, Cluster: "test", WithTopology: true})
+	return controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, WithTopology: true})
 }
 
 // The first POST takes effect late: when its caller has given up, and has repeated the

@@ -20,7 +20,7 @@ func (w *world) impatient() {
 	w.Helper()
 	service := volumes.New(connect(w.T, w.cloud), volumes.Options{Cluster: "test", StaleWait: 300 * time.Millisecond})
 	w.Server = controller.New(controller.Config{
-		Clouds: map[string]*volumes.Service{"": service}, Cluster: "test", WithTopology: true, Version: "test",
+		Clouds: map[string]*volumes.Service{"": service}, WithTopology: true,
 	})
 }
 

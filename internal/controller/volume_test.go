@@ -268,7 +268,7 @@ func TestVolumesGrowAttachedAndFree(t *testing.T) {
 }
 
 func TestVolumesAreListedPageByPage(t *testing.T) {
-	w := newWorld(t, devcloud.Instant(), func(_ *devcloud.Config, c *controller.Config) { c.Cluster = "test" })
+	w := newWorld(t, devcloud.Instant())
 	want := make(map[string]bool)
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		want[w.create(request(name, 1)).GetVolumeId()] = true

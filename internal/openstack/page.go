@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -35,29 +34,6 @@ func filters(page cloud.Page, pairs ...string) url.Values {
 		query.Set("marker", page.Marker)
 	}
 	return query
-}
-
-// metadataFilter writes a filter as Cinder reads it: a literal of Python, which
-// an object of strings in JSON is as well.
-func metadataFilter(metadata map[string]string) (string, error) {
-	if len(metadata) == 0 {
-		return "", nil
-	}
-	text, err := json.Marshal(metadata)
-	if err != nil {
-		return "", fmt.Errorf("metadata filter: %w", err)
-	}
-	return string(text), nil
-}
-
-// includes reports whether all of want is in have.
-func includes(have, want map[string]string) bool {
-	for key, value := range want {
-		if got, ok := have[key]; !ok || got != value {
-			return false
-		}
-	}
-	return true
 }
 
 // list sends r and returns the entries under key with the marker of the next

@@ -22,8 +22,6 @@ type volume struct {
 	BackupID     string            `json:"backup_id"`
 	Metadata     map[string]string `json:"metadata"`
 	Multiattach  bool              `json:"multiattach"`
-	Bootable     truth             `json:"bootable"`
-	Encrypted    bool              `json:"encrypted"`
 	CreatedAt    timestamp         `json:"created_at"`
 	Attachments  []struct {
 		ID       string `json:"attachment_id"`
@@ -41,8 +39,7 @@ func (v volume) cloud() cloud.Volume {
 		ID: v.ID, Name: v.Name, Description: v.Description, SizeGiB: v.Size,
 		Status: cloud.VolumeStatus(v.Status), Type: v.Type, Zone: v.Zone,
 		SnapshotID: v.SnapshotID, SourceVolumeID: v.SourceVolume, BackupID: v.BackupID,
-		Metadata: v.Metadata, Multiattach: v.Multiattach, Bootable: bool(v.Bootable),
-		Encrypted: v.Encrypted, CreatedAt: v.CreatedAt.Time,
+		Metadata: v.Metadata, Multiattach: v.Multiattach, CreatedAt: v.CreatedAt.Time,
 	}
 	if result.BackupID == "" && result.SnapshotID == "" && result.SourceVolumeID == "" {
 		result.BackupID = v.Metadata[restoredFrom]
@@ -137,11 +134,7 @@ func (c *Client) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, pag
 		operation: "list volumes", resource: filter.Name, metric: "volume_list", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"volumes", "detail"},
 	}
-	metadata, err := metadataFilter(filter.Metadata)
-	if err != nil {
-		return nil, "", r.failure(err)
-	}
-	r.query = filters(page, "name", filter.Name, "status", string(filter.Status), "metadata", metadata)
+	r.query = filters(page, "name", filter.Name)
 	if page.Recent {
 		r.query.Set("sort", "updated_at:desc")
 	}
@@ -156,7 +149,7 @@ func (c *Client) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, pag
 	}
 	volumes := make([]cloud.Volume, 0, len(listed))
 	for _, v := range listed {
-		if matches(v.Name, filter.Name, v.Status, string(filter.Status)) && includes(v.Metadata, filter.Metadata) {
+		if matches(v.Name, filter.Name) {
 			volumes = append(volumes, v.cloud())
 		}
 	}
