@@ -58,15 +58,26 @@ func TestWhatTheNodeBuildsUponARawVolumeKeepsItFromNothing(t *testing.T) {
 	})
 	idle("closed")
 	must(t, v.unstage(patient(t)))
+	if holders, err := blockdev.Holders(disk); err != nil || len(holders) != 0 {
+		t.Errorf("unstaged: held by %v, %v", holders, err)
+	}
+
+	// An encrypted volume can't be closed as long as something is built upon it.
+	secret := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock()).encrypted(t)
+	secret.attach(t)
+	secret.use(t)
+	build("inner-root", "/dev/"+secret.mapping())
+	must(t, secret.unpublish(patient(t)))
+	must(t, secret.unstage(patient(t)))
+	secret.wantClosed(t)
+	secret.detach(t)
 
 	// What is to be formatted isn't taken from whoever has built upon it.
 	other := newVolume(t, wire.VirtioBlk, small, filesystemOf("ext4"))
 	blank := other.attach(t)
 	build("blank", blank.Path)
 	wantCode(t, other.stage(patient(t)), codes.FailedPrecondition, "vgchange -an")
-	for _, name := range []string{"guestvg-snap", "guestvg-root", "blank"} {
-		run(t, "dmsetup", "remove", name)
-	}
+	run(t, "dmsetup", "remove", "blank")
 	must(t, other.stage(patient(t)))
 	must(t, other.unstage(patient(t)))
 	other.detach(t)
