@@ -15,7 +15,7 @@ import (
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
 
-	"github.com/cinder-csi/cinder-csi/internal/keylock"
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
 
 var (
@@ -82,8 +82,10 @@ type FS struct {
 	formats turns // of mkfs
 	checks  turns // of e2fsck and resize2fs
 	jobs    jobs
-	flights flights
-	reads   keylock.Locks[string] // of devices, by path
+	reads   inflight.Group[any] // of devices, by path
+	proofs  proofs
+	stats   inflight.Group[asked] // by filesystem
+	ask     func(MountPoint) (Stats, error)
 
 	statsTimeout time.Duration
 }
@@ -107,8 +109,9 @@ func New(opts Options) *FS {
 	f := &FS{
 		exec: opts.Exec, mounter: opts.Mounter, statsTimeout: opts.StatsTimeout,
 		formats: make(turns, opts.Formats), checks: make(turns, checksAtOnce),
+		proofs: proofs{turns: make(turns, proofsAtOnce)},
 	}
-	f.flights.ask = f.statfs
+	f.ask = f.statfs
 	return f
 }
 

@@ -32,7 +32,7 @@ func (f *FS) Format(ctx context.Context, on Device, proof Proof, fsType string, 
 		return fmt.Errorf("format %s: %w", on.Path, err)
 	}
 	w := blankWrite{
-		on: on, proof: proof, smallest: smallest(fsType),
+		on: on, proof: proof, smallest: smallest(fsType), asked: asked,
 		name: fsType, what: strings.Join(append([]string{"mkfs." + fsType}, options...), " "),
 	}
 	err = f.onBlank(ctx, w, func(ctx context.Context, d *handle) error {
@@ -64,6 +64,7 @@ type blankWrite struct {
 	proof    Proof
 	smallest int64  // bytes that the device must have
 	name     string // of what will be there
+	asked    mkfs.List
 	what     string // is done, by which a later call finds it running
 }
 
@@ -77,16 +78,25 @@ func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Conte
 		return err
 	}
 	return f.jobs.onDevice(ctx, d, w.what, func(detached context.Context) error {
+		proven, err := f.proveAhead(ctx, w, d)
+		if err != nil {
+			return err
+		}
 		giveBack, err := f.formats.take(ctx)
 		if err != nil {
 			return err
 		}
 		defer giveBack()
 		err = f.whenFree(ctx, d.number, func() error {
-			if err := f.fitToWrite(ctx, w, d, giveBack); err != nil {
+			m, finished, err := f.fitToWrite(ctx, w, d, proven, giveBack)
+			if err != nil || finished {
 				return err
 			}
-			return write(detached, d)
+			err = write(detached, d)
+			if w.on.Owner == "" || err != nil && !errors.Is(err, ErrBusy) {
+				return err // what it has written is told by the mark
+			}
+			return errors.Join(err, m.remove(w.on.Path, d.size))
 		})
 		if err != nil && ctx.Err() != nil && (errors.Is(err, ErrBusy) || errors.Is(err, context.Cause(ctx))) {
 			return fmt.Errorf("%w: %w", errNeverBegan, err)
@@ -95,54 +105,118 @@ func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Conte
 	})
 }
 
+// proveAhead makes the thorough proof, where that is asked for, before the device is
+// claimed: it may take minutes. It reports true if the device was blank then.
+func (f *FS) proveAhead(ctx context.Context, w blankWrite, d *handle) (bool, error) {
+	if w.proof == Quick {
+		return true, nil
+	}
+	content, err := f.Probe(ctx, w.on)
+	switch {
+	case err != nil:
+		return false, err
+	case content.Kind == Unfinished:
+		return false, nil // it isn't blank, and is read before that is mended
+	case content.Kind != Blank:
+		return false, &NotBlankError{Content: content}
+	}
+	if err = f.proveThoroughly(ctx, w.on, d.size); err != nil && ctx.Err() != nil {
+		return false, fmt.Errorf("%w: %w", errNeverBegan, err)
+	}
+	return err == nil, err
+}
+
 // fitToWrite returns nil only for a blank device that nothing else uses, before
-// ctx ends. A disk that hangs while it is read keeps neither its turn nor its claim
-// for longer than that: it has to be unstaged.
-func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *handle, giveBack func()) error {
+// ctx ends, after it has put a mark on it; or true for one that has been written to
+// the end by an earlier call. A disk that hangs while it is read keeps neither its
+// turn nor its claim for longer than that: it has to be unstaged.
+func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *handle, proven bool, giveBack func()) (m mark, finished bool, err error) {
 	d, err := claim(w.on.Path)
 	if err != nil {
-		return err
+		return m, false, err
 	}
 	// Given back right before the tool starts, which claims the device for itself.
 	defer d.release()
 	switch {
 	case d.number != pinned.number:
-		return fmt.Errorf("%w: %s has become device %s, it was %s", ErrBusy, w.on.Path,
+		return m, false, fmt.Errorf("%w: %s has become device %s, it was %s", ErrBusy, w.on.Path,
 			numberString(d.number), numberString(pinned.number))
 	case d.readOnly:
-		return fmt.Errorf("device is %w", ErrReadOnly)
+		return m, false, fmt.Errorf("device is %w", ErrReadOnly)
 	case d.size < w.smallest:
-		return fmt.Errorf("%w: %s needs %d bytes, it has %d", ErrTooSmall, w.name, w.smallest, d.size)
+		return m, false, fmt.Errorf("%w: %s needs %d bytes, it has %d", ErrTooSmall, w.name, w.smallest, d.size)
 	}
 	keep := context.AfterFunc(ctx, func() { giveBack(); d.close() })
-	content, err := f.probe(ctx, w.on, pinned)
-	if !keep() {
-		return context.Cause(ctx)
+	finished, err = f.leaveBlank(ctx, w, pinned, proven)
+	if err == nil && !finished {
+		err = f.tryOut(w, d.size)
 	}
+	if !keep() {
+		return m, false, context.Cause(ctx)
+	}
+	if err != nil || finished || w.on.Owner == "" {
+		return m, finished, err
+	}
+	m = newMark(w, d.size)
+	return m, false, m.write(w.on.Path)
+}
+
+// leaveBlank returns nil only for a device that is blank, or was made so because an
+// earlier call had begun to write to it; or true if that call had ended.
+func (f *FS) leaveBlank(ctx context.Context, w blankWrite, d *handle, proven bool) (finished bool, err error) {
+	content, err := f.probe(ctx, w.on, d)
 	if err != nil {
-		return err
+		return false, err
+	}
+	if content.Kind == Unfinished {
+		if finished, err = f.restart(ctx, w, d, content); err != nil || finished {
+			return finished, err
+		}
+		if content, err = f.probe(ctx, w.on, d); err != nil {
+			return false, err
+		}
+	} else if !proven && content.Kind == Blank {
+		return false, fmt.Errorf("%w: it changes while it is read", ErrBusy)
 	}
 	if content.Kind != Blank {
-		return &NotBlankError{Content: content}
+		return false, &NotBlankError{Content: content}
 	}
-	return nil
+	return false, nil
+}
+
+// tryOut finds out whether mkfs takes options on a device of that size, where there
+// are any, before anything is written.
+func (f *FS) tryOut(w blankWrite, size int64) error {
+	if len(w.asked) == 0 {
+		return nil
+	}
+	memory, err := f.rehearse(w.name, w.asked, size, w.name == xfs)
+	if err != nil {
+		return fmt.Errorf("%w: %w", mkfs.ErrOptions, err)
+	}
+	return memory.Close()
 }
 
 // runMkfs makes the filesystem.
 func (f *FS) runMkfs(ctx context.Context, d *handle, path, fsType string, asked mkfs.List) error {
-	args, err := f.mkfsArguments(fsType, asked)
+	args, err := f.mkfsArguments(fsType, asked, d.size)
 	if err != nil {
 		return err
 	}
-	name := "mkfs." + fsType
-	output, status, err := f.writer(name, append(args, path)...)
-	if err == nil && status != 0 {
-		err = failed(name, status, output)
-	}
-	if err != nil {
+	if err := f.makeFilesystem(fsType, append(args, path)); err != nil {
 		return err
 	}
 	return verifyFormat(ctx, path, d, fsType)
+}
+
+// makeFilesystem runs mkfs.
+func (f *FS) makeFilesystem(fsType string, args []string) error {
+	name := "mkfs." + fsType
+	output, status, err := f.writer(name, args...)
+	if err == nil && status != 0 {
+		err = failed(name, status, output)
+	}
+	return err
 }
 
 // verifyFormat reads what mkfs says it has made.
@@ -173,8 +247,8 @@ func smallest(fsType string) int64 {
 	return 2 << 20
 }
 
-// mkfsArguments returns the arguments of mkfs, without the device.
-func (f *FS) mkfsArguments(fsType string, asked mkfs.List) ([]string, error) {
+// mkfsArguments returns the arguments of mkfs, without the device, which has that size.
+func (f *FS) mkfsArguments(fsType string, asked mkfs.List, size int64) ([]string, error) {
 	off, err := f.tooNew(fsType)
 	if err != nil {
 		return nil, err
@@ -193,7 +267,17 @@ func (f *FS) mkfsArguments(fsType string, asked mkfs.List) ([]string, error) {
 		// No blocks are set aside for root: a volume is no system disk.
 		asked = asked.DefaultSetting("-E", "lazy_itable_init=1").DefaultSetting("-E", "lazy_journal_init=0").
 			DefaultSetting("-E", "nodiscard").Default("-m", "0")
-	case xfs, btrfs:
+	case xfs:
+		arguments = append(arguments, "-K")
+		// What mkfs.xfs does by itself on one plain disk. With stripes it would make
+		// groups whose beginnings no proof of blankness knows, and newer ones as many
+		// as the node has processors.
+		if size < 4<<40 {
+			asked = asked.DefaultSetting("-d", "agcount=4")
+		} else if !asked.Sets("-d", "agcount") {
+			asked = asked.DefaultSetting("-d", "agsize=1t")
+		}
+	case btrfs:
 		arguments = append(arguments, "-K")
 	}
 	return append(arguments, asked.Arguments()...), nil

@@ -164,7 +164,7 @@ func TestOptionsThatCouldDoHarmAreRefused(t *testing.T) {
 func TestToolsAreNeverToldToUseForce(t *testing.T) {
 	f := New(Options{})
 	for _, fsType := range append(kinds(), ext2) {
-		arguments, err := f.mkfsArguments(fsType, nil)
+		arguments, err := f.mkfsArguments(fsType, nil, 10*gib)
 		if err != nil {
 			t.Fatal(err)
 		}

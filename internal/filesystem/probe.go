@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -108,9 +109,15 @@ func (f *FS) Probe(ctx context.Context, on Device) (Content, error) {
 func (f *FS) probe(ctx context.Context, on Device, d *handle) (Content, error) {
 	// Where blkid says what the superblock says, its word will do: it saves
 	// reading all over a device that is merely mounted again.
-	switch content, found, err := f.recognize(on.Path, d); {
+	content, found, err := f.recognize(on.Path, d)
+	if err != nil {
+		return Content{}, err
+	}
+	switch m, marked, err := d.mark(on); {
 	case err != nil:
 		return Content{}, err
+	case marked:
+		return f.unfinished(on.Path, m, content)
 	case found:
 		return content, nil
 	}
@@ -132,6 +139,19 @@ func (f *FS) probe(ctx context.Context, on Device, d *handle) (Content, error) {
 		return Content{Kind: Blank, Detail: "blank"}, nil
 	}
 	return f.name(on.Path, data)
+}
+
+// mark returns the mark of an open device.
+func (d *handle) mark(on Device) (mark, bool, error) {
+	if on.Owner == "" {
+		return mark{}, false, nil
+	}
+	direct, err := openDirect(on.Path, os.O_RDONLY)
+	if err != nil {
+		return mark{}, false, err
+	}
+	m, found, err := readMark(direct, d.size, on.Owner)
+	return m, found, errors.Join(err, direct.Close())
 }
 
 // recognize tells whether a supported filesystem is on an open device, in its place.

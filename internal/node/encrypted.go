@@ -182,7 +182,7 @@ func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest
 		return err
 	}
 	switch {
-	case content.Type == luksType:
+	case content.Type == luksType && content.Kind != filesystem.Unfinished:
 		return nil
 	case content.Kind != filesystem.Blank && content.Kind != filesystem.Unfinished:
 		return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is", errRefused, disk.Path, content.Detail)
