@@ -24,36 +24,36 @@ const settle = 5 * time.Millisecond
 type arrivals struct {
 	mu       sync.Mutex
 	waiting  map[chan struct{}]struct{}
-	ears     *ears // nil while nobody waits
-	settling bool  // a burst of events has begun
+	sources  *eventSources // nil while nobody waits
+	settling bool          // a burst of events has begun
 }
 
-// ears are what arrivals hears by; each is nil where it isn't allowed.
-type ears struct {
+// eventSources are where events come from; each is nil where it isn't allowed.
+type eventSources struct {
 	kernel      *os.File
 	directories *fsnotify.Watcher
 	readers     sync.WaitGroup
 }
 
-// join returns a channel that receives when there is news, until leave is called.
-func (a *arrivals) join() (news chan struct{}, leave func()) {
+// join returns a channel that receives when a disk may have come, until leave is called.
+func (a *arrivals) join() (woken chan struct{}, leave func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.waiting) == 0 {
 		a.waiting = make(map[chan struct{}]struct{})
-		a.ears = listen(a.heard)
+		a.sources = listen(a.onEvent)
 	}
-	news = make(chan struct{}, 1)
-	a.waiting[news] = struct{}{}
-	return news, func() { a.leave(news) }
+	woken = make(chan struct{}, 1)
+	a.waiting[woken] = struct{}{}
+	return woken, func() { a.leave(woken) }
 }
 
-func (a *arrivals) leave(news chan struct{}) {
+func (a *arrivals) leave(woken chan struct{}) {
 	a.mu.Lock()
-	delete(a.waiting, news)
-	var last *ears
+	delete(a.waiting, woken)
+	var last *eventSources
 	if len(a.waiting) == 0 {
-		last, a.ears = a.ears, nil
+		last, a.sources = a.sources, nil
 	}
 	a.mu.Unlock()
 	if last != nil {
@@ -65,47 +65,47 @@ func (a *arrivals) leave(news chan struct{}) {
 func (a *arrivals) watch(dirs []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ears == nil || a.ears.directories == nil {
+	if a.sources == nil || a.sources.directories == nil {
 		return
 	}
 	for _, dir := range dirs {
-		_ = a.ears.directories.Add(dir) // missing now, it may come later
+		_ = a.sources.directories.Add(dir) // missing now, it may come later
 	}
 }
 
-// heard is called with each event.
-func (a *arrivals) heard() {
+// onEvent is called with each event.
+func (a *arrivals) onEvent() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.settling {
 		a.settling = true
-		time.AfterFunc(settle, a.tell)
+		time.AfterFunc(settle, a.wakeAll)
 	}
 }
 
-// tell tells all who wait.
-func (a *arrivals) tell() {
+// wakeAll wakes all who wait.
+func (a *arrivals) wakeAll() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.settling = false
-	for news := range a.waiting {
-		ring(news)
+	for woken := range a.waiting {
+		wake(woken)
 	}
 }
 
-// ring has a channel receive, unless it has something to receive already.
-func ring(news chan struct{}) {
+// wake has a channel receive, unless it has something to receive already.
+func wake(woken chan struct{}) {
 	select {
-	case news <- struct{}{}:
+	case woken <- struct{}{}:
 	default:
 	}
 }
 
-// listen calls heard for each event until the result is closed.
-func listen(heard func()) *ears {
-	e := &ears{kernel: openUevents()}
+// listen calls onEvent for each event until the result is closed.
+func listen(onEvent func()) *eventSources {
+	e := &eventSources{kernel: openUevents()}
 	if e.kernel != nil {
-		e.readers.Go(func() { receiveUevents(e.kernel, heard) })
+		e.readers.Go(func() { receiveUevents(e.kernel, onEvent) })
 	}
 	if w, err := fsnotify.NewWatcher(); err == nil {
 		e.directories = w
@@ -121,14 +121,14 @@ func listen(heard func()) *ears {
 						return
 					}
 				}
-				heard()
+				onEvent()
 			}
 		})
 	}
 	return e
 }
 
-func (e *ears) close() {
+func (e *eventSources) close() {
 	if e.kernel != nil {
 		_ = e.kernel.Close() // nothing is written to it
 	}
@@ -153,8 +153,8 @@ func openUevents() *os.File {
 	return os.NewFile(uintptr(fd), "uevents")
 }
 
-// receiveUevents calls heard for each message about a disk, until the socket is closed.
-func receiveUevents(socket *os.File, heard func()) {
+// receiveUevents calls onEvent for each message about a disk, until the socket is closed.
+func receiveUevents(socket *os.File, onEvent func()) {
 	const largest = 8 << 10 // four times what the kernel sends
 	for message := make([]byte, largest); ; {
 		n, err := socket.Read(message)
@@ -163,7 +163,7 @@ func receiveUevents(socket *os.File, heard func()) {
 		case err != nil && !lost:
 			return
 		case lost || newsOfDisk(message[:n]):
-			heard()
+			onEvent()
 		}
 	}
 }

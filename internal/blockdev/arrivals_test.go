@@ -32,15 +32,15 @@ func FuzzNewsOfDisk(f *testing.F) {
 }
 
 func TestTheKernelTellsOfADiskThatComes(t *testing.T) {
-	heard := make(chan struct{}, 1)
-	e := listen(func() { ring(heard) })
+	woken := make(chan struct{}, 1)
+	e := listen(func() { wake(woken) })
 	defer e.close()
 	if e.kernel == nil {
 		t.Fatal("this process may not listen to the kernel: run the test as root, outside of a user namespace")
 	}
 	attach(t, t.TempDir(), "volume-"+volumeA, volumeA)
 	select {
-	case <-heard:
+	case <-woken:
 	case <-time.After(time.Minute):
 		t.Error("it didn't")
 	}
@@ -56,7 +56,7 @@ func TestWaitIsWokenByTheKernel(t *testing.T) {
 		var w waiter
 		_, err := w.wait(ctx, search{
 			find: func(context.Context) (Disk, error) {
-				ring(looked)
+				wake(looked)
 				select {
 				case <-there:
 					return Disk{Name: "vdb"}, nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,23 +34,47 @@ func ClaimDevice(path string) (*Claim, error) {
 	return &Claim{f}, nil
 }
 
-// Release gives the device back: when it returns, the next one can claim it.
-func (c *Claim) Release() error { return CloseEverywhere(c.File) }
+// releaseWait is how long Release waits for children of this process. They need
+// microseconds on a quiet machine.
+const releaseWait = 100 * time.Millisecond
 
-// CloseEverywhere closes a file and waits until no child of this process has it open
-// either. A child that is forked by another goroutine while the file is open gets a
-// copy, which it loses when its program begins: until then a claim is still held, and
-// a mount still busy.
-func CloseEverywhere(f io.Closer) error {
-	err := f.Close()
-	syscall.ForkLock.RLock()   // held from fork to exec by whoever forks
-	syscall.ForkLock.RUnlock() //nolint:staticcheck // an empty section is the point
-	return err
+// Release gives the device back, so that the next one can claim it. A child that another
+// goroutine forks while a claim is open gets a copy of it, which it loses when its program
+// begins; until then the device is claimed. Release waits for that, unless somebody else
+// has claimed the device meanwhile.
+func (c *Claim) Release() error {
+	if err := c.Close(); err != nil {
+		return err
+	}
+	for limit := time.Now().Add(releaseWait); ; time.Sleep(time.Millisecond) {
+		// Where the device can't be opened any more, whoever comes next will tell.
+		if held, err := Claimed(c.Name()); err != nil || !held || time.Now().After(limit) {
+			return nil //nolint:nilerr // explained above
+		}
+	}
 }
 
 // Claimed tells whether something holds the block device at path for itself. It opens
 // the device, which may hang with its storage: see Finder.Claimed.
 func Claimed(path string) (bool, error) {
+	// Opened by nobody else, the device could be slow to open, or to close with
+	// something left to write, and until then no program could be started.
+	pin, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, fmt.Errorf("open %s: %w", path, err)
+	}
+	held, err := claimAndClose(path)
+	if cerr := unix.Close(pin); err == nil && cerr != nil {
+		err = fmt.Errorf("close %s: %w", path, cerr)
+	}
+	return held, err
+}
+
+// claimAndClose tries to claim a device that is open. No child is forked meanwhile, which
+// would have a copy of the claim by which the next one to ask could be misled.
+func claimAndClose(path string) (held bool, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	c, err := ClaimDevice(path)
 	if errors.Is(err, ErrClaimed) {
 		return true, nil
@@ -57,7 +82,7 @@ func Claimed(path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return false, c.Release()
+	return false, c.Close()
 }
 
 // Claimed implements Finder.

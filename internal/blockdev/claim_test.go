@@ -3,6 +3,8 @@ package blockdev_test
 import (
 	"errors"
 	"os"
+	"os/exec"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +36,52 @@ func TestADeviceIsClaimedAsLongAsSomethingHoldsItForItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("given back", false)
+	_, err = blockdev.ClaimDevice(d.Path + "-missing")
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
 	if _, err := blockdev.Claimed(d.Path + "-missing"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
+}
+
+// TestAClaimThatIsReleasedIsFreeAtOnce though this process starts programs all the time:
+// a child has a copy of the claim until its program begins.
+func TestAClaimThatIsReleasedIsFreeAtOnce(t *testing.T) {
+	d := looptest.New(t, looptest.Options{Size: 1 << 20})
+	program, err := exec.LookPath("true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var starting sync.WaitGroup
+	for range 4 {
+		starting.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := exec.Command(program).Run(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 300 {
+		c, err := blockdev.ClaimDevice(d.Path)
+		if err != nil {
+			t.Errorf("claim %d: %v", i, err)
+			break
+		}
+		if _, err := blockdev.ClaimDevice(d.Path); !errors.Is(err, blockdev.ErrClaimed) {
+			t.Errorf("claimed twice: %v", err)
+		}
+		if err := c.Release(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	starting.Wait()
 }

@@ -134,7 +134,7 @@ func (t *holderTree) device(name, where string) error {
 	}
 	open := t.opened(t.sys, name)
 	if t.own(name) {
-		t.add(Holder{Name: name, Own: true, InUse: true, Detail: what + ", " + open.said})
+		t.add(Holder{Name: name, Own: true, InUse: true, Detail: what + ", " + open.words})
 		return nil
 	}
 	above := 0
@@ -144,7 +144,7 @@ func (t *holderTree) device(name, where string) error {
 			return err
 		}
 	}
-	t.add(Holder{Name: name, Detail: what + ", " + open.said, InUse: !open.known || open.times > above})
+	t.add(Holder{Name: name, Detail: what + ", " + open.words, InUse: !open.known || open.times > above})
 	number, err := t.sys.number(name)
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -162,7 +162,7 @@ func (t *holderTree) device(name, where string) error {
 type opening struct {
 	known bool
 	times int
-	said  string // in words
+	words string // says it
 }
 
 // openedOf asks the kernel how often a device is open. Of device-mapper's (LVM,
@@ -173,30 +173,30 @@ func openedOf(sys sysfs, name string) opening {
 	case sys.text(name, "dm", "name") != "":
 		times, err := mapperOpens(sys, name)
 		if err != nil {
-			return opening{said: "of which nothing tells whether it is open: " + err.Error()}
+			return opening{words: "of which nothing tells whether it is open: " + err.Error()}
 		}
-		return opening{known: true, times: times, said: fmt.Sprintf("open %d times", times)}
+		return opening{known: true, times: times, words: fmt.Sprintf("open %d times", times)}
 	case sys.text(name, "md", "array_state") != "":
 		return openedMD(sys, name, Claimed)
 	}
-	return opening{said: "of which nothing tells whether it is open"}
+	return opening{words: "of which nothing tells whether it is open"}
 }
 
 // openedMD tells whether an MD array is used. Its states are those of the kernel's
 // Documentation/admin-guide/md.rst.
 func openedMD(sys sysfs, name string, claimed func(path string) (bool, error)) opening {
 	state := sys.text(name, "md", "array_state")
-	o := opening{known: true, said: "an MD array in state " + state}
+	o := opening{known: true, words: "an MD array in state " + state}
 	switch state {
 	case "clear", "inactive":
 		return o
 	case "readonly", "read-auto", "clean", "active-idle":
 		held, err := claimed(filepath.Join("/dev", name))
 		if err != nil {
-			return opening{said: o.said + ", which can't be looked at: " + err.Error()}
+			return opening{words: o.words + ", which can't be looked at: " + err.Error()}
 		}
 		if !held {
-			o.said += ", which nothing holds"
+			o.words += ", which nothing holds"
 			return o
 		}
 	}

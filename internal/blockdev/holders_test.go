@@ -90,7 +90,7 @@ func TestHoldersInUseAreToldFromThoseThatUdevPutThere(t *testing.T) {
 			tt.make(tr)
 			opened := func(_ sysfs, name string) opening {
 				times, known := tt.opens[name]
-				return opening{known: known, times: times, said: "told"}
+				return opening{known: known, times: times, words: "told"}
 			}
 			holders, err := holdersOf(d, opened)
 			if err != nil {

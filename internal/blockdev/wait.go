@@ -50,14 +50,14 @@ func (w *waiter) wait(ctx context.Context, s search) (Disk, error) {
 	if !errors.Is(err, ErrNotFound) {
 		return d, err
 	}
-	news, leave := w.arrivals.join()
+	woken, leave := w.arrivals.join()
 	defer leave()
 	var scans sync.WaitGroup
 	defer scans.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for _, host := range s.hosts() {
-		scans.Go(func() { w.scanNowAndThen(ctx, host, news) })
+		scans.Go(func() { w.scanNowAndThen(ctx, host, woken) })
 	}
 	poll := time.NewTicker(cmp.Or(s.poll, pollEvery))
 	defer poll.Stop()
@@ -76,7 +76,7 @@ func (w *waiter) wait(ctx context.Context, s search) (Disk, error) {
 		case <-ctx.Done():
 			return Disk{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		case <-poll.C:
-		case <-news:
+		case <-woken:
 		}
 	}
 }
@@ -88,7 +88,7 @@ func deviceDirs(devDir string) []string {
 
 // scanNowAndThen scans a SCSI host until ctx ends, and rings after each scan. A scan
 // costs a host an inquiry per possible disk. One that hangs is waited for by all calls.
-func (w *waiter) scanNowAndThen(ctx context.Context, host string, news chan struct{}) {
+func (w *waiter) scanNowAndThen(ctx context.Context, host string, woken chan struct{}) {
 	logging.From(ctx).Debug("a host that doesn't announce disks is scanned", zap.String("host", host))
 	for pause := scanPause; ; pause *= 2 {
 		_, err := w.scans.Do(ctx, host, func() (struct{}, error) {
@@ -97,7 +97,7 @@ func (w *waiter) scanNowAndThen(ctx context.Context, host string, news chan stru
 		if err != nil && ctx.Err() == nil {
 			logging.From(ctx).Warn("a SCSI host could not be scanned", zap.String("host", host), zap.Error(err))
 		}
-		ring(news)
+		wake(woken)
 		select {
 		case <-ctx.Done():
 			return
