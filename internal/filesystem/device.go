@@ -2,9 +2,9 @@ package filesystem
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -66,10 +66,12 @@ func (d *handle) inspect() error {
 		return errors.New("not a block device")
 	}
 	d.number = st.Rdev
-	var err error
-	if d.size, err = d.Seek(0, io.SeekEnd); err != nil {
+	// lseek(2) would wait for a read of the device that hangs.
+	size := make([]byte, 8)
+	if err := ioctl(d.File, unix.BLKGETSIZE64, size); err != nil {
 		return fmt.Errorf("capacity: %w", err)
 	}
+	d.size = int64(binary.NativeEndian.Uint64(size)) // #nosec G115 -- the kernel counts bytes as it does
 	if d.size == 0 {
 		return errors.New("has no capacity")
 	}

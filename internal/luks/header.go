@@ -40,7 +40,7 @@ const (
 
 // metadata is the JSON that cryptsetup 2.6, 2.7 and 2.8 write for Format, letter by
 // letter. %d are the passes and the KiB of memory of Cost. Each * is a value that
-// differs from disk to disk, see parseText.
+// differs from disk to disk, see take.
 const metadata = `{"keyslots":{"0":{"type":"luks2","key_size":64,` +
 	`"af":{"type":"luks1","stripes":4000,"hash":"sha256"},` +
 	`"area":{"type":"raw","offset":"*","size":"258048","encryption":"aes-xts-plain64","key_size":64},` +
@@ -133,7 +133,11 @@ func (h *Header) check(c Cost) error {
 		return fmt.Errorf("its UUID is %.40q", h.UUID)
 	}
 	text := unix.ByteSliceToString(first[binarySize:])
-	if err := h.parseText(text, fmt.Sprintf(metadata, c.Passes, c.Memory)); err != nil {
+	values, err := parseText(text, fmt.Sprintf(metadata, c.Passes, c.Memory))
+	if err != nil {
+		return err
+	}
+	if err := h.take(values[0], values[1], values[2], values[3], values[4], values[5]); err != nil {
 		return err
 	}
 	for i, found := range [][]byte{first, second} {
@@ -170,10 +174,9 @@ func (h *Header) compare(found []byte, second bool, sequence []byte, text string
 	return nil
 }
 
-// parseText compares JSON with what cryptsetup would have written, and takes the
+// parseText compares JSON with what cryptsetup would have written, and returns the
 // values that differ from disk to disk.
-func (h *Header) parseText(text, want string) error {
-	var values []string
+func parseText(text, want string) (values []string, err error) {
 	rest := text
 	for i, literal := range strings.Split(want, "*") {
 		if i > 0 {
@@ -181,28 +184,32 @@ func (h *Header) parseText(text, want string) error {
 			values, rest = append(values, strings.TrimSuffix(rest, after)), after
 		}
 		if at := difference([]byte(rest), []byte(literal)); at < len(literal) {
-			return fmt.Errorf("its JSON says %s where this driver has %s", excerpt(text, len(text)-len(rest)+at), excerpt(literal, at))
+			return nil, fmt.Errorf("its JSON says %s where this driver has %s", excerpt(text, len(text)-len(rest)+at), excerpt(literal, at))
 		}
 		rest = rest[len(literal):]
 	}
 	if rest != "" {
-		return fmt.Errorf("its JSON goes on with %.60q", rest)
+		return nil, fmt.Errorf("its JSON goes on with %.60q", rest)
 	}
-	for _, salted := range []string{values[1], values[4], values[5]} {
-		if data, err := base64.StdEncoding.Strict().DecodeString(salted); err != nil || len(data) != 32 || len(salted) != 44 {
-			return fmt.Errorf("its JSON has the salt or digest %.60q", salted)
+	return values, nil
+}
+
+// take takes the values of parseText, in the order of metadata.
+func (h *Header) take(slotAt, salt, offset, sectorSize, digestSalt, digest string) (err error) {
+	for _, text := range []string{salt, digestSalt, digest} {
+		if data, err := base64.StdEncoding.Strict().DecodeString(text); err != nil || len(data) != 32 {
+			return fmt.Errorf("its JSON has the salt or digest %.60q", text)
 		}
 	}
-	var err error
-	if h.slotAt, err = number(values[0]); err != nil || h.slotAt < 2*copySize || h.slotAt > headerSize-slotSize || h.slotAt%4096 != 0 {
-		return fmt.Errorf("its key slot is at byte %.60q", values[0])
+	if h.slotAt, err = number(slotAt); err != nil || h.slotAt < 2*copySize || h.slotAt > headerSize-slotSize || h.slotAt%4096 != 0 {
+		return fmt.Errorf("its key slot is at byte %.60q", slotAt)
 	}
-	if h.Offset, err = number(values[2]); err != nil || h.Offset < headerSize || h.Offset > largestOffset || h.Offset%4096 != 0 {
-		return fmt.Errorf("its data begins at byte %.60q", values[2])
+	if h.Offset, err = number(offset); err != nil || h.Offset < headerSize || h.Offset > largestOffset || h.Offset%4096 != 0 {
+		return fmt.Errorf("its data begins at byte %.60q", offset)
 	}
-	h.SectorSize, err = number(values[3])
+	h.SectorSize, err = number(sectorSize)
 	if s := h.SectorSize; err != nil || s < 512 || s > 4096 || s&(s-1) != 0 {
-		return fmt.Errorf("it has sectors of %.60q bytes", values[3])
+		return fmt.Errorf("it has sectors of %.60q bytes", sectorSize)
 	}
 	return nil
 }

@@ -130,7 +130,7 @@ func TestADiskWhoseHeaderChangesAllTheTime(t *testing.T) {
 		}
 	})
 	staged, refused := 0, 0
-	for until := time.Now().Add(20 * time.Second); time.Now().Before(until) && (staged < 10 || refused < 10); {
+	for until := time.Now().Add(12 * time.Second); time.Now().Before(until) && (staged < 4 || refused < 4); {
 		if err := v.stage(patient(t)); err != nil {
 			refused++
 			continue
