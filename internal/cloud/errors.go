@@ -33,6 +33,16 @@ var (
 	ErrUnavailable = errors.New("cloud unavailable")
 )
 
+// Refusals of a new volume that another zone may cure. Each is an ErrInvalid, too.
+var (
+	// ErrZone: Cinder has no such availability zone, or none for volumes of the
+	// type (HTTP 400).
+	ErrZone = fmt.Errorf("%w for its availability zone", ErrInvalid)
+	// ErrSourceZone: a copy has to be made in the zone of its source (HTTP 400;
+	// Cinder's cloned_volume_same_az).
+	ErrSourceZone = fmt.Errorf("%w for the availability zone of its source", ErrInvalid)
+)
+
 // Error is a failed request to the cloud, with all that an operator needs to
 // find it in the cloud's own logs.
 type Error struct {

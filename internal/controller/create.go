@@ -62,6 +62,9 @@ func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest
 		return create, nil, err
 	}
 	shape, err := formatContext(params)
+	if err == nil && req.GetVolumeContentSource() == nil {
+		err = checkFormat(req.GetVolumeCapabilities(), shape)
+	}
 	if err != nil {
 		return create, nil, err
 	}
@@ -114,7 +117,8 @@ func (s *Server) created(v *cloud.Volume, req *csi.CreateVolumeRequest, shape ma
 	return described
 }
 
-// checkName refuses names that Cinder could not store as they are.
+// checkName refuses names that Cinder could not store as they are: two names that it
+// stores as one would share what is made for them.
 func checkName(name string) error {
 	if name == "" {
 		return missing("name")
@@ -122,5 +126,31 @@ func checkName(name string) error {
 	if n := len([]rune(name)); n > maxName {
 		return status.Errorf(codes.InvalidArgument, "name has %d characters, at most %d are possible", n, maxName)
 	}
+	if volumes.StoredName(name) != name {
+		return status.Errorf(codes.InvalidArgument, "name %q begins or ends with white space, which Cinder takes off", name)
+	}
 	return nil
+}
+
+// gib is the unit of Cinder's sizes, in bytes.
+const gib int64 = 1 << 30
+
+// sizes returns the wanted size in GiB, rounded up, and the limit in GiB,
+// rounded down, 0 for none. Nothing asked for is 1 GiB.
+func sizes(r *csi.CapacityRange) (size, limit int64, err error) {
+	required, limitBytes := r.GetRequiredBytes(), r.GetLimitBytes()
+	if required < 0 || limitBytes < 0 {
+		return 0, 0, status.Errorf(codes.InvalidArgument, "capacity range %d to %d bytes is negative", required, limitBytes)
+	}
+	if limitBytes > 0 && required > limitBytes {
+		return 0, 0, status.Errorf(codes.OutOfRange, "required_bytes %d is more than limit_bytes %d", required, limitBytes)
+	}
+	size, limit = 1, limitBytes/gib
+	if required > 0 {
+		size = (required-1)/gib + 1
+	}
+	if limitBytes > 0 && size > limit {
+		return 0, 0, status.Errorf(codes.OutOfRange, "volumes have whole GiB, and none lies between %d and %d bytes", required, limitBytes)
+	}
+	return size, limit, nil
 }

@@ -157,7 +157,10 @@ func (c *Cloud) handler() http.Handler {
 		mux.Handle(route.Pattern, front.handler(route))
 	}
 	c.adminRoutes(mux)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.RawPath = "" // as for a WSGI application, an encoded slash is one like any other
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // URL is where the cloud listens, as in "http://127.0.0.1:4711".
@@ -191,6 +194,7 @@ func (c *Cloud) Admin() *admin.Client { return admin.NewClient(c.url) }
 // Start finds everything; an ephemeral cloud removes all of it instead.
 func (c *Cloud) Close() error {
 	c.closing.Do(func() {
+		c.state.Interrupt()
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
 		err := c.server.Shutdown(ctx)

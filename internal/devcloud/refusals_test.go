@@ -30,7 +30,9 @@ func (a answer) refuses(t *testing.T, name string, status int, kind, message str
 }
 
 func TestCinderRefusesBadVolumes(t *testing.T) {
-	c := login(t, start(t, nil), "demo")
+	c := login(t, start(t, func(cfg *devcloud.Config) {
+		cfg.Servers = append(cfg.Servers, devcloud.Server{Name: "node3", Zone: "az2"})
+	}), "demo")
 	source := c.create("")
 	long := strings.Repeat("v", 256)
 	for name, tc := range map[string]struct {

@@ -86,7 +86,23 @@ var (
 	quota = regexp.MustCompile(`(?i)\bquota exceeded\b`)
 	// tooOld is Nova's 400 to a request for which the microversion does not do.
 	tooOld = regexp.MustCompile(`(?i)only supported starting with compute API version`)
+	// noZone is Cinder's 400 to a zone that it, or the volume type, doesn't have.
+	noZone = regexp.MustCompile(`(?i)availability zone '[^']*' is invalid|type is only supported in these availability zones`)
+	// sourceZone is Cinder's 400 to a copy in another zone than its source.
+	sourceZone = regexp.MustCompile(`(?i)must be in the same availability zone as the`)
+	// retypeBusy is Cinder's 400 to a change of the type of a volume that
+	// something else is going on with.
+	retypeBusy = regexp.MustCompile(`(?i)retype (needs|requires) volume to be in available`)
+	// notCreated are the beginnings of user messages about what could not be
+	// created, noRoom what those say that another zone or type may cure.
+	notCreated = regexp.MustCompile(`(?i)^(schedule allocate volume|create )`)
+	noRoom     = regexp.MustCompile(`(?i)weighted backend|no valid|quota`)
 )
+
+// fault returns what a user message tells.
+func fault(text string) cloud.Fault {
+	return cloud.Fault{Text: text, Creation: notCreated.MatchString(text), NoRoom: noRoom.MatchString(text)}
+}
 
 func kind(status gophercloud.ErrUnexpectedResponseCode) error {
 	switch code := status.Actual; {
@@ -110,6 +126,12 @@ func kind(status gophercloud.ErrUnexpectedResponseCode) error {
 		return cloud.ErrUnsupported
 	case code == http.StatusBadRequest && tooOld.Match(status.Body):
 		return cloud.ErrUnsupported
+	case code == http.StatusBadRequest && noZone.Match(status.Body):
+		return cloud.ErrZone
+	case code == http.StatusBadRequest && sourceZone.Match(status.Body):
+		return cloud.ErrSourceZone
+	case code == http.StatusBadRequest && retypeBusy.Match(status.Body):
+		return cloud.ErrConflict
 	case code >= 400 && code < 500:
 		return cloud.ErrInvalid
 	}

@@ -38,12 +38,7 @@ func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone b
 		return nil, err
 	}
 	defer unlock()
-	var volume *cloud.Volume
-	err = s.refusals.guard(ctx, change{attach: true, volumeID: volumeID, serverID: serverID}, func() (err error) {
-		volume, err = s.attachTo(ctx, volumeID, serverID, alone)
-		return err
-	})
-	return volume, err
+	return s.attachTo(ctx, volumeID, serverID, alone)
 }
 
 func (s *Service) attachTo(ctx context.Context, volumeID, serverID string, alone bool) (*cloud.Volume, error) {

@@ -24,9 +24,7 @@ func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 	}
 	defer unlock()
 	if serverID != "" {
-		return s.refusals.guard(ctx, change{volumeID: volumeID, serverID: serverID}, func() error {
-			return s.detachFrom(ctx, volumeID, serverID)
-		})
+		return s.detachFrom(ctx, volumeID, serverID)
 	}
 	volume, err := s.cloud.GetVolume(ctx, volumeID)
 	if errors.Is(err, cloud.ErrNotFound) {

@@ -30,19 +30,36 @@ const (
 	// ClusterKey is the metadata key that names the cluster something was made
 	// for. What lacks it, or names another cluster, is never adopted.
 	ClusterKey = ReservedPrefix + "cluster"
+	// NeverPublishedKey is the metadata key of a volume that was never attached for a
+	// workload; its value is "true". A volume without a source is made with it, and its
+	// first publication takes that away; see NeverPublished. (A key with a slash has no
+	// address of its own in Cinder: it can be given another value, and not be deleted.)
+	NeverPublishedKey = ReservedPrefix + "never-published"
+	// provisionalKey is the metadata key of a volume that no call has returned yet; its
+	// value is "true", and "false" when one has. Only volumes of which the cloud does
+	// not say beforehand whether they will be what is asked for have it.
+	provisionalKey = ReservedPrefix + "provisional"
 )
 
 // Options tunes a Service; the zero value is good for production.
 type Options struct {
-	// Cluster is the value of ClusterKey.
+	// Cluster is the value of ClusterKey. Without it nothing can be created.
 	Cluster string
-	// Logger gets what happens outside of any request. Nil: nothing is logged.
+	// Logger gets what happens outside of any single call: the requests that many
+	// calls wait for together, at debug level. Nil: nothing is logged.
 	Logger *zap.Logger
 	// LockWait is how long a call waits for another one on the same volume
 	// before it returns ErrBusy. Default: 2 s, which is longer than most
 	// operations on a volume that is repeated at once, and short enough not to
 	// occupy the caller.
 	LockWait time.Duration
+	// CreateWait is how long Create waits for a volume before it answers that it is not
+	// finished. Default: 60 s, a third of the sidecar's own patience: a creation that the
+	// cloud has lost must not keep a worker of the sidecar's for longer.
+	CreateWait time.Duration
+	// LostAfter is the age from which on a volume that is still being created is taken
+	// for lost; see removeLost. Default: 1 h.
+	LostAfter time.Duration
 	// SnapshotWait is how long CreateSnapshot waits before it answers that the
 	// snapshot is not finished. Default: 30 s.
 	SnapshotWait time.Duration
@@ -60,12 +77,10 @@ type Service struct {
 	opts    Options
 	locks   keylock.Locks[string]
 	queues  keylock.Locks[string]
-	volumes *watch.Watcher[string, volumeState]
-	snaps   *watch.Watcher[string, snapshotState]
-	backups *watch.Watcher[string, backupState]
+	volumes *watch.Watcher[sought, sighting]
+	snaps   *watch.Watcher[string, *cloud.Snapshot]
+	backups *watch.Watcher[string, *cloud.Backup]
 	servers servers
-	// refusals spares the cloud callers that repeat what it has just refused.
-	refusals refusals
 }
 
 // New returns a service that asks c. It starts nothing: goroutines exist only
@@ -77,6 +92,12 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.LockWait <= 0 {
 		opts.LockWait = 2 * time.Second
 	}
+	if opts.CreateWait <= 0 {
+		opts.CreateWait = time.Minute
+	}
+	if opts.LostAfter <= 0 {
+		opts.LostAfter = time.Hour
+	}
 	if opts.SnapshotWait <= 0 {
 		opts.SnapshotWait = 30 * time.Second
 	}
@@ -86,11 +107,11 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.AskBurst <= 0 {
 		opts.AskBurst = 3
 	}
-	s := &Service{cloud: c, refusals: newRefusals(), opts: opts}
-	s.servers = servers{opts: opts, list: c.ListAttachments}
-	s.volumes = watch.New(askOptions(opts, s.servers.rate, s.askVolumes))
-	s.snaps = watch.New(askOptions(opts, nil, s.askSnapshots))
-	s.backups = watch.New(askOptions(opts, nil, s.askBackups))
+	s := &Service{cloud: c, opts: opts}
+	s.servers = servers{service: s}
+	s.volumes = watch.New(askOptions(s, s.servers.rate, s.askVolumes))
+	s.snaps = watch.New(askOptions(s, nil, s.askSnapshots))
+	s.backups = watch.New(askOptions(s, nil, s.askBackups))
 	return s
 }
 
@@ -138,6 +159,15 @@ func (s *Service) lock(ctx context.Context, what, key string) (func(), error) {
 func (s *Service) owned(metadata map[string]string) bool {
 	cluster, ok := metadata[ClusterKey]
 	return ok && cluster == s.opts.Cluster
+}
+
+// checkCluster refuses to make anything for a cluster without a name: what it makes
+// could not be told from what others make, and would be shared and deleted by them.
+func (s *Service) checkCluster() error {
+	if s.opts.Cluster == "" {
+		return fmt.Errorf("the driver has no name for its cluster, by which it knows what it has made: set --cluster: %w", ErrState)
+	}
+	return nil
 }
 
 // tagged returns metadata with the cluster's tag.

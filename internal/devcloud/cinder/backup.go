@@ -92,7 +92,7 @@ func (s *Service) createBackup(r *request) (*rest.Response, error) {
 	}
 	b := bodyReader{raw: raw}
 	spec := state.BackupSpec{
-		VolumeID: b.onlyUUID("volume_id"), SnapshotID: b.uuid("snapshot_id"), Name: b.text("name"), Description: b.text("description"),
+		VolumeID: b.onlyUUID("volume_id"), SnapshotID: b.uuid("snapshot_id"), Name: b.label("name"), Description: b.label("description"),
 		Container: b.id("container"), Zone: b.id("availability_zone"), Metadata: b.metadata("metadata"),
 		Force: b.flag("force"), Incremental: b.flag("incremental"),
 	}
@@ -123,7 +123,7 @@ func (s *Service) deleteBackup(r *request) (*rest.Response, error) {
 
 func (s *Service) updateBackup(r *request) (*rest.Response, error) {
 	b := bodyReader{raw: rest.Member(r.Body, "backup")}
-	name, description, metadata := b.text("name"), b.text("description"), b.metadata("metadata")
+	name, description, metadata := b.label("name"), b.label("description"), b.metadata("metadata")
 	if b.raw == nil {
 		return nil, rest.Malformed()
 	}
@@ -225,7 +225,7 @@ func (s *Service) listBackups(detail bool) handler {
 				return true
 			}
 			for key, value := range want {
-				if backupValue(x, key) != value {
+				if !state.SameText(backupValue(x, key), value) {
 					return false
 				}
 			}

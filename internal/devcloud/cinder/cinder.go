@@ -56,6 +56,7 @@ func (s *Service) wrap(h handler) rest.Handler {
 		if err != nil {
 			return nil, err
 		}
+		r.LowerIDs("id")
 		if !rest.Names(r.Header, "volume") {
 			return nil, rest.Malformed()
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/state"
 )
 
 // maxPage is Cinder's osapi_max_limit: no page is longer.
@@ -120,9 +121,14 @@ func metadataFilter(text string) map[string]string {
 	return m
 }
 
+// includes reports whether all that is wanted is there.
 func includes(have, want map[string]string) bool {
 	for k, v := range want {
-		if got, ok := have[k]; !ok || got != v {
+		found := false
+		for key, value := range have {
+			found = found || state.SameText(key, k) && state.SameText(value, v)
+		}
+		if !found {
 			return false
 		}
 	}

@@ -28,7 +28,7 @@ func (s *Service) metadataRoutes(add adder, path, kind string, of metadataOf) {
 	})
 	add("GET", path+"/{key}", kind+".metadata.get", func(r *request) (*rest.Response, error) {
 		m, err := of(r, nil)
-		return metaReply(r, m, err)
+		return metaReply(r, kind, m, err)
 	})
 	add("PUT", path+"/{key}", kind+".metadata.update", func(r *request) (*rest.Response, error) {
 		b := bodyReader{raw: r.Body}
@@ -42,17 +42,16 @@ func (s *Service) metadataRoutes(add adder, path, kind string, of metadataOf) {
 			return nil, rest.BadRequest("Request body and URI mismatch")
 		}
 		m, err := of(r, func(m map[string]string) map[string]string { m[key] = value; return m })
-		return metaReply(r, m, err)
+		return metaReply(r, kind, m, err)
 	})
 	add("DELETE", path+"/{key}", kind+".metadata.delete", func(r *request) (*rest.Response, error) {
-		key, found := r.PathValue("key"), false
-		_, err := of(r, func(m map[string]string) map[string]string {
-			_, found = m[key]
-			delete(m, key)
-			return m
-		})
-		if err == nil && !found {
-			err = rest.NotFound("Metadata item was not found")
+		key := r.PathValue("key")
+		m, err := of(r, nil)
+		if _, found := m[key]; err == nil && !found {
+			err = noKey(r, kind)
+		}
+		if err == nil {
+			_, err = of(r, func(m map[string]string) map[string]string { delete(m, key); return m })
 		}
 		return &rest.Response{Status: http.StatusOK}, err
 	})
@@ -65,13 +64,13 @@ func metadataReply(m map[string]string, err error) (*rest.Response, error) {
 	return ok(rest.Object{"metadata": notNil(m)})
 }
 
-func metaReply(r *request, m map[string]string, err error) (*rest.Response, error) {
+func metaReply(r *request, kind string, m map[string]string, err error) (*rest.Response, error) {
 	if err != nil {
 		return nil, err
 	}
 	value, found := m[r.PathValue("key")]
 	if !found {
-		return nil, rest.NotFound("Metadata item was not found")
+		return nil, noKey(r, kind)
 	}
 	return ok(rest.Object{"meta": map[string]string{r.PathValue("key"): value}})
 }
@@ -94,4 +93,11 @@ func changeMetadata(r *request, of metadataOf, replace bool) (*rest.Response, er
 		}
 		return m
 	}))
+}
+
+// noKey is the 404 of a key of metadata. A request whose key has a slash never
+// comes here, however the slash is written: the path of a WSGI application is
+// decoded before it is cut, so that Cinder knows no such address.
+func noKey(r *request, kind string) error {
+	return rest.NotFound("%s %s has no metadata with key %s.", map[string]string{"volume": "Volume", "snapshot": "Snapshot"}[kind], r.PathValue("id"), r.PathValue("key"))
 }

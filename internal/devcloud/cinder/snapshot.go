@@ -104,7 +104,7 @@ func (s *Service) createSnapshot(r *request) (*rest.Response, error) {
 		return nil, rest.InvalidField("name", name, "%s is too long", rest.Python(name))
 	}
 	spec := state.SnapshotSpec{
-		Name: b.text("name", "display_name"), Description: b.text("description"), VolumeID: b.uuid("volume_id"),
+		Name: b.label("name", "display_name"), Description: b.label("description"), VolumeID: b.uuid("volume_id"),
 		Metadata: b.metadata("metadata"), Attached: attached,
 	}
 	if b.err == nil && spec.VolumeID == "" {
@@ -134,7 +134,7 @@ func (s *Service) deleteSnapshot(r *request) (*rest.Response, error) {
 
 func (s *Service) updateSnapshot(r *request) (*rest.Response, error) {
 	b := bodyReader{raw: rest.Member(r.Body, "snapshot")}
-	name, description := b.text("name", "display_name"), b.text("description", "display_description")
+	name, description := b.label("name", "display_name"), b.label("description", "display_description")
 	if b.raw == nil {
 		return nil, rest.Malformed()
 	}
@@ -244,7 +244,7 @@ func (s *Service) listSnapshots(detail bool) handler {
 
 func snapshotMatches(x *state.Snapshot, want map[string]string) bool {
 	for _, key := range []string{"name", "status", "volume_id", "volume_size", "id"} {
-		if value, given := want[key]; given && snapshotValue(x, key) != value {
+		if value, given := want[key]; given && !state.SameText(snapshotValue(x, key), value) {
 			return false
 		}
 	}

@@ -95,7 +95,8 @@ func (s *Service) getType(r *request) (*rest.Response, error) {
 }
 
 // createType makes a type. Its extra specs decide where its volumes are made:
-// volume_backend_name names a backend, RESKEY:availability_zones its zones.
+// volume_backend_name names a backend, RESKEY:availability_zones the only zones in
+// which volumes of the type may be asked for.
 func (s *Service) createType(r *request) (*rest.Response, error) {
 	b := bodyReader{raw: rest.Member(r.Body, "volume_type")}
 	name, description, specs := b.id("name"), b.text("description"), b.metadata("extra_specs")
@@ -117,9 +118,6 @@ func applySpecs(t *state.VolumeType, specs map[string]string) {
 	maps.Copy(t.ExtraSpecs, specs)
 	if backend, given := specs["volume_backend_name"]; given {
 		t.Backend = backend
-	}
-	if zones, given := specs["RESKEY:availability_zones"]; given {
-		t.Zones = splitList(zones)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
@@ -51,12 +52,15 @@ func (r *request) volumeSpec() (state.VolumeSpec, error) {
 		}
 	}
 	b := bodyReader{raw: raw}
-	spec.Name = b.text("name", "display_name")
-	spec.Description = b.text("description", "display_description")
+	spec.Name = b.label("name", "display_name")
+	spec.Description = b.label("description", "display_description")
 	spec.Type, spec.Zone = b.id("volume_type"), b.id("availability_zone")
 	spec.SnapshotID, spec.SourceID = b.uuid("snapshot_id"), b.uuid("source_volid")
 	spec.BackupID = b.uuid("backup_id") // also below 3.47, which brought it
 	spec.Metadata = b.metadata("metadata")
+	if zone := rest.Member(raw, "availability_zone"); string(zone) == `""` {
+		b.fail(rest.InvalidField("availability_zone", zone, "'' is too short"))
+	}
 	spec.Size = b.size("size", "'integer', 'string', 'null'")
 	if !r.version.AtLeast(50) {
 		spec.Multiattach = b.flag("multiattach")
@@ -114,7 +118,7 @@ func (s *Service) updateVolume(r *request) (*rest.Response, error) {
 		return nil, err
 	}
 	b := bodyReader{raw: raw}
-	name, description, metadata := b.text("name", "display_name"), b.text("description", "display_description"), b.metadata("metadata")
+	name, description, metadata := b.label("name", "display_name"), b.label("description", "display_description"), b.metadata("metadata")
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -149,7 +153,11 @@ func (s *Service) volumeMetadata(r *request, change func(map[string]string) map[
 		v, err := s.cloud.Volume(r.Call, r.PathValue("id"))
 		return v.Metadata, err
 	}
-	return s.cloud.SetVolumeMetadata(r.Call, r.PathValue("id"), change)
+	verb := "Updating"
+	if r.Method == http.MethodDelete {
+		verb = "Deleting"
+	}
+	return s.cloud.SetVolumeMetadata(r.Call, r.PathValue("id"), verb, change)
 }
 
 // bodyReader reads the members of an object and keeps the first error.
@@ -166,6 +174,14 @@ func (b *bodyReader) fail(err error) {
 
 // text reads a string of at most 255 characters, under its first name that is there.
 func (b *bodyReader) text(names ...string) *string {
+	return b.bounded(func(s string) string { return s }, names...)
+}
+
+// label reads a name or a description like text. Cinder takes off the white
+// space around it before it counts.
+func (b *bodyReader) label(names ...string) *string { return b.bounded(strings.TrimSpace, names...) }
+
+func (b *bodyReader) bounded(clean func(string) string, names ...string) *string {
 	for _, name := range names {
 		raw := rest.Member(b.raw, name)
 		if rest.IsNull(raw) {
@@ -176,6 +192,7 @@ func (b *bodyReader) text(names ...string) *string {
 			b.fail(rest.InvalidField(name, raw, "%s is not of type 'string', 'null'", rest.Python(raw)))
 			return nil
 		}
+		s = clean(s)
 		if n := utf8.RuneCountInString(s); n > 255 {
 			b.fail(rest.BadRequest("Invalid input received: %s has %d characters, more than 255.", names[0], n))
 		}
@@ -200,7 +217,7 @@ func (b *bodyReader) checkedUUID(name, complaint string) string {
 		raw := rest.Member(b.raw, name)
 		b.fail(rest.InvalidField(name, raw, complaint, rest.Python(raw)))
 	}
-	return id
+	return rest.LowerID(id)
 }
 
 // metadata reads an object of strings; nil where there is none.

@@ -81,9 +81,9 @@ func volumeMatches(v *state.Volume, key, value string, types map[string]string) 
 	case "glance_metadata", "created_at", "updated_at", "host", "migration_status", "group_id":
 		return value == ""
 	case "volume_type":
-		return value == types[v.TypeID] || value == v.TypeID
+		return state.SameText(value, types[v.TypeID]) || value == v.TypeID
 	}
-	return volumeValue(v, key) == value
+	return state.SameText(volumeValue(v, key), value)
 }
 
 // volumeValue is the text of a field by which volumes are selected and sorted.

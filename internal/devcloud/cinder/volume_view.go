@@ -23,7 +23,7 @@ type volumeView struct {
 	ID                string            `json:"id"`
 	Status            string            `json:"status"`
 	Size              int64             `json:"size"`
-	Zone              string            `json:"availability_zone"`
+	Zone              *string           `json:"availability_zone"`
 	CreatedAt         string            `json:"created_at"`
 	UpdatedAt         *string           `json:"updated_at"`
 	Name              *string           `json:"name"`
@@ -57,7 +57,7 @@ const serviceID = "d0ef272e-dc01-4e47-9f13-29f50c2eb13a"
 // less and a finer time.
 func (r *request) viewVolume(v state.Volume, types map[string]string, fresh bool) volumeView {
 	view := volumeView{
-		ID: v.ID, Status: v.Status, Size: v.Size, Zone: v.Zone, CreatedAt: rest.Seconds(v.CreatedAt), Name: v.Name,
+		ID: v.ID, Status: v.Status, Size: v.Size, Zone: optional(v.Zone), CreatedAt: rest.Seconds(v.CreatedAt), Name: v.Name,
 		Description: v.Description, SnapshotID: optional(v.SnapshotID), SourceID: optional(v.SourceID),
 		Metadata: notNil(v.Metadata), Links: r.links("volumes", v.ID), UserID: v.UserID, Bootable: "false",
 		Multiattach: v.Multiattach, Attachments: []attachmentView{}, UpdatedAt: updated(v.UpdatedAt),
@@ -89,10 +89,10 @@ func (r *request) newerFields(view *volumeView, v state.Volume) {
 		view.GroupID = &rest.Null{}
 	}
 	if r.version.AtLeast(48) {
-		unscheduled := v.Host == ""
-		view.SharedTargets = &unscheduled
+		waits := v.Host == "" || v.Status == "creating" // no service has taken it up
+		view.SharedTargets = &waits
 		view.ServiceID = &rest.Nullable{}
-		if !unscheduled {
+		if !waits {
 			view.ServiceID.Value = serviceID
 		}
 	}

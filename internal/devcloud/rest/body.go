@@ -121,6 +121,15 @@ func plainString(raw json.RawMessage) string {
 	return s
 }
 
+// PythonList writes texts as Python writes a list of them.
+func PythonList(items []string) string {
+	parts := make([]string, len(items))
+	for i, item := range items {
+		parts[i] = quote(item)
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
+}
+
 // Python writes a JSON value as Python shows it, which is how OpenStack's
 // messages quote requests.
 func Python(raw json.RawMessage) string {

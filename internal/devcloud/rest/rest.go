@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -97,3 +98,19 @@ func Micros(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000
 // Seconds writes a time to the second with an empty fraction, as Cinder's
 // database keeps it.
 func Seconds(t time.Time) string { return Micros(t.Truncate(time.Second)) }
+
+// LowerIDs writes the ids in a request's path in small letters, as the services'
+// database compares them. What is no id stays as it is.
+func (r *Request) LowerIDs(names ...string) {
+	for _, name := range names {
+		r.SetPathValue(name, LowerID(r.PathValue(name)))
+	}
+}
+
+// LowerID writes an id in small letters. What is no id stays as it is.
+func LowerID(id string) string {
+	if uuid.Validate(id) != nil {
+		return id
+	}
+	return strings.ToLower(id)
+}

@@ -30,7 +30,7 @@ func poolOf(zone, backend string) string { return hostOf(zone, backend) + "#" + 
 
 // Backends returns all back ends, in the order of their zones.
 func (c *Cloud) Backends() []Backend {
-	zones := c.Zones()
+	zones, behave := c.Zones(), c.Behaviour()
 	var backends []Backend
 	c.view(func() {
 		used := map[string]int64{}
@@ -42,7 +42,7 @@ func (c *Cloud) Backends() []Backend {
 		for _, zone := range zones {
 			clear(names)
 			for _, t := range c.sortedTypes() {
-				if t.Backend == "" || names[t.Backend] || len(t.Zones) > 0 && !oneOf(zone, t.Zones...) {
+				if t.Backend == "" || names[t.Backend] || !behave.serves(t.Backend, zone) {
 					continue
 				}
 				names[t.Backend] = true

@@ -18,10 +18,6 @@ func (c *Cloud) Zones() []string {
 			zones = append(zones, s.Zone)
 			return true
 		})
-		c.types.Each(func(t *VolumeType) bool {
-			zones = append(zones, t.Zones...)
-			return true
-		})
 	})
 	slices.Sort(zones)
 	return slices.Compact(zones)
@@ -32,10 +28,6 @@ func (c *Cloud) zoneExists(zone string) bool {
 	found := zone == DefaultZone
 	c.servers.Each(func(s *Server) bool {
 		found = found || s.Zone == zone
-		return !found
-	})
-	c.types.Each(func(t *VolumeType) bool {
-		found = found || oneOf(zone, t.Zones...)
 		return !found
 	})
 	return found

@@ -35,7 +35,7 @@ func (c *Cloud) findType(name string) (VolumeType, error) {
 	}
 	var found *VolumeType
 	c.types.Each(func(t *VolumeType) bool {
-		if t.Name == name {
+		if SameText(t.Name, name) {
 			found = t
 		}
 		return found == nil

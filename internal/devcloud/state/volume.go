@@ -41,112 +41,6 @@ func (c *Cloud) CreateVolume(call Call, spec VolumeSpec) (Volume, error) {
 	return v, err
 }
 
-// newVolume checks a specification and completes it.
-func (c *Cloud) newVolume(call Call, spec VolumeSpec) (Volume, error) {
-	v := Volume{
-		ID: newID(), ProjectID: call.ProjectID, UserID: call.UserID, Name: spec.Name, Description: spec.Description,
-		Size: spec.Size, Status: "creating", Zone: spec.Zone, SnapshotID: spec.SnapshotID, SourceID: spec.SourceID,
-		BackupID: spec.BackupID, Metadata: spec.Metadata, CreatedAt: now(),
-	}
-	kind, err := c.findType(spec.Type)
-	if err != nil {
-		return v, err
-	}
-	if err := c.fitSource(call, &v, &kind, spec.Type != ""); err != nil {
-		return v, err
-	}
-	if v.Zone == "" {
-		v.Zone = DefaultZone
-	}
-	if !c.zoneExists(v.Zone) && c.Behaviour().ZoneFallback {
-		v.Zone = DefaultZone
-	}
-	if !c.zoneExists(v.Zone) {
-		return v, rest.BadRequest("Availability zone '%s' is invalid.", v.Zone)
-	}
-	v.TypeID, v.Multiattach = kind.ID, kind.Multiattach()
-	if spec.Multiattach {
-		// Since Cinder's microversion 3.50 only the type decides; before it a
-		// member was allowed to ask for a single volume.
-		v.Multiattach = true
-	}
-	v.Seq = c.nextSeq()
-	return v, nil
-}
-
-// fitSource makes a volume fit what it is made from.
-func (c *Cloud) fitSource(call Call, v *Volume, kind *VolumeType, typed bool) error {
-	switch {
-	case v.SnapshotID != "":
-		s, ok := c.snapshots.Get(v.SnapshotID)
-		if !ok || !call.sees(s.ProjectID) {
-			return rest.NotFound("Snapshot %s could not be found.", v.SnapshotID)
-		}
-		if s.Status != "available" {
-			return rest.BadRequest("Invalid snapshot: Originating snapshot status must be one of 'available' values")
-		}
-		if v.Size == 0 {
-			v.Size = s.Size
-		}
-		if v.Size < s.Size {
-			return rest.BadRequest("Invalid input received: Volume size '%d'GB cannot be smaller than the snapshot size %dGB. They must be >= original snapshot size.", v.Size, s.Size)
-		}
-		source, _ := c.volumes.Get(s.VolumeID)
-		return c.fitBackend(v, kind, typed, s.TypeID, source.Zone, "snapshot")
-	case v.SourceID != "":
-		source, ok := c.volumes.Get(v.SourceID)
-		if !ok || !call.sees(source.ProjectID) {
-			return rest.NotFound("Volume %s could not be found.", v.SourceID)
-		}
-		if !oneOf(source.Status, "available", "in-use") {
-			return rest.BadRequest("Invalid volume: Originating source volume status must be one of 'available, in-use' values")
-		}
-		if v.Size == 0 {
-			v.Size = source.Size
-		}
-		if v.Size < source.Size {
-			return rest.BadRequest("Invalid input received: Volume size '%d'GB cannot be smaller than original volume size  %dGB. They must be >= original volume size.", v.Size, source.Size)
-		}
-		return c.fitBackend(v, kind, typed, source.TypeID, source.Zone, "source volume")
-	case v.BackupID != "":
-		b, ok := c.backups.Get(v.BackupID)
-		if !ok || !call.sees(b.ProjectID) {
-			return rest.NotFound("Backup %s could not be found.", v.BackupID)
-		}
-		if b.Status != "available" {
-			return rest.BadRequest("Invalid backup: Originating backup status must be one of 'available' values")
-		}
-		if v.Size == 0 {
-			v.Size = b.Size
-		}
-		if v.Size < b.Size {
-			return rest.BadRequest("Invalid input received: Volume size %dGB cannot be smaller than the backup size %dGB. It must be >= backup size.", v.Size, b.Size)
-		}
-	}
-	return nil
-}
-
-func (c *Cloud) fitBackend(v *Volume, kind *VolumeType, typed bool, sourceType, sourceZone, what string) error {
-	if original, ok := c.types.Get(sourceType); ok {
-		if !typed {
-			*kind = original
-		} else if kind.Backend != original.Backend {
-			advice := "either match source volume, or omit type argument"
-			if v.SnapshotID != "" {
-				advice = "recommend omitting the type argument"
-			}
-			return rest.BadRequest("Invalid input received: Invalid volume_type provided: %s (requested type is not compatible; %s).", kind.ID, advice)
-		}
-	}
-	if v.Zone == "" {
-		v.Zone = sourceZone
-	}
-	if sourceZone != "" && v.Zone != sourceZone {
-		return rest.BadRequest("Invalid input received: Volume must be in the same availability zone as the %s", what)
-	}
-	return nil
-}
-
 // createVolume is the task that makes a volume.
 func (c *Cloud) createVolume(ctx context.Context, t Task) error {
 	if err := c.pause(ctx, "volume.scheduling"); err != nil {
@@ -203,15 +97,15 @@ func (c *Cloud) schedule(t Task) (bool, error) {
 			return nil
 		}
 		kind, _ := c.types.Get(v.TypeID)
-		host := poolOf(v.Zone, kind.Backend)
-		if kind.Backend == "" || len(kind.Zones) > 0 && !oneOf(v.Zone, kind.Zones...) || !c.hinted(t, host) {
+		zone, found := c.placed(t, v, kind)
+		if !found {
 			c.note(t.Call, v.ProjectID, "VOLUME_VOLUME_001_003", "schedule allocate volume:Could not find any available weighted backend.", "VOLUME", v.ID)
 			v.Status, v.UpdatedAt = "error", now()
 			c.volumes.Put(v.ID, v)
 			c.finish(t)
 			return nil
 		}
-		v.Host = host
+		v.Zone, v.Host, v.UpdatedAt = zone, poolOf(zone, kind.Backend), now()
 		c.volumes.Put(v.ID, v)
 		scheduled = true
 		return nil
@@ -220,6 +114,23 @@ func (c *Cloud) schedule(t Task) (bool, error) {
 		err = c.plane.CreateVolume(orphan.ID, orphan.Size*GiB)
 	}
 	return scheduled, err
+}
+
+// placed is the zone that a new volume is made in: its own, or where it has none
+// the first of its type's. It reports false where no such zone has the back end.
+// Only under the lock.
+func (c *Cloud) placed(t Task, v Volume, kind VolumeType) (string, bool) {
+	zones := []string{v.Zone}
+	if v.Zone == "" {
+		zones, _ = kind.Zones()
+	}
+	at := slices.IndexFunc(zones, func(zone string) bool {
+		return c.zoneExists(zone) && c.Behaviour().serves(kind.Backend, zone) && c.hinted(t, poolOf(zone, kind.Backend))
+	})
+	if at < 0 {
+		return "", false
+	}
+	return zones[at], true
 }
 
 // hinted reports whether a host is where the hints of a request want the volume:

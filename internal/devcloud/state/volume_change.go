@@ -114,7 +114,9 @@ func (c *Cloud) RetypeVolume(call Call, id, typeName, policy string) error {
 		}
 		old, _ := c.types.Get(v.TypeID)
 		t := Task{Kind: taskRetypeVolume, Call: call, VolumeID: id, TypeID: kind.ID}
-		if old.Backend != kind.Backend && (policy != "on-demand" || len(c.snapshotsOf(id)) > 0) {
+		zones, limited := kind.Zones()
+		moves := old.Backend != kind.Backend || limited && !slices.Contains(zones, v.Zone)
+		if moves && (policy != "on-demand" || len(c.snapshotsOf(id)) > 0) {
 			t.TypeID = v.TypeID // its snapshots keep a volume where it is
 		}
 		if err := c.checkTypeQuota(v, kind); err != nil {
@@ -142,6 +144,10 @@ func (c *Cloud) retypeVolume(ctx context.Context, t Task) error {
 			v.Status = end
 		} else if kind, ok := c.types.Get(t.TypeID); ok {
 			v.TypeID, v.Multiattach = kind.ID, kind.Multiattach()
+			if zones, limited := kind.Zones(); limited && !slices.Contains(zones, v.Zone) {
+				v.Zone = zones[0] // where it has moved to
+			}
+			v.Host = poolOf(v.Zone, kind.Backend)
 		}
 		c.volumes.Put(v.ID, v)
 	})
@@ -165,8 +171,8 @@ func (c *Cloud) ChangeVolume(call Call, id string, fn func(v *Volume)) (Volume, 
 }
 
 // SetVolumeMetadata changes the metadata of a volume, which in maintenance
-// keeps what it has.
-func (c *Cloud) SetVolumeMetadata(call Call, id string, change func(map[string]string) map[string]string) (map[string]string, error) {
+// keeps what it has. verb is Cinder's word for the change.
+func (c *Cloud) SetVolumeMetadata(call Call, id, verb string, change func(map[string]string) map[string]string) (map[string]string, error) {
 	refused := false
 	v, err := c.ChangeVolume(call, id, func(v *Volume) {
 		if refused = v.Status == "maintenance"; refused {
@@ -178,7 +184,7 @@ func (c *Cloud) SetVolumeMetadata(call Call, id string, change func(map[string]s
 		v.Metadata = change(v.Metadata)
 	})
 	if refused {
-		return nil, rest.BadRequest("Invalid volume: Updating volume metadata is not allowed for volumes in maintenance status.")
+		return nil, rest.BadRequest("Invalid volume: %s volume metadata is not allowed for volumes in maintenance status.", verb)
 	}
 	return v.Metadata, err
 }
