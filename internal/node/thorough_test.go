@@ -17,11 +17,8 @@ func TestAVolumeThatWasGivenAwayBeforeNeedsTheThoroughProof(t *testing.T) {
 			v := r.attach(small, filesystemOf("ext4"))
 			r.write(v, 33*mib+12345, []byte("precious"))
 			before := r.content(v)
-			req := v.stageRequest()
-			if first {
-				req.PublishContext = map[string]string{"cinder.csi.openstack.org/firstPublication": "true"}
-			}
-			_, err := r.server().NodeStageVolume(r.context(), req)
+			v.first = first
+			err := r.stage(v)
 			if first {
 				must(t, err)
 				return
