@@ -145,9 +145,9 @@ func TestAVolumeInTheWrongZoneNeverStays(t *testing.T) {
 func TestAVolumeThatMayHaveBeenUsableIsNeverTakenBack(t *testing.T) {
 	tag := map[string]string{volumes.ClusterKey: cluster}
 	for name, v := range map[string]cloud.Volume{
-		"finished in another zone":     {Status: cloud.VolumeAvailable, Zone: "a"},
-		"in use in another zone":       {Status: cloud.VolumeInUse, Zone: "a"},
-		"failed later in another zone": {Status: cloud.VolumeError, Zone: "a"},
+		"finished in another zone":                           {Status: cloud.VolumeAvailable, Zone: "a"},
+		"in use in another zone":                             {Status: cloud.VolumeInUse, Zone: "a"},
+		"failed later in another zone":                       {Status: cloud.VolumeError, Zone: "a"},
 		"being made in a zone that an earlier request named": {Status: cloud.VolumeCreating, Zone: "a"},
 	} {
 		t.Run(name, func(t *testing.T) {
