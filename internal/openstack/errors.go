@@ -215,19 +215,28 @@ func pageTitle(body string) string {
 	return tag.ReplaceAllString(body, " ")
 }
 
+// told returns what an answer says for itself: nothing where a secret named who answers,
+// since whoever wrote the secret could read answers of services inside with it.
+func (c CloudConfig) told(status gophercloud.ErrUnexpectedResponseCode) string {
+	if c.stranger {
+		return ""
+	}
+	return ": " + faultMessage(status.Body) + bracketed(status)
+}
+
 // authError says in one line what Keystone, or the way to it, did not like.
 func (c CloudConfig) authError(err error) error {
 	address := redacted(c.AuthURL)
 	var status gophercloud.ErrUnexpectedResponseCode
 	switch {
 	case errors.As(err, &status) && status.Actual == http.StatusUnauthorized:
-		return c.errorf("%w by %s: it does not accept %s with this secret%s", cloud.ErrUnauthorized, address, c.who(), bracketed(status))
+		return c.errorf("%w by %s: it does not accept %s with this secret%s", cloud.ErrUnauthorized, address, c.who(), c.traced(status))
 	case errors.As(err, &status) && status.Actual == http.StatusForbidden:
-		return c.errorf("%w by %s for %s: %s%s", cloud.ErrForbidden, address, c.who(), faultMessage(status.Body), bracketed(status))
+		return c.errorf("%w by %s for %s%s", cloud.ErrForbidden, address, c.who(), c.told(status))
 	case errors.As(err, &status) && (status.Actual >= 500 || status.Actual == http.StatusTooManyRequests):
-		return c.errorf("%w: auth-url %s answers HTTP %d: %s%s", cloud.ErrUnavailable, address, status.Actual, faultMessage(status.Body), bracketed(status))
-	case errors.As(err, &status) && status.Actual == http.StatusBadRequest && faultMessage(status.Body) != "":
-		return c.errorf("%w by %s for %s: %s%s", cloud.ErrInvalid, address, c.who(), faultMessage(status.Body), bracketed(status))
+		return c.errorf("%w: auth-url %s answers HTTP %d%s", cloud.ErrUnavailable, address, status.Actual, c.told(status))
+	case errors.As(err, &status) && status.Actual == http.StatusBadRequest && !c.stranger && faultMessage(status.Body) != "":
+		return c.errorf("%w by %s for %s%s", cloud.ErrInvalid, address, c.who(), c.told(status))
 	case errors.As(err, &status):
 		return c.errorf("%w: auth-url %s is not a Keystone v3: it answers HTTP %d", cloud.ErrUnavailable, address, status.Actual)
 	}
@@ -238,10 +247,14 @@ func (c CloudConfig) authError(err error) error {
 func (c CloudConfig) serviceError(service string, err error) error {
 	var status gophercloud.ErrUnexpectedResponseCode
 	if errors.As(err, &status) {
-		return c.errorf("%w: the %s endpoint %s answers HTTP %d: %s", cloud.ErrUnavailable, service, redacted(status.URL), status.Actual, faultMessage(status.Body))
+		whom := service + " endpoint"
+		if !c.stranger {
+			whom += " " + redacted(status.URL)
+		}
+		return c.errorf("%w: the %s answers HTTP %d%s", cloud.ErrUnavailable, whom, status.Actual, c.told(status))
 	}
 	var urlErr *url.Error
-	if errors.As(err, &urlErr) {
+	if errors.As(err, &urlErr) && !c.stranger {
 		return c.wayError(fmt.Sprintf("the %s endpoint %s", service, redacted(urlErr.URL)), "an OpenStack service", err)
 	}
 	return c.wayError("the "+service+" endpoint", "an OpenStack service", err)
@@ -260,6 +273,10 @@ func (c CloudConfig) wayError(whom, expected string, err error) error {
 		sent, inner = send.sent, send.err
 	}
 	switch {
+	case errors.Is(err, cloud.ErrForbidden):
+		return c.errorf("%s: %w", whom, inner)
+	case c.stranger && (sent || nonsense(err)) && !tlsFailure(inner) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled):
+		return c.errorf("%w: %s does not answer as %s does", cloud.ErrUnavailable, whom, expected)
 	case nonsense(err):
 		return c.errorf("%w: %s is not %s: %s", cloud.ErrUnavailable, whom, expected, oneLine(inner.Error()))
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
@@ -285,6 +302,14 @@ func nonsense(err error) bool {
 		shape  *json.UnmarshalTypeError
 	)
 	return errors.Is(err, errNoKeystone) || errors.Is(err, errNotJSON) || errors.As(err, &syntax) || errors.As(err, &shape)
+}
+
+// traced is bracketed for an answer that may be told.
+func (c CloudConfig) traced(status gophercloud.ErrUnexpectedResponseCode) string {
+	if c.stranger {
+		return ""
+	}
+	return bracketed(status)
 }
 
 // bracketed returns the request id for the end of a line.
