@@ -75,7 +75,7 @@ func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
 	fs.StringVar(&cfg.Endpoint, "endpoint", "", "where to listen: unix://PATH or tcp://HOST:PORT (required)")
 	fs.StringSliceVar(&cfg.CloudConfig, "cloud-config", nil, "cloud.conf to read, may be repeated, later files overwrite (required for the controller role)")
 	fs.StringSliceVar(&cfg.CloudNames, "cloud-name", []string{""}, `clouds of cloud.conf to use: the names of its [Global "name"] sections`)
-	fs.StringVar(&cfg.Cluster, "cluster", "", "name of the cluster, another one for each in a project; what is made is tagged with it, and nothing is made without it")
+	fs.StringVar(&cfg.Cluster, "cluster", "", "name of the cluster; volumes and snapshots are tagged with it, and without it none are created")
 	fs.BoolVar(&cfg.Controller, "provide-controller-service", true, "serve the controller role")
 	fs.BoolVar(&cfg.Node, "provide-node-service", true, "serve the node role")
 	fs.BoolVar(&cfg.Topology, "with-topology", true, "bind volumes to availability zones")

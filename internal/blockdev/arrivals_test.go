@@ -55,7 +55,7 @@ func TestWaitIsWokenByTheKernel(t *testing.T) {
 	go func() {
 		var w waiter
 		_, err := w.wait(ctx, search{
-			find: func(context.Context) (Disk, error) {
+			find: func(context.Context, chan struct{}) (Disk, error) {
 				wake(looked)
 				select {
 				case <-there:
@@ -68,7 +68,6 @@ func TestWaitIsWokenByTheKernel(t *testing.T) {
 		})
 		found <- err
 	}()
-	<-looked
 	<-looked
 	close(there)
 	start := time.Now()

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // gibibyte is the unit of which every Cinder volume has a whole number.
@@ -24,24 +25,22 @@ type Location struct {
 	Live bool
 }
 
-// Hyper-V and VMware don't let Nova set the serial of a disk. There, the server's
-// metadata names the address of the disk, and that is believed under conditions,
-// since it is no proof: the volume may have gone from the address, and another
-// one may have come. So
+// byPath finds a volume's disk by the address that the server's metadata name, for
+// hypervisors that don't let Nova set the serial of a disk (Hyper-V, VMware). An address is
+// no proof: the volume may have gone from there, and another volume may have come. So the
+// address is believed only if all of these hold:
 //
-//   - no disk has the volume's serial;
-//   - the metadata names exactly one address for the volume, and exactly one disk
-//     is there;
-//   - that disk has no name of its own that is another volume's id;
-//   - it is no medium that can be changed, its size is that of a Cinder volume, a
-//     whole number of GiB, and prove holds for it as for every disk;
-//   - the metadata was asked for just now or, where only a config drive tells, the
-//     disk is the only one on the server that nothing else is known of.
+//   - No disk has the volume's serial.
+//   - The metadata name one address for the volume, and one disk is there.
+//   - No name of that disk is another volume's id.
+//   - The disk isn't removable, has a whole number of GiB as every Cinder volume, and
+//     passes prove as every disk must.
+//   - The metadata service was asked just now. Where only a config drive tells, the disk
+//     is the only one on the server of which nothing else is known.
 //
-// The cloud isn't asked where no disk could be meant. byPath returns an error that
-// wraps ErrNotFound where it knows no such disk, and ErrUnsafe where more than one
-// could be it.
-func (s *System) byPath(ctx context.Context, volumeID string) (Disk, error) {
+// The cloud isn't asked where there is no such disk. byPath returns an error that wraps
+// ErrNotFound where it finds no disk, and ErrUnsafe where several could be meant.
+func (s *System) byPath(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
 	unidentified, err := s.unidentified(ctx)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
@@ -49,7 +48,7 @@ func (s *System) byPath(ctx context.Context, volumeID string) (Disk, error) {
 	if len(unidentified) == 0 {
 		return Disk{}, ErrNotFound
 	}
-	at, err := s.Locate(ctx, volumeID)
+	at, err := s.locate(ctx, volumeID, woken)
 	if err != nil {
 		return Disk{}, fmt.Errorf("%w, and where it is can't be learnt: %w", ErrNotFound, err)
 	}
@@ -74,6 +73,24 @@ func (s *System) byPath(ctx context.Context, volumeID string) (Disk, error) {
 	d, err := prove(s.sysfs(), s.procDir(), volumeID, name, s.node(name))
 	d.byAddress = err == nil
 	return d, err
+}
+
+// locate asks the cloud, which may be slow, until woken has something to receive. Calls
+// for one volume share a question, also with those that come back after that.
+func (s *System) locate(ctx context.Context, volumeID string, woken chan struct{}) (Location, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var waking sync.WaitGroup
+	defer waking.Wait()
+	defer cancel()
+	waking.Go(func() {
+		select {
+		case <-woken:
+			wake(woken) // for whoever looks again
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return s.locations.Do(ctx, volumeID, func() (Location, error) { return s.Locate(context.WithoutCancel(ctx), volumeID) })
 }
 
 // unidentified returns the disks of which nothing tells what they are, and that

@@ -108,7 +108,7 @@ func (s sysfs) nameOf(number uint64) (string, error) {
 // Wait implements Finder.
 func (l *Loop) Wait(ctx context.Context, volumeID string) (Disk, error) {
 	return l.wait(ctx, search{
-		find:  func(ctx context.Context) (Disk, error) { return l.Find(ctx, volumeID) },
+		find:  func(ctx context.Context, _ chan struct{}) (Disk, error) { return l.Find(ctx, volumeID) },
 		dirs:  deviceDirs(or(l.DevDir, "/dev")),
 		hosts: func() []string { return nil },
 	})

@@ -37,6 +37,8 @@ type System struct {
 	reads
 	serials serials
 	looks   inflight.Group[[]seen]
+	// locations are questions to the cloud, by volume id.
+	locations inflight.Group[Location]
 }
 
 // Find implements Finder. Exactly one disk must be the volume's; it must have
@@ -44,6 +46,11 @@ type System struct {
 // something else or by the running system. Other devices may be built upon it as
 // long as nobody has them open: see Holder.
 func (s *System) Find(ctx context.Context, volumeID string) (Disk, error) {
+	return s.find(ctx, volumeID, nil)
+}
+
+// find is Find, which asks the cloud only until woken has something to receive.
+func (s *System) find(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
 	matches, unanswered, looked, err := s.matches(ctx, volumeID)
 	if err != nil {
 		return Disk{}, err
@@ -56,7 +63,7 @@ func (s *System) Find(ctx context.Context, volumeID string) (Disk, error) {
 		}
 		d, err := Disk{}, ErrNotFound
 		if s.Locate != nil {
-			d, err = s.byPath(ctx, volumeID)
+			d, err = s.byPath(ctx, volumeID, woken)
 		}
 		if errors.Is(err, ErrNotFound) {
 			err = fmt.Errorf("volume %s: %w: none of %d disks has its serial", volumeID, err, looked)
@@ -81,16 +88,18 @@ func (s *System) Find(ctx context.Context, volumeID string) (Disk, error) {
 // Wait implements Finder. It has those SCSI hosts scanned that announce nothing.
 func (s *System) Wait(ctx context.Context, volumeID string) (Disk, error) {
 	return s.wait(ctx, search{
-		find:  func(ctx context.Context) (Disk, error) { return s.findWithCapacity(ctx, volumeID) },
+		find: func(ctx context.Context, woken chan struct{}) (Disk, error) {
+			return s.findWithCapacity(ctx, volumeID, woken)
+		},
 		dirs:  deviceDirs(or(s.DevDir, "/dev")),
 		hosts: s.sysfs().silentHosts,
 		poll:  s.Poll,
 	})
 }
 
-// findWithCapacity is Find, which has the kernel ask a disk without capacity again.
-func (s *System) findWithCapacity(ctx context.Context, volumeID string) (Disk, error) {
-	d, err := s.Find(ctx, volumeID)
+// findWithCapacity is find, which has the kernel ask a disk without capacity again.
+func (s *System) findWithCapacity(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
+	d, err := s.find(ctx, volumeID, woken)
 	var empty emptyError
 	if !errors.As(err, &empty) {
 		return d, err
@@ -105,7 +114,7 @@ func (s *System) findWithCapacity(ctx context.Context, volumeID string) (Disk, e
 		}
 		return d, err
 	}
-	return s.Find(ctx, volumeID)
+	return s.find(ctx, volumeID, woken)
 }
 
 // Candidates implements Finder. A disk whose place was given to another one without

@@ -34,8 +34,9 @@ type waiter struct {
 
 // search is what a waiter has to know to find a disk.
 type search struct {
-	// find looks once.
-	find func(context.Context) (Disk, error)
+	// find looks once. It doesn't wait for the cloud once woken has something to
+	// receive, since a disk may have come.
+	find func(ctx context.Context, woken chan struct{}) (Disk, error)
 	// dirs are the directories that change when a disk comes.
 	dirs []string
 	// hosts returns the sysfs directories of the SCSI hosts that have to be scanned.
@@ -46,31 +47,30 @@ type search struct {
 
 // wait implements Finder.Wait.
 func (w *waiter) wait(ctx context.Context, s search) (Disk, error) {
-	d, err := s.find(ctx)
-	if !errors.Is(err, ErrNotFound) {
-		return d, err
-	}
 	woken, leave := w.arrivals.join()
 	defer leave()
 	var scans sync.WaitGroup
 	defer scans.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, host := range s.hosts() {
-		scans.Go(func() { w.scanNowAndThen(ctx, host, woken) })
-	}
 	poll := time.NewTicker(cmp.Or(s.poll, pollEvery))
 	defer poll.Stop()
-	for {
+	var err error
+	for looks := 0; ; looks++ {
 		// Directories may have come since, and what came before the watch
 		// would be missed: so watch first, then look.
 		w.arrivals.watch(s.dirs)
-		d, now := s.find(ctx)
-		if now == nil || errors.Is(now, ErrUnsafe) || !errors.Is(now, ErrNotFound) && ctx.Err() == nil {
+		d, now := s.find(ctx, woken)
+		if now == nil || errors.Is(now, ErrUnsafe) || !errors.Is(now, ErrNotFound) && (ctx.Err() == nil || err == nil) {
 			return d, now
 		}
-		if ctx.Err() == nil { // else it was interrupted, and what it says is that
+		if ctx.Err() == nil || err == nil { // else it was interrupted, and what it says is that
 			err = now
+		}
+		if looks == 0 {
+			for _, host := range s.hosts() {
+				scans.Go(func() { w.scanNowAndThen(ctx, host, woken) })
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -86,7 +86,7 @@ func deviceDirs(devDir string) []string {
 	return []string{devDir, filepath.Join(devDir, "disk"), filepath.Join(devDir, "disk", "by-id")}
 }
 
-// scanNowAndThen scans a SCSI host until ctx ends, and rings after each scan. A scan
+// scanNowAndThen scans a SCSI host until ctx ends, and wakes after each scan. A scan
 // costs a host an inquiry per possible disk. One that hangs is waited for by all calls.
 func (w *waiter) scanNowAndThen(ctx context.Context, host string, woken chan struct{}) {
 	logging.From(ctx).Debug("a host that doesn't announce disks is scanned", zap.String("host", host))

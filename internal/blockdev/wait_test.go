@@ -16,7 +16,7 @@ import (
 // when it has looked as often as looked has room.
 func observed(s *System, volumeID string, looked chan struct{}) search {
 	return search{
-		find: func(ctx context.Context) (Disk, error) {
+		find: func(ctx context.Context, _ chan struct{}) (Disk, error) {
 			d, err := s.Find(ctx, volumeID)
 			select {
 			case looked <- struct{}{}:
@@ -41,8 +41,7 @@ func TestWaitIsWokenByADiskThatComes(t *testing.T) {
 		}
 		found <- err
 	}()
-	<-looked
-	<-looked // by now it watches
+	<-looked // it watches before it looks
 	start := time.Now()
 	tr.disk("vdb", "252:16", map[string]string{"serial": volumeA[:20]})
 	tr.link("../../vdb", "dev/disk/by-id/virtio-"+volumeA[:20])
@@ -57,7 +56,7 @@ func TestWaitIsWokenByADiskThatComes(t *testing.T) {
 func TestAHundredWaitersShareOneWatcherAndItsLooks(t *testing.T) {
 	const waiters = 100
 	tr := newTree(t)
-	s, looked := tr.system(), make(chan struct{}, 2*waiters)
+	s, looked := tr.system(), make(chan struct{}, waiters)
 	ctx, cancel := context.WithCancel(t.Context())
 	var calls sync.WaitGroup
 	for range waiters {
@@ -67,7 +66,7 @@ func TestAHundredWaitersShareOneWatcherAndItsLooks(t *testing.T) {
 			}
 		})
 	}
-	for range 2 * waiters {
+	for range waiters {
 		<-looked
 	}
 	descriptors, goroutines := openFiles(t), runtime.NumGoroutine()
@@ -114,7 +113,6 @@ func TestWaitFindsADiskWhoseDirectoriesComeLater(t *testing.T) {
 		found <- err
 	}()
 	<-looked
-	<-looked
 	tr.dir("dev")
 	tr.disk("vdb", "252:16", map[string]string{"serial": volumeA[:20]})
 	if err := <-found; err != nil {
@@ -133,7 +131,6 @@ func TestWaitFindsADiskWhoseSerialComesWithoutAnEvent(t *testing.T) {
 		_, err := s.wait(t.Context(), search)
 		found <- err
 	}()
-	<-looked
 	<-looked
 	tr.file("sys/block/vdb/serial", volumeA[:20])
 	if err := <-found; err != nil {
@@ -175,12 +172,48 @@ func TestWaitHasTheKernelLookAgainAtADiskWithoutCapacity(t *testing.T) {
 	}
 }
 
+// TestASlowMetadataServiceDelaysNoDisk: the server has a disk of which nothing tells what
+// it is, so that the service is asked, and takes long.
+func TestASlowMetadataServiceDelaysNoDisk(t *testing.T) {
+	tr := newTree(t)
+	tr.bare("vdb", "252:16", "", nil)
+	s := tr.system()
+	s.Poll = time.Hour
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	s.Locate = func(context.Context, string) (Location, error) {
+		wake(asked)
+		<-answer
+		return Location{}, errors.New("too late")
+	}
+	defer close(answer)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	found := make(chan error, 1)
+	go func() {
+		d, err := s.Wait(ctx, volumeA)
+		if err == nil && d.Name != "vdc" {
+			err = errors.New("found " + d.Name)
+		}
+		found <- err
+	}()
+	<-asked
+	tr.disk("vdc", "252:32", map[string]string{"serial": volumeA[:20]})
+	tr.link("../../vdc", "dev/disk/by-id/virtio-"+volumeA[:20])
+	select {
+	case err := <-found:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the disk isn't found as long as the service doesn't answer")
+	}
+}
+
 func TestWaitEndsWithItsContextAndSaysWhatItSaw(t *testing.T) {
 	tr := newTree(t)
 	s, looked := tr.system(), make(chan struct{}, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		<-looked
 		<-looked
 		cancel()
 	}()

@@ -258,7 +258,7 @@ func (c *clouds) ready(ctx context.Context, one *account) (*volumes.Service, err
 	p := c.projects[key]
 	if p == nil {
 		c.numbered++
-		p = &project{key: key, name: fmt.Sprintf("secret:%d", c.numbered), locks: new(volumes.Locks)}
+		p = &project{key: key, name: fmt.Sprintf("secret:%d", c.numbered), locks: volumes.NewLocks()}
 		c.projects[key] = p
 	}
 	p.accounts++

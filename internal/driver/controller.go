@@ -28,7 +28,7 @@ type controllerRole struct {
 // configuration.
 func newController(cfg Config, logger *zap.Logger, registry prometheus.Registerer) (*controllerRole, error) {
 	if cfg.Cluster == "" {
-		logger.Warn("--cluster is empty: nothing can be created, since what drivers without the name of a cluster make in one project could not be told apart; give each cluster a name")
+		logger.Warn("--cluster is empty: volumes and snapshots are not created, since those of other clusters in the project could not be told from them; give each cluster a name")
 	}
 	seen := openstack.Fingerprint(cfg.CloudConfig)
 	conf, err := openstack.ReadConfig(cfg.CloudConfig...)

@@ -48,7 +48,7 @@ func names(t *testing.T, cloud *devcloud.Cloud) string {
 func TestCredentialsOfASecretLeadToTheirOwnCloud(t *testing.T) {
 	home, conf := startCloud(t)
 	other, _ := startCloud(t)
-	s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}, SecretAuthURLs: []string{other.AuthURL()}})
+	s := start(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}, SecretAuthURLs: []string{other.AuthURL()}})
 	accounts, err := other.Admin().Accounts(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestChangedCredentialsAreTakenUpWithoutARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.InfoLevel)
-	s := startLogging(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 20 * time.Millisecond}, zap.New(core))
+	s := startLogging(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 20 * time.Millisecond}, zap.New(core))
 	client := csi.NewControllerClient(s.conn)
 	all := ""
 	for _, step := range []struct{ name, content, says string }{
@@ -149,7 +149,7 @@ func TestChangedCredentialsAreTakenUpWithoutARestart(t *testing.T) {
 // An account may be locked after a number of wrong passwords.
 func TestWrongCredentialsAreTriedLessAndLessOften(t *testing.T) {
 	cloud, conf := startCloud(t)
-	start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 5 * time.Millisecond})
+	start(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 5 * time.Millisecond})
 	wrong := strings.Replace(cloud.CloudConf(), "password=", "password=wrong", 1)
 	before := logins(t, cloud)
 	if err := os.WriteFile(conf, []byte(wrong), 0o600); err != nil {
@@ -173,7 +173,7 @@ func logins(t *testing.T, cloud *devcloud.Cloud) int64 {
 func TestVolumesOfCloudsThatOnlySecretsKnowAreListedWhileTheyAreInUse(t *testing.T) {
 	_, conf := startCloud(t)
 	other, _ := startCloud(t)
-	s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}, SecretAuthURLs: []string{other.AuthURL()}})
+	s := start(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}, SecretAuthURLs: []string{other.AuthURL()}})
 	accounts, err := other.Admin().Accounts(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +260,7 @@ func TestCloudsOfTheConfigurationAreChosenByTheSecret(t *testing.T) {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{"", "east", "west"}})
+	s := start(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{"", "east", "west"}})
 	client := csi.NewControllerClient(s.conn)
 	ids := make(map[string]string)
 	for name, cloud := range map[string]*devcloud.Cloud{"": home, "east": east, "west": west} {

@@ -119,7 +119,7 @@ func TestBothRolesServeOnOneEndpointUntilTold(t *testing.T) {
 	cloud, conf := startCloud(t)
 	address := freeAddress(t)
 	s := start(t, driver.Config{
-		Controller: true, Node: true, Topology: true, Version: "v1", CloudConfig: []string{conf}, CloudNames: []string{""},
+		Controller: true, Cluster: "test", Node: true, Topology: true, Version: "v1", CloudConfig: []string{conf}, CloudNames: []string{""},
 		MetadataURL: cloud.MetadataURL("node1"), HTTPEndpoint: address, DevelopmentDeviceDir: cloud.DeviceDir("node1"),
 	})
 	info, err := csi.NewIdentityClient(s.conn).GetPluginInfo(t.Context(), &csi.GetPluginInfoRequest{})

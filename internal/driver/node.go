@@ -11,7 +11,6 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/instance"
-	"github.com/cinder-csi/cinder-csi/internal/luks"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 )
@@ -39,7 +38,6 @@ func newNode(cfg Config) (*nodeRole, error) {
 		Finder:             finder(cfg, server),
 		Deployed:           cfg.DevelopmentDeviceDir == "",
 		FS:                 fs,
-		Crypt:              luks.New(fs),
 		WithTopology:       cfg.Topology,
 		AdditionalTopology: cfg.AdditionalTopology,
 		AttachLimit:        conf.BlockStorage.NodeVolumeAttachLimit,

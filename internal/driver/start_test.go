@@ -71,7 +71,7 @@ func TestOneCloudThatIsDownStopsNothingOfTheOther(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	web := freeAddress(t)
 	begun := time.Now()
-	s := startLogging(t, driver.Config{Controller: true, HTTPEndpoint: web, CloudConfig: []string{conf}, CloudNames: []string{"", "far"}}, zap.New(core))
+	s := startLogging(t, driver.Config{Controller: true, Cluster: "test", HTTPEndpoint: web, CloudConfig: []string{conf}, CloudNames: []string{"", "far"}}, zap.New(core))
 	if took := time.Since(begun); took > 2*time.Second {
 		t.Errorf("serving after %v", took)
 	}
@@ -134,7 +134,7 @@ func TestTheOnlyCloudThatIsDownIsToldAndRestartsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	web := freeAddress(t)
-	s := start(t, driver.Config{Controller: true, HTTPEndpoint: web, CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 20 * time.Millisecond})
+	s := start(t, driver.Config{Controller: true, Cluster: "test", HTTPEndpoint: web, CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 20 * time.Millisecond})
 	client := csi.NewControllerClient(s.conn)
 	for range 20 {
 		if _, err := client.CreateVolume(t.Context(), volume("pvc", nil)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "credentials refused") {
@@ -184,7 +184,7 @@ func TestWhatIsWrongWithTheWayToACloudIsInTheAnswer(t *testing.T) {
 			if err := os.WriteFile(conf, []byte(strings.Replace(cloud.CloudConf(), cloud.AuthURL(), test.authURL, 1)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}})
+			s := start(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}})
 			begun := time.Now()
 			_, err := csi.NewControllerClient(s.conn).CreateVolume(t.Context(), volume("pvc", nil))
 			if status.Code(err) != codes.Unavailable && status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), test.authURL) || !strings.Contains(err.Error(), test.says) {
@@ -202,7 +202,7 @@ func TestAStopEndsCallsThatOnlyWait(t *testing.T) {
 	if err := cloud.Admin().SetFaults(t.Context(), admin.Fault{Operation: "volume.create", Stuck: true}); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}})
+	s := start(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}})
 	answered := make(chan error, 1)
 	go func() {
 		_, err := csi.NewControllerClient(s.conn).CreateVolume(context.Background(), volume("pvc", nil))
@@ -226,7 +226,7 @@ func TestAStopSeesAWriteThrough(t *testing.T) {
 	if err := cloud.Admin().SetFaults(t.Context(), admin.Fault{Operation: "volume.create", Delay: 2 * time.Second, Times: 1}); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}})
+	s := start(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}})
 	go func() { _, _ = csi.NewControllerClient(s.conn).CreateVolume(context.Background(), volume("pvc", nil)) }()
 	time.Sleep(500 * time.Millisecond)
 	if err := s.stop(); err != nil {
@@ -272,7 +272,7 @@ func TestAControllerWithoutTheNameOfItsClusterSaysSo(t *testing.T) {
 func TestACompleteListIsAnnouncedOnlyWhereThereIsOne(t *testing.T) {
 	_, conf := startCloud(t)
 	for _, allowed := range [][]string{nil, {"https://keystone.example.com"}} {
-		s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}, SecretAuthURLs: allowed})
+		s := start(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}, SecretAuthURLs: allowed})
 		resp, err := csi.NewControllerClient(s.conn).ControllerGetCapabilities(t.Context(), &csi.ControllerGetCapabilitiesRequest{})
 		if err != nil {
 			t.Fatal(err)

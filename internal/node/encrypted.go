@@ -132,7 +132,7 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 
 // readyToOpen proves that nothing uses the disk, and leaves it with a LUKS header.
 func (s *Server) readyToOpen(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
-	if err := s.checkVacant(r); err != nil {
+	if err := s.checkVacant(disk, r); err != nil {
 		return err
 	}
 	if err := s.checkUnused(ctx, disk); err != nil {
@@ -160,13 +160,16 @@ func (s *Server) open(ctx context.Context, disk blockdev.Disk, header luks.Heade
 
 // checkVacant refuses a staging path at which something is mounted that isn't
 // the volume's, before anything is written to a disk.
-func (s *Server) checkVacant(r stageRequest) error {
+func (s *Server) checkVacant(disk blockdev.Disk, r stageRequest) error {
 	if r.block {
 		return nil
 	}
 	at, err := s.inspectOrMake(r.staging, makeDir)
 	if err != nil {
 		return fmt.Errorf("staging path: %w", err)
+	}
+	if at.holds(disk) {
+		return fmt.Errorf("%w: %v without encryption, but encryption is asked for", errPublished, at)
 	}
 	if at.mounted && !at.gone() {
 		return fmt.Errorf("%w: %v, and the volume is not even open", errRefused, at)

@@ -231,6 +231,16 @@ func TestARepeatedCallChangesNothing(t *testing.T) {
 		{"one flag more", filesystemOf("ext4"), writer, with(filesystemOf("ext4", "nodev")), codes.AlreadyExists, codes.AlreadyExists},
 		{"one flag less", filesystemOf("ext4", "noexec"), writer, with(filesystemOf("ext4")), codes.AlreadyExists, codes.OK}, // inherited
 		{"other times", filesystemOf("ext4"), writer, with(filesystemOf("ext4", "noatime")), codes.AlreadyExists, codes.AlreadyExists},
+		{"another journal", filesystemOf("ext4"), writer, with(filesystemOf("ext4", "data=journal")), codes.AlreadyExists, codes.OK},
+		{"no other journal", filesystemOf("ext4", "data=journal"), writer, with(filesystemOf("ext4", "data=ordered")), codes.AlreadyExists, codes.OK},
+		{"the same in other words", filesystemOf("ext4", "data=ordered", "discard", "nodiscard"), writer, with(filesystemOf("ext4", "async")), codes.OK, codes.OK},
+		{"with discard", filesystemOf("ext4"), writer, with(filesystemOf("ext4", "discard")), codes.AlreadyExists, codes.OK},
+		{"without discard", filesystemOf("ext4", "discard", "sync"), writer, with(filesystemOf("ext4", "sync")), codes.AlreadyExists, codes.OK},
+		{"encrypted", filesystemOf("ext4"), writer, func(v volume) volume {
+			v.context = map[string]string{contextPrefix + "encrypted": "luks2"}
+			v.secrets = map[string]string{"encryptionPassphrase": canary}
+			return v
+		}, codes.AlreadyExists, codes.FailedPrecondition},
 		{"as a device", filesystemOf("ext4"), writer, with(rawBlock()), codes.AlreadyExists, codes.AlreadyExists},
 		{"for several nodes", filesystemOf("ext4"), writer, mode(allWriters), codes.InvalidArgument, codes.InvalidArgument},
 		{"a device the same", rawBlock(), writer, mode(podsOfANode), codes.OK, codes.OK},

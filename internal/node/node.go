@@ -66,18 +66,18 @@ type Encryption interface {
 	DropUnfinished(ctx context.Context, title string) error
 }
 
-// Config is what a Server works with. Finder, FS and Crypt are required.
+// Config is what a Server works with. FS is required.
 type Config struct {
 	// Identity tells which server this is; it is asked until it has once
 	// succeeded. NodeGetInfo fails without it.
 	Identity func(context.Context) (instance.Identity, error)
-	// Finder finds the disk of a volume.
+	// Finder finds the disk of a volume; default blockdev.System.
 	Finder blockdev.Finder
 	// Deployed: the disks are a real server's, so that the paths must be too.
 	Deployed bool
 	// FS works on filesystems.
 	FS Filesystems
-	// Crypt works on encrypted disks.
+	// Crypt works on encrypted disks; default luks.New(FS).
 	Crypt Encryption
 	// WithTopology makes NodeGetInfo tell the node's zone.
 	WithTopology bool
@@ -117,6 +117,12 @@ func New(cfg Config) *Server {
 	}
 	if cfg.TopologyKey == "" {
 		cfg.TopologyKey = DefaultTopologyKey
+	}
+	if cfg.Finder == nil {
+		cfg.Finder = &blockdev.System{}
+	}
+	if fs, ok := cfg.FS.(*filesystem.FS); ok && cfg.Crypt == nil {
+		cfg.Crypt = luks.New(fs)
 	}
 	root := sync.OnceValues(func() (filesystem.MountPoint, error) { return cfg.FS.Under("/") })
 	return &Server{cfg: cfg, root: root}

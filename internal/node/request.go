@@ -296,6 +296,42 @@ func (u capability) difference(mount, staging filesystem.MountPoint) string {
 	return ""
 }
 
+// filesystemDifference is difference for the options that belong to a filesystem,
+// as far as the kernel shows them in a way that can be compared.
+func (u capability) filesystemDifference(mount filesystem.MountPoint) string {
+	for _, name := range []string{"data", "discard", "sync", "dirsync"} {
+		if name == "discard" && mount.FSType == "btrfs" {
+			continue // which has it by default on some disks
+		}
+		wants, has := optionOf(u.flags, name), optionOf(mount.SuperOptions, name)
+		switch {
+		case wants == has:
+		case wants != "":
+			return "it lacks " + wants
+		default:
+			return "it has " + has
+		}
+	}
+	return ""
+}
+
+// optionOf returns the last option of that name, with its value, empty if it has its
+// default.
+func optionOf(options []string, name string) (option string) {
+	for _, o := range options {
+		switch key, _, _ := strings.Cut(o, "="); key {
+		case name:
+			option = o
+		case "no" + name, "a" + name:
+			option = ""
+		}
+	}
+	if option == "data=ordered" {
+		return ""
+	}
+	return option
+}
+
 // discards tells whether the disk is to be told what is free as soon as it is.
 func (u capability) discards() bool {
 	return slices.ContainsFunc(u.flags, func(flag string) bool {

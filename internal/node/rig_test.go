@@ -130,6 +130,8 @@ type volume struct {
 	cap                 *csi.VolumeCapability
 	readonly            bool
 	context, secrets    map[string]string
+	// first: it was never given to a server before.
+	first bool
 }
 
 // attach makes a blank volume of that size and attaches it.
@@ -258,9 +260,13 @@ func (v volume) at(target string) volume {
 }
 
 func (v volume) stageRequest() *csi.NodeStageVolumeRequest {
-	return &csi.NodeStageVolumeRequest{
+	req := &csi.NodeStageVolumeRequest{
 		VolumeId: v.id, StagingTargetPath: v.staging, VolumeCapability: v.cap, VolumeContext: v.context, Secrets: v.secrets,
 	}
+	if v.first {
+		req.PublishContext = map[string]string{"cinder.csi.openstack.org/firstPublication": "true"}
+	}
+	return req
 }
 
 func (v volume) publishRequest() *csi.NodePublishVolumeRequest {

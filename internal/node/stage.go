@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -184,7 +185,7 @@ func (st stageState) nextMounted(r stageRequest) (action, error) {
 	case readOnly(mount) != r.readOnly:
 		return 0, fmt.Errorf("%w: %v, %s, but %s is asked for", errPublished, st.at, access(readOnly(mount)), access(r.readOnly))
 	}
-	if difference := r.difference(mount, filesystem.MountPoint{}); difference != "" {
+	if difference := cmp.Or(r.difference(mount, filesystem.MountPoint{}), r.filesystemDifference(mount)); difference != "" {
 		return 0, fmt.Errorf("%w: %v with other options than asked for: %s", errPublished, st.at, difference)
 	}
 	return nothing, nil

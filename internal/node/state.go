@@ -137,7 +137,7 @@ func (p pathState) gone() bool {
 // of that disk away, or nothing holds the disk that has the number.
 func (s *Server) stale(ctx context.Context, p pathState) bool {
 	switch {
-	case p.gone():
+	case p.gone(), p.mount.GivenUp:
 		return true
 	case p.device:
 		return strings.HasSuffix(p.mount.Root, "//deleted")

@@ -134,22 +134,31 @@ func kind(status gophercloud.ErrUnexpectedResponseCode) error {
 		return cloud.ErrUnavailable
 	case code == http.StatusMethodNotAllowed, code == http.StatusNotAcceptable, code == http.StatusNotImplemented:
 		return cloud.ErrUnsupported
-	case code == http.StatusBadRequest && tooOld.Match(status.Body):
-		return cloud.ErrUnsupported
-	case code == http.StatusBadRequest && noZone.Match(status.Body):
-		return cloud.ErrZone
-	case code == http.StatusBadRequest && sourceZone.Match(status.Body):
-		return cloud.ErrSourceZone
-	case code == http.StatusBadRequest && retypeBusy.Match(status.Body):
-		return cloud.ErrConflict
-	case code == http.StatusBadRequest && alreadyAttached.Match(status.Body):
-		return cloud.ErrAlreadyAttached
-	case code == http.StatusBadRequest && wrongStatus.Match(status.Body):
-		return cloud.ErrWrongStatus
+	case code == http.StatusBadRequest:
+		return badRequest(status.Body)
 	case code >= 400 && code < 500:
 		return cloud.ErrInvalid
 	}
 	return cloud.ErrUnavailable
+}
+
+// badRequest tells apart what Cinder and Nova put into one status.
+func badRequest(body []byte) error {
+	switch {
+	case tooOld.Match(body):
+		return cloud.ErrUnsupported
+	case noZone.Match(body):
+		return cloud.ErrZone
+	case sourceZone.Match(body):
+		return cloud.ErrSourceZone
+	case retypeBusy.Match(body):
+		return cloud.ErrConflict
+	case alreadyAttached.Match(body):
+		return cloud.ErrAlreadyAttached
+	case wrongStatus.Match(body):
+		return cloud.ErrWrongStatus
+	}
+	return cloud.ErrInvalid
 }
 
 // needsMending reports whether a 409 of Nova says that the server is in a state

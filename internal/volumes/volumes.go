@@ -75,21 +75,30 @@ type Options struct {
 }
 
 // Locks serialise the operations on each volume, and on each server, of one project.
-type Locks struct{ volumes, servers keylock.Locks[string] }
-
-// Service is the volumes of one cloud.
-type Service struct {
-	cloud  cloud.Cloud
-	opts   Options
-	locks  *keylock.Locks[string]
-	queues *keylock.Locks[string]
+type Locks struct {
+	locks, queues keylock.Locks[string]
 	// sharing are the volumes that several servers wait for, hosts the servers on
 	// which calls are at work.
 	sharing, hosts bulkheads
-	volumes        *watch.Watcher[sought, sighting]
-	snaps          *watch.Watcher[string, *cloud.Snapshot]
-	backups        *watch.Watcher[string, *cloud.Backup]
-	servers        servers
+}
+
+// NewLocks returns locks for one project.
+func NewLocks() *Locks {
+	return &Locks{
+		sharing: bulkheads{what: "volume", room: 16, stuckAfter: 30 * time.Second},
+		hosts:   bulkheads{what: "server", stuckAfter: 10 * time.Second},
+	}
+}
+
+// Service is the volumes of one cloud.
+type Service struct {
+	cloud cloud.Cloud
+	opts  Options
+	*Locks
+	volumes *watch.Watcher[sought, sighting]
+	snaps   *watch.Watcher[string, *cloud.Snapshot]
+	backups *watch.Watcher[string, *cloud.Backup]
+	servers servers
 }
 
 // New returns a service that asks c. It starts nothing: goroutines exist only
@@ -99,7 +108,7 @@ func New(c cloud.Cloud, opts Options) *Service {
 		opts.Logger = zap.NewNop()
 	}
 	if opts.Locks == nil {
-		opts.Locks = new(Locks)
+		opts.Locks = NewLocks()
 	}
 	if opts.LockWait <= 0 {
 		opts.LockWait = 2 * time.Second
@@ -119,9 +128,7 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.AskBurst <= 0 {
 		opts.AskBurst = 3
 	}
-	s := &Service{cloud: c, opts: opts, locks: &opts.Locks.volumes, queues: &opts.Locks.servers}
-	s.sharing = bulkheads{what: "volume", room: 16, stuckAfter: 30 * time.Second}
-	s.hosts = bulkheads{what: "server", stuckAfter: 10 * time.Second}
+	s := &Service{cloud: c, opts: opts, Locks: opts.Locks}
 	s.servers = servers{service: s}
 	s.volumes = watch.New(askOptions(s, s.servers.rate, s.askVolumes))
 	s.snaps = watch.New(askOptions(s, nil, s.askSnapshots))
