@@ -14,7 +14,7 @@ import (
 // caller. The next call for the same volume does it again, with the passphrase that it
 // has; one for another volume, which may be a clone, doesn't.
 func TestALuksFormatThatIsKilledIsDoneAgain(t *testing.T) {
-	real, err := exec.LookPath(program)
+	cryptsetup, err := exec.LookPath(program)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestALuksFormatThatIsKilledIsDoneAgain(t *testing.T) {
 			dev, c := looptest.New(t, looptest.Options{Size: 64 * mib}), New(filesystem.New(filesystem.Options{}))
 			dir, path := t.TempDir(), os.Getenv("PATH")
 			script := "#!/bin/sh\nfor a; do case $a in /dev/*) dev=$a;; esac; done\n" +
-				real + " \"$@\" >/dev/null && " + damage + " 2>/dev/null && sync $dev && kill -9 $$\n"
+				cryptsetup + " \"$@\" >/dev/null && " + damage + " 2>/dev/null && sync $dev && kill -9 $$\n"
 			if err := os.WriteFile(dir+"/"+program, []byte(script), 0o700); err != nil {
 				t.Fatal(err)
 			}
