@@ -180,7 +180,7 @@ func (m mark) remove(path string, size int64) (err error) {
 // unfinished says what a device with a mark of its owner holds. Content is what is
 // recognised of it, if anything.
 func (f *FS) unfinished(path string, m mark, content Content) (Content, error) {
-	if content.Kind == Filesystem && content.Type != m.Name && !(isExt(content.Type) && isExt(m.Name)) {
+	if content.Kind == Filesystem && content.Type != m.Name && (!isExt(content.Type) || !isExt(m.Name)) {
 		return content, nil // somebody has made another one by hand
 	}
 	if content.Kind != Filesystem {
