@@ -67,12 +67,12 @@ func (f *FS) e2fsck(ctx context.Context, path string, options ...string) error {
 
 func (f *FS) runE2fsck(ctx context.Context, path string, options ...string) error {
 	const repaired = 1 | 2 // errors corrected; 2 also asks for a reboot, meant for a root filesystem
-	output, status, err := f.writer("e2fsck", append(options, path)...)
+	output, status, err := f.Tool(nil, "e2fsck", append(options, path)...)
 	if err != nil {
 		return err
 	}
 	if status&^repaired != 0 {
-		if err := failed("e2fsck", status, output); errors.Is(err, ErrBusy) {
+		if err := Failed("e2fsck", status, output); errors.Is(err, ErrBusy) {
 			return err
 		}
 		return fmt.Errorf("%w: e2fsck: exit status %d: %s", ErrCorrupt, status, words(output))

@@ -130,26 +130,6 @@ func New(opts Options) *FS {
 	return f
 }
 
-// The filesystems that this package handles, by the names that blkid, mount and
-// mkfs share.
-const (
-	ext2  = "ext2"
-	ext3  = "ext3"
-	ext4  = "ext4"
-	xfs   = "xfs"
-	btrfs = "btrfs"
-)
-
-// Supported tells whether fsType can be formatted, mounted and grown: ext2,
-// ext3, ext4, xfs and btrfs.
-func Supported(fsType string) bool {
-	return isExt(fsType) || fsType == xfs || fsType == btrfs
-}
-
-func isExt(fsType string) bool {
-	return fsType == ext2 || fsType == ext3 || fsType == ext4
-}
-
 // Drain waits until nothing that was begun runs in the background any more, or
 // ctx ends. A process that is about to end calls it, so that no mkfs dies with it.
 func (f *FS) Drain(ctx context.Context) error {

@@ -24,7 +24,8 @@ import (
 // mkfs that has begun runs to its end when ctx ends before; a later call for
 // the same device waits for it.
 func (f *FS) Format(ctx context.Context, on Device, proof Proof, fsType string, options []string) error {
-	if !Supported(fsType) {
+	k, ok := kindOf(fsType)
+	if !ok {
 		return fmt.Errorf("format %s: %w: %q", on.Path, ErrUnsupported, fsType)
 	}
 	asked, err := mkfs.Parse(fsType, options)
@@ -32,7 +33,7 @@ func (f *FS) Format(ctx context.Context, on Device, proof Proof, fsType string, 
 		return fmt.Errorf("format %s: %w", on.Path, err)
 	}
 	w := blankWrite{
-		on: on, proof: proof, smallest: smallest(fsType), asked: asked,
+		on: on, proof: proof, smallest: k.smallest, asked: asked,
 		name: fsType, what: strings.Join(append([]string{"mkfs." + fsType}, options...), " "),
 	}
 	err = f.onBlank(ctx, w, func(ctx context.Context, d *handle) error {
@@ -212,9 +213,9 @@ func (f *FS) runMkfs(ctx context.Context, d *handle, path, fsType string, asked 
 // makeFilesystem runs mkfs.
 func (f *FS) makeFilesystem(fsType string, args []string) error {
 	name := "mkfs." + fsType
-	output, status, err := f.writer(name, args...)
+	output, status, err := f.Tool(nil, name, args...)
 	if err == nil && status != 0 {
-		err = failed(name, status, output)
+		err = Failed(name, status, output)
 	}
 	return err
 }
@@ -235,18 +236,6 @@ func verifyFormat(ctx context.Context, path string, d *handle, fsType string) er
 	return nil
 }
 
-// smallest returns how many bytes a device must have. The tools find that out
-// too, but some of them only after they have begun to write.
-func smallest(fsType string) int64 {
-	switch fsType {
-	case xfs:
-		return 300 << 20 // what mkfs.xfs asks for since 5.19
-	case btrfs:
-		return 109 << 20 // with the usual profiles: 16 MiB nodes, twice for metadata
-	}
-	return 2 << 20
-}
-
 // mkfsArguments returns the arguments of mkfs, without the device, which has that size.
 func (f *FS) mkfsArguments(fsType string, asked mkfs.List, size int64) ([]string, error) {
 	off, err := f.tooNew(fsType)
@@ -256,31 +245,12 @@ func (f *FS) mkfsArguments(fsType string, asked mkfs.List, size int64) ([]string
 	for i := 0; i+1 < len(off); i += 2 {
 		asked = asked.DefaultSetting(off[i], off[i+1])
 	}
-	arguments := []string{"-q"}
-	switch fsType {
-	case ext2, ext3:
-		asked = asked.DefaultSetting("-E", "nodiscard").Default("-m", "0")
-	case ext4:
-		// Inode tables are zeroed by the kernel after the first mount, so that
-		// mkfs takes as long for 10 TiB as for 1 GiB. The journal is not left
-		// for later: what a device held there before must never be replayed.
-		// No blocks are set aside for root: a volume is no system disk.
-		asked = asked.DefaultSetting("-E", "lazy_itable_init=1").DefaultSetting("-E", "lazy_journal_init=0").
-			DefaultSetting("-E", "nodiscard").Default("-m", "0")
-	case xfs:
-		arguments = append(arguments, "-K")
-		// What mkfs.xfs does by itself on one plain disk. With stripes it would make
-		// groups whose beginnings no proof of blankness knows, and newer ones as many
-		// as the node has processors.
-		if size < 4<<40 {
-			asked = asked.DefaultSetting("-d", "agcount=4")
-		} else if !asked.Sets("-d", "agcount") {
-			asked = asked.DefaultSetting("-d", "agsize=1t")
-		}
-	case btrfs:
-		arguments = append(arguments, "-K")
+	k, ok := kindOf(fsType)
+	if !ok {
+		return nil, fmt.Errorf("%w: %q", ErrUnsupported, fsType)
 	}
-	return append(arguments, asked.Arguments()...), nil
+	arguments := append([]string{"-q"}, k.arguments...)
+	return append(arguments, k.defaults(asked, size).Arguments()...), nil
 }
 
 // tooNew returns the options that turn off what mkfs would turn on and the
@@ -294,7 +264,7 @@ func (f *FS) tooNew(fsType string) ([]string, error) {
 	if newest := (version{1 << 20, 0}); len(mountable(fsType, newest, kernel)) == 0 {
 		return nil, nil
 	}
-	output, status, err := f.writer("mkfs."+fsType, "-V")
+	output, status, err := f.Tool(nil, "mkfs."+fsType, "-V")
 	if err != nil {
 		return nil, err
 	}

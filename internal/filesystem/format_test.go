@@ -33,7 +33,8 @@ func TestADeviceTooSmallIsLeftAlone(t *testing.T) {
 func TestTheSmallestDeviceCanBeFormatted(t *testing.T) {
 	f := New(Options{})
 	for _, fsType := range append(kinds(), ext2) {
-		d := looptest.New(t, looptest.Options{Size: smallest(fsType)})
+		k, _ := kindOf(fsType)
+		d := looptest.New(t, looptest.Options{Size: k.smallest})
 		if err := f.Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil); err != nil {
 			t.Errorf("%s: %v", fsType, err)
 		}

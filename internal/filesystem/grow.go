@@ -159,12 +159,12 @@ func growXFSAt(m MountPoint, deviceSize int64) error {
 
 // resize runs a tool that grows a filesystem.
 func (f *FS) resize(name string, args ...string) error {
-	output, status, err := f.writer(name, args...)
+	output, status, err := f.Tool(nil, name, args...)
 	if err != nil {
 		return err
 	}
 	if status == 0 {
 		return nil
 	}
-	return failed(name, status, output)
+	return Failed(name, status, output)
 }

@@ -1,7 +1,9 @@
 package filesystem
 
 import (
+	"bufio"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -64,32 +66,40 @@ type feature struct {
 	kernel  version // kernel that mounts it
 }
 
-// features lists them for a filesystem.
-func features(fsType string) []feature {
-	switch fsType {
-	case xfs:
-		return []feature{
-			{"-m", "bigtime=0", version{5, 11}, version{5, 10}},
-			{"-m", "inobtcount=0", version{5, 11}, version{5, 10}},
-			{"-i", "nrext64=0", version{6, 0}, version{5, 19}},
-			{"-i", "exchange=0", version{6, 10}, version{6, 10}},
-			{"-n", "parent=0", version{6, 10}, version{6, 10}},
-			{"-m", "metadir=0", version{6, 13}, version{6, 13}},
-		}
-	case ext4:
-		return []feature{{"-O", "^orphan_file", version{1, 47}, version{5, 15}}}
-	}
-	return nil
-}
-
 // mountable returns the options of mkfs, as option and value in turn, that turn
 // off what the kernel couldn't mount.
 func mountable(fsType string, tool, kernel version) []string {
 	var options []string
-	for _, f := range features(fsType) {
+	k, _ := kindOf(fsType)
+	for _, f := range k.features {
 		if !tool.before(f.tool) && kernel.before(f.kernel) {
 			options = append(options, f.section, f.off)
 		}
 	}
 	return options
+}
+
+// CanGrowOnline tells whether this process may grow a mounted filesystem of
+// that type: ext needs CAP_SYS_RESOURCE for it, the others don't. Of one that
+// isn't supported none is.
+func CanGrowOnline(fsType string) bool {
+	if k, ok := kindOf(fsType); !ok || !k.ext {
+		return ok
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	return err == nil && hasCapability(string(status), unix.CAP_SYS_RESOURCE)
+}
+
+// hasCapability finds a capability in the effective set of a process's status.
+func hasCapability(status string, capability uint) bool {
+	lines := bufio.NewScanner(strings.NewReader(status))
+	for lines.Scan() {
+		value, ok := strings.CutPrefix(lines.Text(), "CapEff:")
+		if !ok {
+			continue
+		}
+		set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		return err == nil && capability < 64 && set>>capability&1 == 1
+	}
+	return false
 }

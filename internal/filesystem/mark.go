@@ -180,13 +180,17 @@ func (m mark) remove(path string, size int64) (err error) {
 // unfinished says what a device with a mark of its owner holds. Content is what is
 // recognised of it, if anything.
 func (f *FS) unfinished(path string, m mark, content Content) (Content, error) {
+	if content.Kind == Filesystem && content.Type != m.Name && (!isExt(content.Type) || !isExt(m.Name)) {
+		return content, nil // somebody has made another one by hand
+	}
 	if content.Kind != Filesystem {
 		is, err := f.blkid(path)
 		if err != nil {
 			return Content{}, err
 		}
 		content = Content{Type: is.fsType, UUID: is.uuid}
-		if is.table != "" || is.ambiguous || is.fsType != "" && !(m.Name == is.fsType || isExt(m.Name) && isExt(is.fsType) || m.Name == luksName && is.fsType == luksType) {
+		ours := is.fsType == "" || m.Name == is.fsType || isExt(m.Name) && isExt(is.fsType) || m.Name == luksName && is.fsType == luksType
+		if is.table != "" || is.ambiguous || !ours {
 			return foreign(is, nil), nil
 		}
 	}
@@ -217,12 +221,12 @@ func (f *FS) restart(ctx context.Context, w blankWrite, d *handle, content Conte
 	}
 	// Another size is one that the volume has grown to.
 	if now := newMark(w, d.size); now.Name != m.Name || now.Command != m.Command {
-		return false, refuse(content, fmt.Sprintf("; it was begun with other options, as %s", m.Name))
+		return false, refuse(content, "; it was begun with other options, as "+m.Name)
 	}
 	if content, found, err := f.recognize(w.on.Path, d); err != nil {
 		return false, err
 	} else if found {
-		if finished, err = f.confirm(ctx, w, d, content); err != nil || finished {
+		if finished, err = f.confirm(w, d, content); err != nil || finished {
 			return finished, errors.Join(err, m.removeIf(finished, w.on.Path, d.size))
 		}
 	}
@@ -268,13 +272,14 @@ func refuse(content Content, why string) error {
 }
 
 // confirm tells whether a filesystem is complete that still has its mark: its mkfs
-// ended, and its call didn't. XFS and btrfs write what they are recognised by last;
+// ended, and its call didn't. Whether it fills its device, which may have grown, its
+// stage finds out. XFS and btrfs write what they are recognised by last;
 // ext is checked. One of ext that is damaged and was never mounted is made again.
-func (f *FS) confirm(ctx context.Context, w blankWrite, d *handle, content Content) (bool, error) {
+func (f *FS) confirm(w blankWrite, d *handle, content Content) (bool, error) {
 	if !isExt(content.Type) {
-		return true, verifyFormat(ctx, w.on.Path, d, w.name)
+		return true, nil
 	}
-	output, status, err := f.writer("e2fsck", "-f", "-n", w.on.Path)
+	output, status, err := f.Tool(nil, "e2fsck", "-f", "-n", w.on.Path)
 	if err != nil || status == 0 {
 		return err == nil, err
 	}

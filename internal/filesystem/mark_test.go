@@ -219,6 +219,19 @@ func TestAFilesystemWithItsMarkIsFinished(t *testing.T) {
 	}
 }
 
+// TestAnotherFilesystemBesideAMarkIsWhatItIs: somebody has made it by hand meanwhile.
+func TestAnotherFilesystemBesideAMarkIsWhatItIs(t *testing.T) {
+	f := New(Options{})
+	d := formattedDisk(t, f, xfs)
+	putMark(t, d, ext4, 512*mib)
+	if c, err := f.Probe(soon(t), owned(d)); err != nil || c.Kind != Filesystem || c.Type != xfs {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := f.Format(soon(t), owned(d), Quick, ext4, nil); !errors.Is(err, ErrNotBlank) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestADamagedExtWithItsMarkIsMadeAgainUnlessItWasMounted: the kernel had not written
 // all of it when the node lost its power.
 func TestADamagedExtWithItsMarkIsMadeAgainUnlessItWasMounted(t *testing.T) {

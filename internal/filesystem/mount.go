@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 )
 
@@ -131,29 +130,4 @@ func wantsReadOnly(options []string) bool {
 		}
 	}
 	return readOnly
-}
-
-// mountOptions adds what a filesystem must always be mounted with.
-func mountOptions(fsType string, options []string) []string {
-	options = slices.Clone(options)
-	add := func(option string) {
-		if !slices.Contains(options, option) {
-			options = append(options, option)
-		}
-	}
-	if fsType == xfs {
-		add("nouuid")
-	}
-	if !wantsReadOnly(options) {
-		return options
-	}
-	switch fsType {
-	case ext3, ext4:
-		add("noload")
-	case xfs:
-		add("norecovery")
-	case btrfs:
-		add("rescue=nologreplay")
-	}
-	return options
 }

@@ -126,7 +126,7 @@ func TestNoExtentOf16MiBHides(t *testing.T) {
 			}
 			covered[e.offset/farthestPlaces] = true
 		}
-		for at := int64(0); at < size/farthestPlaces; at++ {
+		for at := range size / farthestPlaces {
 			if !covered[at] {
 				t.Fatalf("size %d: nothing is read from byte %d on", size, at*farthestPlaces)
 			}

@@ -22,11 +22,6 @@ func (f *FS) tool(name string, args ...string) (stdout string, status int, err e
 	return string(out), status, err
 }
 
-// writer runs a program that writes to a device, as Tool does.
-func (f *FS) writer(name string, args ...string) (output string, status int, err error) {
-	return f.Tool(nil, name, args...)
-}
-
 // Tool runs a program that may write to a device, as mkfs is run: without a
 // shell, to its end. Where this process has a terminal the program gets a session
 // of its own, so that an interrupt meant for this process doesn't kill it half
@@ -104,13 +99,6 @@ func exitStatus(name string, err error) (int, error) {
 	return -1, fmt.Errorf("run %s: %w", name, err)
 }
 
-// failed makes an error of a program that ended with a status that isn't 0. It
-// wraps ErrBusy when the program says that the device is in use, which all of
-// them find out before they write.
-func failed(name string, status int, output string) error {
-	return markBusy(fmt.Errorf("%s: exit status %d: %s", name, status, words(output)), output)
-}
-
 // markBusy wraps err with ErrBusy when a program said that the device is in use.
 func markBusy(err error, output string) error {
 	for _, said := range []string{
@@ -126,9 +114,9 @@ func markBusy(err error, output string) error {
 
 // Failed makes an error of a program that Tool ran and that ended with a status
 // that isn't 0, with the last of its words. It wraps ErrBusy when the program
-// says that the device is in use.
+// says that the device is in use, which all of them find out before they write.
 func Failed(name string, status int, output string) error {
-	return failed(name, status, output)
+	return markBusy(fmt.Errorf("%s: exit status %d: %s", name, status, words(output)), output)
 }
 
 // words shortens what a program said to what fits into an error: its last lines.
