@@ -59,7 +59,21 @@ const defaultFormats = 2
 // on a node. For a filesystem of several TiB e2fsck and resize2fs take hundreds of
 // MiB, in the one container that all of them share. Their turns aren't those of
 // mkfs: they may take hours, while a blank volume is ready within seconds.
-const checksAtOnce = 2
+//
+// Those of filesystems beyond longCheck bytes have turns of their own, so that two of
+// them don't keep all others waiting.
+const (
+	checksAtOnce = 2
+	longCheck    = 256 << 30
+)
+
+// checksOf returns the turns for a check of a device of that size.
+func (f *FS) checksOf(size int64) turns {
+	if size > longCheck {
+		return f.long
+	}
+	return f.checks
+}
 
 // Options of an FS. The zero value is right for production.
 type Options struct {
@@ -81,6 +95,7 @@ type FS struct {
 	mounter mount.Interface
 	formats turns // of mkfs
 	checks  turns // of e2fsck and resize2fs
+	long    turns // of those that take long
 	jobs    jobs
 	reads   inflight.Group[any] // of devices, by path
 	proofs  proofs
@@ -108,7 +123,7 @@ func New(opts Options) *FS {
 	}
 	f := &FS{
 		exec: opts.Exec, mounter: opts.Mounter, statsTimeout: opts.StatsTimeout,
-		formats: make(turns, opts.Formats), checks: make(turns, checksAtOnce),
+		formats: make(turns, opts.Formats), checks: make(turns, checksAtOnce), long: make(turns, checksAtOnce),
 		proofs: proofs{turns: make(turns, proofsAtOnce)},
 	}
 	f.ask = f.statfs

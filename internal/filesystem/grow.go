@@ -70,7 +70,7 @@ func (f *FS) growUnmounted(ctx context.Context, d *handle, path string, s superb
 	if s.fsType != ext4 {
 		return fmt.Errorf("%s with %d bytes %w", s.fsType, s.size, ErrNeedsMount)
 	}
-	giveBack, err := f.checks.take(ctx)
+	giveBack, err := f.checksOf(d.size).take(ctx)
 	if err != nil {
 		return err
 	}

@@ -25,9 +25,10 @@ import (
 //
 //   - It is written, and flushed, while the device is claimed and has just been proven
 //     blank, before mkfs starts. So whatever is on a device beside its mark came after.
-//   - It is taken away, and that is flushed, after mkfs has succeeded and before the
-//     device is mounted for the first time. So no workload ever wrote to a device that
-//     has its mark, as long as only this driver hands it out.
+//   - It is taken away after mkfs has succeeded and before the device is mounted for
+//     the first time. So no workload ever wrote to a device that has its mark, as long
+//     as only this driver hands it out, and the power stays on: the first flush of the
+//     mounted filesystem makes it last, since one of its own would cost as much as mkfs.
 //   - It names its owner. A clone or a restored snapshot has another one.
 //   - Even so, a device is only made blank again when it holds nothing but what mkfs
 //     writes: a second mkfs with the same options, into memory, says which pages these
@@ -153,8 +154,8 @@ func (m mark) write(path string) (err error) {
 	return nil
 }
 
-// remove takes the marks of an owner from a device that has size bytes now, and
-// flushes that. What isn't such a mark is left alone.
+// remove takes the marks of an owner from a device that has size bytes now. What
+// isn't such a mark is left alone.
 func (m mark) remove(path string, size int64) (err error) {
 	f, err := openDirect(path, os.O_RDWR)
 	if err != nil {
@@ -172,9 +173,6 @@ func (m mark) remove(path string, size int64) (err error) {
 		if _, err := f.WriteAt(zeros, at); err != nil {
 			return fmt.Errorf("take the mark away: %w", err)
 		}
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("take the mark away: %w", err)
 	}
 	return nil
 }

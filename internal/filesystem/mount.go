@@ -48,7 +48,7 @@ func mountTarget(target string) (string, error) {
 	}
 	info, err := os.Lstat(place)
 	if err != nil {
-		return "", fmt.Errorf("target: %w", err)
+		return "", fmt.Errorf("target: %w", spent(err))
 	}
 	if !info.IsDir() {
 		return "", fmt.Errorf("target %s is not a directory", target)
@@ -89,7 +89,7 @@ func (f *FS) mount(path string, d *handle, place, fsType string, options []strin
 func (f *FS) mountFilesystem(source, place, fsType string, options []string) error {
 	if mount, plain, ok := plainOptions(options, hasSELinux()); ok {
 		err := kernelMount(source, place, fsType, mount, plain)
-		if !tooOld(err) {
+		if !tooOld(err) && !withoutAttribute(err, mount) {
 			return err
 		}
 	}

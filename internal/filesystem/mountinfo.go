@@ -39,6 +39,8 @@ type MountPoint struct {
 	// and repaired. A filesystem that is read-only below a writable mount counts as
 	// given up: the kernel makes it so where it knows no other way (errors=remount-ro).
 	GivenUp bool
+	// id is the kernel's number of the mount.
+	id uint64
 	// Shared is true when what is mounted below is also seen in other mount
 	// namespaces, such as the node's.
 	Shared bool
@@ -167,7 +169,7 @@ func topmost(infos []*mountinfo.Info, place string) *mountinfo.Info {
 // mountPoint translates a line of mountinfo.
 func mountPoint(info *mountinfo.Info) MountPoint {
 	m := MountPoint{
-		Target: info.Mountpoint, Root: info.Root, FSType: info.FSType, Source: info.Source,
+		id: uint64(max(0, info.ID)), Target: info.Mountpoint, Root: info.Root, FSType: info.FSType, Source: info.Source,
 		Number:       unix.Mkdev(uint32(info.Major), uint32(info.Minor)), // #nosec G115 -- the kernel's own numbers
 		Options:      strings.Split(info.Options, ","),
 		SuperOptions: strings.Split(info.VFSOptions, ","),
@@ -228,7 +230,7 @@ func btrfsDisk(m MountPoint) (uint64, error) {
 // btrfsDiskBySysfs asks the mounted filesystem for its id, and sysfs for the
 // disk of the filesystem with that id.
 func btrfsDiskBySysfs(m MountPoint) (uint64, error) {
-	info, err := btrfsInfoOf(m.Target, m.Number)
+	info, err := btrfsInfoOf(m.Target, m.id)
 	if err != nil {
 		return 0, err
 	}

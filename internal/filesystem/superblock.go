@@ -17,7 +17,8 @@ type superblock struct {
 	// slack is how many bytes at the end of a device may stay unused because
 	// the filesystem can't make use of so few.
 	slack int64
-	// unclean: an ext filesystem wasn't unmounted, or has errors on record.
+	// unclean: an ext filesystem has errors on record, or has no journal and wasn't
+	// unmounted. One with a journal is put in order by the kernel when it is mounted.
 	unclean bool
 	// mounted: an ext filesystem was mounted for writing since it was made.
 	mounted bool
@@ -68,7 +69,6 @@ func parseExt(b []byte) (superblock, bool) {
 		magic          = 0xEF53
 		cleanly        = 1    // s_state: unmounted cleanly
 		errorsFound    = 2    // s_state: the kernel saw errors
-		needsRecovery  = 0x04 // s_feature_incompat: the journal holds something
 		sixtyFour      = 0x80 // s_feature_incompat: block count has a high half
 		resizeOverhead = 53   // blocks: two bitmaps, superblock, and the 50 that resize2fs wants free
 	)
@@ -100,7 +100,7 @@ func parseExt(b []byte) (superblock, bool) {
 		slack:   int64(min(inodeTable+(descriptors+resizeOverhead+1)*block, 1<<40)),
 		mounted: le.Uint16(b[0x34:]) != 0 || le.Uint32(b[0x2C:]) != 0,
 		narrow:  incompat&sixtyFour == 0,
-		unclean: state&cleanly == 0 || state&errorsFound != 0 || incompat&needsRecovery != 0,
+		unclean: state&cleanly == 0 || state&errorsFound != 0,
 	}, true
 }
 

@@ -68,7 +68,7 @@ func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishR
 			return s.takeBack(ctx, r.target, err)
 		case err != nil || todo == nothing:
 			return err
-		case todo == clear:
+		case todo == takeAway:
 			logging.From(ctx).Warn("unmounting a target whose disk is gone",
 				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.target))
 			err = s.unmount(ctx, st.target.path)
@@ -137,7 +137,7 @@ func (st publishState) next(r publishRequest) (action, error) {
 	case at.holds(st.disk) && at.mount.Root == mount.Root:
 		return nothing, st.checkTarget(r)
 	case at.mounted && !at.device && at.gone():
-		return clear, nil
+		return takeAway, nil
 	case at.mounted:
 		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.disk.Path, formatNumber(st.disk.Number))
 	case r.single && len(st.use.mounts) > 0:
@@ -180,7 +180,7 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 	case len(st.use.mounts) > 0 || st.staging.holds(st.disk):
 		return 0, fmt.Errorf("%w: %s is mounted at %v", st.refused(), st.disk.Path, append(st.use.mounts, st.staging.path))
 	case at.mounted && at.device && at.gone():
-		return clear, nil
+		return takeAway, nil
 	case at.mounted && !at.is(st.disk):
 		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.disk.Path, formatNumber(st.disk.Number))
 	case !r.readOnly && st.readOnly:
