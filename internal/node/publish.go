@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -210,29 +209,11 @@ func (s *Server) bind(ctx context.Context, st publishState, r publishRequest) er
 	if err != nil {
 		return fmt.Errorf("target path: %w", err)
 	}
-	if err := st.disk.Verify(); err != nil {
-		return dropTarget(at.path, err)
+	if err = st.disk.Verify(); err == nil {
+		err = s.cfg.FS.Bind(ctx, source, at.path, r.readOnly, options)
 	}
-	if err := s.cfg.FS.Bind(ctx, source, at.path, r.readOnly, options); err != nil {
-		return dropTarget(at.path, err)
+	if err != nil {
+		_ = removeTarget(at.path) // or NodeUnpublishVolume has another go at it
 	}
-	return nil
-}
-
-// takeBack undoes the publication that this call has made and that isn't as it
-// should be for the reason err.
-func (s *Server) takeBack(ctx context.Context, target string, err error) error {
-	ctx, cancel := tidying(ctx)
-	defer cancel()
-	if uerr := s.unmount(ctx, target); uerr != nil {
-		return errors.Join(err, uerr)
-	}
-	return dropTarget(target, err)
-}
-
-// dropTarget removes a target onto which nothing could be mounted because of
-// err. Where that fails too, NodeUnpublishVolume has another go at it.
-func dropTarget(target string, err error) error {
-	_ = removeTarget(target)
 	return err
 }
