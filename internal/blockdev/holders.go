@@ -29,6 +29,9 @@ type Holder struct {
 	InUse bool
 	// Detail says in words what it is and how it is used.
 	Detail string
+
+	// mapper is its number if it is a device of device-mapper.
+	mapper uint64
 }
 
 func (h Holder) String() string { return h.Detail }
@@ -144,13 +147,17 @@ func (t *holderTree) device(name, where string) error {
 			return err
 		}
 	}
-	t.add(Holder{Name: name, Detail: what + ", " + open.words, InUse: !open.known || open.times > above})
+	h := Holder{Name: name, Detail: what + ", " + open.words, InUse: !open.known || open.times > above}
 	number, err := t.sys.number(name)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
+	}
+	if t.sys.text(name, "dm", "name") != "" {
+		h.mapper = number
+	}
+	t.add(h)
+	if err != nil {
+		return nil //nolint:nilerr // it has just gone
 	}
 	for _, usage := range append(t.use.of(number, name, nil), t.sys.filesystems(name)...) {
 		t.add(Holder{InUse: true, Detail: what + ": " + usage})
@@ -210,17 +217,42 @@ func mapperOpens(sys sysfs, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	status, err := mapperCall(unix.DM_DEV_STATUS, number)
+	return int(status.Open_count), err
+}
+
+// mapperCall asks device-mapper for something about a device of its own.
+func mapperCall(request uintptr, number uint64) (unix.DmIoctl, error) {
+	call := unix.DmIoctl{Version: [3]uint32{4, 0, 0}, Data_size: unix.SizeofDmIoctl, Dev: newEncoded(number)}
 	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
 	if err != nil {
-		return 0, err
+		return call, err
 	}
-	defer func() { _ = control.Close() }() // nothing is kept with it
-	call := unix.DmIoctl{Version: [3]uint32{4, 0, 0}, Data_size: unix.SizeofDmIoctl, Dev: newEncoded(number)}
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), unix.DM_DEV_STATUS, uintptr(unsafe.Pointer(&call))) // #nosec G103 -- the kernel fills it
+	defer func() { _ = control.Close() }()                                                             // nothing is kept with it
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), request, uintptr(unsafe.Pointer(&call))) // #nosec G103 -- the kernel fills it
 	if errno != 0 {
-		return 0, fmt.Errorf("ask device-mapper for %s: %w", name, errno)
+		return call, fmt.Errorf("device-mapper, device %s: %w", numberString(number), errno)
 	}
-	return int(call.Open_count), nil
+	return call, nil
+}
+
+// RemoveIdle takes away those devices of device-mapper (LVM, multipath) among the holders
+// of a disk that nobody has open, as Holders returned them, and returns what is left of
+// the holders. The disk isn't written to. The kernel refuses it for a device that has been
+// opened since, which is left then, as MD arrays are: to stop one writes to its disks.
+func RemoveIdle(holders []Holder) (left []Holder) {
+	for _, h := range holders { // what is built upon another comes before it
+		if !h.InUse && h.mapper != 0 {
+			_, err := mapperCall(unix.DM_DEV_REMOVE, h.mapper)
+			if err == nil || errors.Is(err, unix.ENXIO) { // or it has gone by itself
+				continue
+			}
+			h.InUse = errors.Is(err, unix.EBUSY)
+			h.Detail += ", not removed: " + err.Error()
+		}
+		left = append(left, h)
+	}
+	return left
 }
 
 // newEncoded writes a device number as device-mapper's calls have it (huge_encode_dev).

@@ -260,3 +260,38 @@ func TestOfSeveralCopiesOfOneNameTheOldestIsUsed(t *testing.T) {
 		})
 	}
 }
+
+// A creation of which no host has heard is made anew when it has lasted for long, and
+// one that a host has is waited for. Neither keeps its worker.
+func TestACreationThatIsLostIsMadeAnew(t *testing.T) {
+	for step, lost := range map[string]bool{"volume.scheduling": true, "volume.creating": false} {
+		t.Run(step, func(t *testing.T) {
+			model := devcloud.Fast()
+			model.Steps = maps.Clone(model.Steps)
+			model.Steps[step] = latency.Distribution{Min: time.Hour, Median: time.Hour, P99: time.Hour}
+			w := newWorld(t, model)
+			service := volumes.New(connect(t, w.cloud), volumes.Options{Cluster: "test", CreateWait: 300 * time.Millisecond, LostAfter: 3 * time.Second})
+			w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, Cluster: "test"})
+			begun := time.Now()
+			_, err := w.CreateVolume(w.within(time.Minute), request("pvc-1", 1))
+			wantCode(t, err, codes.Aborted, "creating", "after it was asked for")
+			if took := time.Since(begun); took > 2*time.Second {
+				t.Errorf("the worker was kept for %v", took)
+			}
+			first := w.volumesNamed("pvc-1")[0].ID
+			time.Sleep(4 * time.Second)
+			if err := w.admin.SetLatency(t.Context(), devcloud.Fast()); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := w.CreateVolume(w.within(time.Minute), request("pvc-1", 1))
+			if !lost {
+				wantCode(t, err, codes.Aborted, "creating", first)
+			} else if err != nil || resp.GetVolume().GetVolumeId() == first {
+				t.Errorf("got %v, %v", resp, err)
+			}
+			if n := len(w.volumesNamed("pvc-1")); n != 1 {
+				t.Errorf("%d volumes", n)
+			}
+		})
+	}
+}

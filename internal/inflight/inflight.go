@@ -22,14 +22,14 @@ import (
 // outcomes of type T. The zero value is ready; it must not be copied after its first use.
 type Group[T any] struct{ calls singleflight.Group }
 
-// Panic is the error of work that panicked. The stack is in the log of the call that
+// PanicError is the error of work that panicked. The stack is in the log of the call that
 // began the work.
-type Panic struct{ Value any }
+type PanicError struct{ Value any }
 
-func (p *Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
+func (p *PanicError) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
 // Unwrap returns the error that the work panicked with, if it was one.
-func (p *Panic) Unwrap() error {
+func (p *PanicError) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
 }
@@ -78,7 +78,7 @@ func (g *Group[T]) join(ctx context.Context, key string, work func() (T, error))
 func guarded[T any](ctx context.Context, key string, work func() (T, error)) (value T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &Panic{Value: p}
+			err = &PanicError{Value: p}
 			logging.From(ctx).Error("panic in work that others may wait for",
 				zap.String("work", key), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
 		}

@@ -141,7 +141,7 @@ func TestAPanicEndsTheWorkAndNothingElse(t *testing.T) {
 				for range 5 {
 					calls.Go(func() {
 						_, err := group.Do(ctx, "disk", work)
-						var p *inflight.Panic
+						var p *inflight.PanicError
 						if !errors.As(err, &p) || p.Value != value || errors.Is(err, cause) != (value == cause) {
 							t.Errorf("got %v", err)
 						}
@@ -168,7 +168,7 @@ func TestAPanicEndsTheWorkAndNothingElse(t *testing.T) {
 
 func TestAnInterfaceThatIsNilIsAnOutcome(t *testing.T) {
 	var group inflight.Group[error]
-	if v, err := group.Do(t.Context(), "x", func() (error, error) { return nil, nil }); v != nil || err != nil { //nolint:nilnil // the point
+	if v, err := group.Do(t.Context(), "x", func() (error, error) { return nil, nil }); v != nil || err != nil {
 		t.Error(v, err)
 	}
 }

@@ -109,7 +109,7 @@ func (d *drives) volumeSerial(ctx context.Context, device string) (serial string
 		asking, cancel := context.WithTimeout(ctx, answerTime)
 		data, err := d.reads.DoAfter(asking, path, func() ([]byte, error) { return os.ReadFile(path) })
 		cancel()
-		if asking.Err() != nil && err != nil {
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 			return "", false, fmt.Errorf("%s doesn't tell its serial, so that it may be a volume: %w", filepath.Base(device), err)
 		}
 		if match := uuid.Find(data); err == nil && match != nil {

@@ -77,6 +77,7 @@ func TestAVolumeThatPosesAsAConfigDriveIsRefused(t *testing.T) {
 		refused bool
 	}{
 		{"a CD-ROM", map[string]string{"device/wwid": "t10.ATA     QEMU DVD-ROM   QM00001"}, false, false},
+		{"a CD-ROM whose name can't be read", map[string]string{"device/type": "5", "device/wwid/directory": ""}, false, false},
 		{"a disk without serial", map[string]string{"device/vendor": "0x1af4"}, false, false},
 		{"what the kernel has made", nil, false, true},
 		{"a disk with an empty serial", map[string]string{"serial": "", "device/vendor": "0x1af4"}, false, false},

@@ -116,10 +116,18 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 	}
 	if len(holders) > 0 {
 		// The workload's own LVM, MD or multipath, which the node's udev has activated.
-		// It holds no data, but the disk, so that nothing else can.
-		logging.From(ctx).Warn("unstage: devices that nobody has open are built upon the disk, and stay when it is detached: "+
-			"take them away (vgchange -an, mdadm --stop, multipath -f), and keep the node from building them again",
+		logging.From(ctx).Warn("unstage: devices that nobody has open are built upon the disk, and are taken away: "+
+			"keep the node from building them",
 			zap.String("volume_id", disk.VolumeID), zap.Stringers("devices", holders))
+	}
+	left := blockdev.RemoveIdle(holders)
+	if users := blockdev.InUse(left); len(users) > 0 {
+		return fmt.Errorf("%w: %s is used by %v", errInUse, disk.Path, users)
+	}
+	if len(left) > 0 {
+		// They hold no data, but the disk, so that nothing else can.
+		logging.From(ctx).Warn("unstage: devices that nobody has open stay when their disk is detached: stop them (mdadm --stop)",
+			zap.String("volume_id", disk.VolumeID), zap.Stringers("devices", left))
 	} else if err := s.awaitUnclaimed(ctx, disk); err != nil {
 		if hasGone(err) {
 			return nil

@@ -61,7 +61,7 @@ func lookUp(path string) (fs.FileInfo, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil //nolint:nilnil // nothing is there
+		return nil, nil
 	case err != nil:
 		return nil, err
 	case info.Mode().Type() != fs.ModeSocket:

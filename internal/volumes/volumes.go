@@ -45,6 +45,9 @@ const (
 type Options struct {
 	// Cluster is the value of ClusterKey. Without it nothing can be created.
 	Cluster string
+	// Locks are shared by all services of one project: two sets of credentials for it
+	// then exclude each other. Nil: the service's own.
+	Locks *Locks
 	// Logger gets what happens outside of any single call: the requests that many
 	// calls wait for together, at debug level. Nil: nothing is logged.
 	Logger *zap.Logger
@@ -71,12 +74,27 @@ type Options struct {
 	AskBurst int
 }
 
+// Locks serialise the operations on each volume, and on each server, of one project.
+type Locks struct {
+	locks, queues keylock.Locks[string]
+	// sharing are the volumes that several servers wait for, hosts the servers on
+	// which calls are at work.
+	sharing, hosts bulkheads
+}
+
+// NewLocks returns locks for one project.
+func NewLocks() *Locks {
+	return &Locks{
+		sharing: bulkheads{what: "volume", room: 16, stuckAfter: 30 * time.Second},
+		hosts:   bulkheads{what: "server", stuckAfter: 10 * time.Second},
+	}
+}
+
 // Service is the volumes of one cloud.
 type Service struct {
-	cloud   cloud.Cloud
-	opts    Options
-	locks   keylock.Locks[string]
-	queues  keylock.Locks[string]
+	cloud cloud.Cloud
+	opts  Options
+	*Locks
 	volumes *watch.Watcher[sought, sighting]
 	snaps   *watch.Watcher[string, *cloud.Snapshot]
 	backups *watch.Watcher[string, *cloud.Backup]
@@ -88,6 +106,9 @@ type Service struct {
 func New(c cloud.Cloud, opts Options) *Service {
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
+	}
+	if opts.Locks == nil {
+		opts.Locks = NewLocks()
 	}
 	if opts.LockWait <= 0 {
 		opts.LockWait = 2 * time.Second
@@ -107,7 +128,7 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.AskBurst <= 0 {
 		opts.AskBurst = 3
 	}
-	s := &Service{cloud: c, opts: opts}
+	s := &Service{cloud: c, opts: opts, Locks: opts.Locks}
 	s.servers = servers{service: s}
 	s.volumes = watch.New(askOptions(s, s.servers.rate, s.askVolumes))
 	s.snaps = watch.New(askOptions(s, nil, s.askSnapshots))
@@ -127,6 +148,25 @@ func (s *Service) Get(ctx context.Context, id string) (*cloud.Volume, error) {
 // List returns one page of the project's volumes and the marker of the next.
 func (s *Service) List(ctx context.Context, page cloud.Page) ([]cloud.Volume, string, error) {
 	return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{}, page)
+}
+
+// Attached reports whether any volume of the project is attached to a server.
+func (s *Service) Attached(ctx context.Context) (bool, error) {
+	for page := (cloud.Page{Stable: true}); ; {
+		found, next, err := s.List(ctx, page)
+		if err != nil {
+			return false, err
+		}
+		for i := range found {
+			if len(found[i].Attachments) > 0 {
+				return true, nil
+			}
+		}
+		if next == "" {
+			return false, nil
+		}
+		page.Marker = next
+	}
 }
 
 // exists returns cloud.ErrNotFound for an id that Cinder and Nova never give:
@@ -153,6 +193,23 @@ func (s *Service) lock(ctx context.Context, what, key string) (func(), error) {
 		return nil, fmt.Errorf("%s %s: %w", what, key, ErrBusy)
 	}
 	return unlock, err
+}
+
+// lockToShare is lock for a call that waits for its turn as long as others have
+// theirs: several servers want one volume, and a call that came back too early would
+// be sent again after pauses that double.
+func (s *Service) lockToShare(ctx context.Context, volumeID string) (func(), error) {
+	limited, visit, err := s.sharing.enter(ctx, volumeID)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := s.locks.Lock(limited, "volume "+volumeID, 0)
+	if err != nil {
+		visit.leave()
+		return nil, visit.explain(ctx, limited, err)
+	}
+	visit.progress()
+	return func() { unlock(); visit.leave() }, nil
 }
 
 // owned reports whether metadata says that something was made for this cluster.

@@ -19,12 +19,12 @@ func TestWhatTheNodeBuildsUponARawVolumeKeepsItFromNothing(t *testing.T) {
 	v := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock())
 	disk := v.attach(t)
 	v.use(t)
-	build := func(name, below string) {
-		run(t, "dmsetup", "create", name, "--uuid", "LVM-"+name, "--table", "0 8192 linear "+below+" 2048")
+	build := func(name, below string, sectors int) {
+		run(t, "dmsetup", "create", name, "--uuid", "LVM-"+name, "--table", fmt.Sprintf("0 %d linear %s 2048", sectors, below))
 		t.Cleanup(func() { _ = os.Remove("/dev/mapper/" + name) })
 	}
-	build("guestvg-root", disk.Path)
-	build("guestvg-snap", "/dev/mapper/guestvg-root") // upon the first
+	build("guestvg-root", disk.Path, 8192)
+	build("guestvg-snap", "/dev/mapper/guestvg-root", 4096) // upon the first
 	idle := func(when string) {
 		t.Helper()
 		holders, err := blockdev.Holders(disk)
@@ -58,15 +58,26 @@ func TestWhatTheNodeBuildsUponARawVolumeKeepsItFromNothing(t *testing.T) {
 	})
 	idle("closed")
 	must(t, v.unstage(patient(t)))
+	if holders, err := blockdev.Holders(disk); err != nil || len(holders) != 0 {
+		t.Errorf("unstaged: held by %v, %v", holders, err)
+	}
+
+	// An encrypted volume can't be closed as long as something is built upon it.
+	secret := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock()).encrypted(t)
+	secret.attach(t)
+	secret.use(t)
+	build("inner-root", "/dev/"+secret.mapping(), 4096)
+	must(t, secret.unpublish(patient(t)))
+	must(t, secret.unstage(patient(t)))
+	secret.wantClosed(t)
+	secret.detach(t)
 
 	// What is to be formatted isn't taken from whoever has built upon it.
 	other := newVolume(t, wire.VirtioBlk, small, filesystemOf("ext4"))
 	blank := other.attach(t)
-	build("blank", blank.Path)
+	build("blank", blank.Path, 4096)
 	wantCode(t, other.stage(patient(t)), codes.FailedPrecondition, "vgchange -an")
-	for _, name := range []string{"guestvg-snap", "guestvg-root", "blank"} {
-		run(t, "dmsetup", "remove", name)
-	}
+	run(t, "dmsetup", "remove", "blank")
 	must(t, other.stage(patient(t)))
 	must(t, other.unstage(patient(t)))
 	other.detach(t)
