@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -68,7 +67,7 @@ func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishR
 			return s.takeBack(ctx, r.target, err)
 		case err != nil || todo == nothing:
 			return err
-		case todo == clear:
+		case todo == takeAway:
 			logging.From(ctx).Warn("unmounting a target whose disk is gone",
 				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.target))
 			err = s.unmount(ctx, st.target.path)
@@ -137,7 +136,7 @@ func (st publishState) next(r publishRequest) (action, error) {
 	case at.holds(st.disk) && at.mount.Root == mount.Root:
 		return nothing, st.checkTarget(r)
 	case at.mounted && !at.device && at.gone():
-		return clear, nil
+		return takeAway, nil
 	case at.mounted:
 		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.disk.Path, formatNumber(st.disk.Number))
 	case r.single && len(st.use.mounts) > 0:
@@ -180,7 +179,7 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 	case len(st.use.mounts) > 0 || st.staging.holds(st.disk):
 		return 0, fmt.Errorf("%w: %s is mounted at %v", st.refused(), st.disk.Path, append(st.use.mounts, st.staging.path))
 	case at.mounted && at.device && at.gone():
-		return clear, nil
+		return takeAway, nil
 	case at.mounted && !at.is(st.disk):
 		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.disk.Path, formatNumber(st.disk.Number))
 	case !r.readOnly && st.readOnly:
@@ -210,29 +209,11 @@ func (s *Server) bind(ctx context.Context, st publishState, r publishRequest) er
 	if err != nil {
 		return fmt.Errorf("target path: %w", err)
 	}
-	if err := st.disk.Verify(); err != nil {
-		return dropTarget(at.path, err)
+	if err = st.disk.Verify(); err == nil {
+		err = s.cfg.FS.Bind(ctx, source, at.path, r.readOnly, options)
 	}
-	if err := s.cfg.FS.Bind(ctx, source, at.path, r.readOnly, options); err != nil {
-		return dropTarget(at.path, err)
+	if err != nil {
+		_ = removeTarget(at.path) // or NodeUnpublishVolume has another go at it
 	}
-	return nil
-}
-
-// takeBack undoes the publication that this call has made and that isn't as it
-// should be for the reason err.
-func (s *Server) takeBack(ctx context.Context, target string, err error) error {
-	ctx, cancel := tidying(ctx)
-	defer cancel()
-	if uerr := s.unmount(ctx, target); uerr != nil {
-		return errors.Join(err, uerr)
-	}
-	return dropTarget(target, err)
-}
-
-// dropTarget removes a target onto which nothing could be mounted because of
-// err. Where that fails too, NodeUnpublishVolume has another go at it.
-func dropTarget(target string, err error) error {
-	_ = removeTarget(target)
 	return err
 }

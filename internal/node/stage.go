@@ -128,31 +128,21 @@ func (s *Server) readStage(ctx context.Context, disk blockdev.Disk, r stageReque
 type action int
 
 const (
-	nothing action = iota // it is there as asked for
-	clear                 // take away what is mounted at the path
-	provide               // mount, bind, or whatever makes it be there
+	nothing  action = iota // it is there as asked for
+	takeAway               // unmount what is at the path
+	provide                // mount, bind, or whatever makes it be there
 )
 
 // next decides what a stage has to do.
 func (st stageState) next(r stageRequest) (action, error) {
-	targets := st.use.targets()
-	mounted := st.at.holds(st.disk)
+	users := blockdev.InUse(st.holders)
 	switch {
-	case r.block && mounted && st.live:
-		return 0, fmt.Errorf("%w: %v, but block access is asked for", errPublished, st.at)
-	case r.block && mounted:
-		return clear, nil
-	case r.block && len(st.use.mounts) > 0:
-		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, st.use.mounts)
-	case r.block && st.readOnly != r.readOnly && (len(targets) > 0 || r.encrypted):
-		return 0, fmt.Errorf("%w: %s is %s, published at %v, but %s is asked for",
-			errPublished, st.disk.Path, access(st.readOnly), targets, access(r.readOnly))
-	case !r.block && st.at.mounted:
-		return st.nextMounted(r)
-	case len(blockdev.InUse(st.holders)) > 0:
-		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, blockdev.InUse(st.holders))
 	case r.block:
-		return provide, nil
+		return st.nextBlock(r)
+	case st.at.mounted:
+		return st.nextMounted(r)
+	case len(users) > 0:
+		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, users)
 	case len(st.holders) > 0:
 		return 0, builtUpon(st.disk, st.holders)
 	case len(st.use.mounts) > 0:
@@ -161,6 +151,26 @@ func (st stageState) next(r stageRequest) (action, error) {
 		return 0, fmt.Errorf("%w: %s is published as a block device at %v", errRefused, st.disk.Path, st.use.devices)
 	case r.encrypted && st.readOnly != r.readOnly:
 		return 0, fmt.Errorf("%w: %s is open, %s, but %s is asked for", errPublished, st.disk.Path, access(st.readOnly), access(r.readOnly))
+	}
+	return provide, nil
+}
+
+// nextBlock decides about a volume for block access. A device that is published
+// keeps its flag.
+func (st stageState) nextBlock(r stageRequest) (action, error) {
+	mounted, users := st.at.holds(st.disk), blockdev.InUse(st.holders)
+	switch {
+	case mounted && st.live:
+		return 0, fmt.Errorf("%w: %v, but block access is asked for", errPublished, st.at)
+	case mounted:
+		return takeAway, nil
+	case len(st.use.mounts) > 0:
+		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, st.use.mounts)
+	case st.readOnly != r.readOnly && (len(st.use.devices) > 0 || r.encrypted):
+		return 0, fmt.Errorf("%w: %s is %s, published at %v, but %s is asked for",
+			errPublished, st.disk.Path, access(st.readOnly), st.use.devices, access(r.readOnly))
+	case len(users) > 0:
+		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, users)
 	}
 	return provide, nil
 }
@@ -175,11 +185,11 @@ func (st stageState) nextMounted(r stageRequest) (action, error) {
 	case !st.at.holds(st.disk) && !st.at.gone():
 		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errRefused, st.at, st.disk.Path, formatNumber(st.disk.Number))
 	case !st.at.holds(st.disk), !st.live:
-		return clear, nil
+		return takeAway, nil
 	case r.fsType != "" && mount.FSType != r.fsType:
 		return 0, fmt.Errorf("%w: %v, but %s is asked for", errPublished, st.at, r.fsType)
 	case failed && len(targets) == 0:
-		return clear, nil
+		return takeAway, nil
 	case failed:
 		return 0, fmt.Errorf("%w: %v: %w: it is repaired when the workloads that use it at %v have ended", errNotYet, st.at, filesystem.ErrGivenUp, targets)
 	case readOnly(mount) != r.readOnly:

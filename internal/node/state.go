@@ -414,6 +414,19 @@ func (s *Server) unmountAgain(ctx context.Context, path string, err error) error
 	return errors.Join(err, s.unmount(ctx, path))
 }
 
+// takeBack undoes the publication that this call has made and that isn't as it
+// should be for the reason err. Where that fails too, NodeUnpublishVolume has
+// another go at it.
+func (s *Server) takeBack(ctx context.Context, target string, err error) error {
+	ctx, cancel := tidying(ctx)
+	defer cancel()
+	if uerr := s.unmount(ctx, target); uerr != nil {
+		return errors.Join(err, uerr)
+	}
+	_ = removeTarget(target)
+	return err
+}
+
 // Modes of what is made for a volume to be mounted on. The kubelet's own
 // directories have the same.
 const (

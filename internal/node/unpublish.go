@@ -61,7 +61,7 @@ func (s *Server) checkNotForeign(ctx context.Context, volumeID string, at pathSt
 	}
 	mapping, open, err := s.mapping(volumeID)
 	if err != nil {
-		return nil //nolint:nilerr // as above
+		return nil
 	}
 	if open {
 		disks = append(disks, mapping.Disk)
