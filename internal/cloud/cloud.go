@@ -113,9 +113,28 @@ type VolumeRequest struct {
 // VolumeType is a kind of volumes.
 type VolumeType struct {
 	ID, Name string
-	// ExtraSpecs are what the operator wants of its back end, empty where the
-	// account may not read them.
+	// ExtraSpecs are what the operator wants of its back end: those that the
+	// account may read. Nil: the account may read none of them.
 	ExtraSpecs map[string]string
+}
+
+// Fault is Cinder's newest user message about a thing; the zero value where there
+// is none.
+type Fault struct {
+	// Text is the message, for people.
+	Text string
+	// Creation tells that the thing could not be created: it never was usable.
+	Creation bool
+	// NoRoom tells that no back end of the wanted type and zone could take it.
+	NoRoom bool
+}
+
+// String returns the message, or that there is none.
+func (f Fault) String() string {
+	if f.Text == "" {
+		return "Cinder gives no cause"
+	}
+	return f.Text
 }
 
 // Pool is a part of a back end on which the scheduler places volumes.
@@ -306,8 +325,8 @@ type Volumes interface {
 	// SetVolumeMetadata adds to the metadata of a volume.
 	SetVolumeMetadata(ctx context.Context, id string, metadata map[string]string) error
 	// VolumeFault returns the newest of Cinder's user messages about a
-	// volume, empty where there is none or the cloud is too old (3.3).
-	VolumeFault(ctx context.Context, id string) (string, error)
+	// volume; none where there is none or the cloud is too old (3.3).
+	VolumeFault(ctx context.Context, id string) (Fault, error)
 }
 
 // Snapshots is what the domain asks of Cinder about snapshots.
@@ -317,8 +336,8 @@ type Snapshots interface {
 	ListSnapshots(ctx context.Context, filter SnapshotFilter, page Page) (snapshots []Snapshot, next string, err error)
 	DeleteSnapshot(ctx context.Context, id string) error
 	// SnapshotFault returns the newest of Cinder's user messages about a
-	// snapshot, empty where there is none or the cloud is too old.
-	SnapshotFault(ctx context.Context, id string) (string, error)
+	// snapshot; none where there is none or the cloud is too old.
+	SnapshotFault(ctx context.Context, id string) (Fault, error)
 }
 
 // Backups is what the domain asks of Cinder about backups.
@@ -366,6 +385,9 @@ type Types interface {
 	// ListVolumeTypes returns the types that the account may use. They may be a
 	// minute old.
 	ListVolumeTypes(ctx context.Context) ([]VolumeType, error)
+	// DefaultVolumeType returns the type of volumes whose creator names none. It
+	// may be a minute old. It returns ErrNotFound where there is none.
+	DefaultVolumeType(ctx context.Context) (VolumeType, error)
 }
 
 // Capacity is what the domain asks of Cinder about room for more. What is

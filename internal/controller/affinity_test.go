@@ -137,7 +137,7 @@ func TestReadingAClaimCostsOneRequestAndOnlyWhenAVolumeIsMade(t *testing.T) {
 	for range 3 {
 		w.create(forClaim("pvc-1", "claim"))
 	}
-	if got, want := w.spent("volume.get"), "volume.create:1 volume.list:3"; got != want || server.Asked() != 1 {
+	if got, want := w.spentCreating(3, 1), "volume.create:1"; got != want || server.Asked() != 1 {
 		t.Errorf("requests %s and %d to the apiserver, want %s and 1", got, server.Asked(), want)
 	}
 }

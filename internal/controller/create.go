@@ -62,6 +62,9 @@ func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest
 		return create, nil, err
 	}
 	shape, err := formatContext(params)
+	if err == nil && req.GetVolumeContentSource() == nil {
+		err = checkFormat(req.GetVolumeCapabilities(), shape)
+	}
 	if err != nil {
 		return create, nil, err
 	}
@@ -114,13 +117,17 @@ func (s *Server) created(v *cloud.Volume, req *csi.CreateVolumeRequest, shape ma
 	return described
 }
 
-// checkName refuses names that Cinder could not store as they are.
+// checkName refuses names that Cinder could not store as they are: two names that it
+// stores as one would share what is made for them.
 func checkName(name string) error {
 	if name == "" {
 		return missing("name")
 	}
 	if n := len([]rune(name)); n > maxName {
 		return status.Errorf(codes.InvalidArgument, "name has %d characters, at most %d are possible", n, maxName)
+	}
+	if volumes.StoredName(name) != name {
+		return status.Errorf(codes.InvalidArgument, "name %q begins or ends with white space, which Cinder takes off", name)
 	}
 	return nil
 }

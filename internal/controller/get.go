@@ -6,11 +6,11 @@ import (
 	"errors"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
 // ControllerGetVolume returns a volume and where it is published. The request
@@ -66,7 +66,10 @@ func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.Valida
 	if needed.multiattach && !volume.Multiattach {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: "volume type " + volume.Type + " does not allow several nodes (multiattach)"}, nil
 	}
-	if err := s.checkParameters(ctx, req, volume); err != nil {
+	switch err := s.checkParameters(ctx, service, req, volume); {
+	case err != nil && status.Code(err) != codes.InvalidArgument:
+		return nil, err
+	case err != nil:
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: status.Convert(err).Message()}, nil
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
@@ -79,12 +82,16 @@ func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.Valida
 
 // checkParameters returns why a volume is not one of some parameters, as far as
 // that can be seen from the volume.
-func (s *Server) checkParameters(ctx context.Context, req *csi.ValidateVolumeCapabilitiesRequest, v *cloud.Volume) error {
+func (s *Server) checkParameters(ctx context.Context, service *volumes.Service, req *csi.ValidateVolumeCapabilitiesRequest, v *cloud.Volume) error {
 	params, err := s.classParameters(ctx, req.GetParameters(), createParameters())
 	if err != nil {
 		return err
 	}
-	if _, err := formatContext(params); err != nil {
+	shape, err := formatContext(params)
+	if err == nil && v.SnapshotID+v.SourceVolumeID+v.BackupID == "" {
+		err = checkFormat(req.GetVolumeCapabilities(), shape)
+	}
+	if err != nil {
 		return err
 	}
 	mutable, err := parseMutable(req.GetMutableParameters())
@@ -92,10 +99,14 @@ func (s *Server) checkParameters(ctx context.Context, req *csi.ValidateVolumeCap
 		return err
 	}
 	kind := cmp.Or(mutable.Type, params.get(paramType))
-	if kind != "" && kind != v.Type && uuid.Validate(kind) != nil {
+	if kind == "" {
+		return nil
+	}
+	same, err := service.HasType(ctx, v, kind)
+	if err == nil && !same {
 		return status.Errorf(codes.InvalidArgument, "volume %s is of type %s, not %s", v.ID, v.Type, kind)
 	}
-	return nil
+	return statusOf(err)
 }
 
 // existing describes a volume that was not made by the present request.

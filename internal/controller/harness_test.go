@@ -204,6 +204,18 @@ func (w *world) spent(polls ...string) string {
 	return strings.Join(parts, " ")
 }
 
+// spentCreating is spent for some calls of CreateVolume. Each lists once, to find its
+// earlier attempt; the other lists are the polls of those that make a volume, which
+// look for others of its name: three each at most.
+func (w *world) spentCreating(calls, made int64) string {
+	w.Helper()
+	ops := w.requests().Operations
+	if n := ops["volume.list"] - calls; n < made || n > 3*made {
+		w.Errorf("%d lists for %d calls that make %d volumes", ops["volume.list"], calls, made)
+	}
+	return w.spent("volume.list")
+}
+
 func wantCode(t *testing.T, err error, want codes.Code, words ...string) {
 	t.Helper()
 	if got := status.Code(err); got != want {

@@ -17,9 +17,13 @@ func checkMetadata(key, value string) error {
 		return errors.New("the key of the metadata is empty")
 	case utf8.RuneCountInString(key) > maxMetadata, utf8.RuneCountInString(value) > maxMetadata:
 		return fmt.Errorf("metadata has at most %d characters in a key and in a value", maxMetadata)
-	case strings.HasPrefix(key, volumes.ReservedPrefix), strings.HasPrefix(key, sidecarPrefix):
+	}
+	// The database of most clouds takes a key in other letter case, or with blanks at
+	// its end, for the same when it changes one.
+	switch folded := strings.TrimSpace(strings.ToLower(key)); {
+	case strings.HasPrefix(folded, volumes.ReservedPrefix), strings.HasPrefix(folded, sidecarPrefix):
 		return fmt.Errorf("metadata key %s is the driver's own", key)
-	case key == "readonly", key == "attached_mode", key == "src_backup_id":
+	case folded == "readonly", folded == "attached_mode", folded == "src_backup_id":
 		return fmt.Errorf("metadata key %s is Cinder's own", key)
 	}
 	return nil

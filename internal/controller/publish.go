@@ -11,9 +11,13 @@ import (
 // reports. Nobody relies on it: a guest numbers its disks as it likes.
 const devicePath = "DevicePath"
 
-// readOnly is the key of the publish context that tells the node that the volume
-// was published for reading only; its value is "true" then. It is the node's.
+// readOnly is the key of the publish context that tells the node to mount the
+// volume read-only; its value is "true" then. The node plugin reads it.
 const readOnly = "cinder.csi.openstack.org/readOnly"
+
+// firstPublication is the key of the publish context that tells the node plugin that
+// no node ever had the volume before; its value is "true" then.
+const firstPublication = "cinder.csi.openstack.org/firstPublication"
 
 // ControllerPublishVolume returns when the volume is attached to the node.
 func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.ControllerPublishVolumeRequest) (*csi.ControllerPublishVolumeResponse, error) {
@@ -25,14 +29,18 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.Controlle
 	case req.GetVolumeCapability() == nil:
 		return nil, missing("volume_capability")
 	}
+	wanted, err := checkCapability(req.GetVolumeCapability())
+	if err != nil {
+		return nil, err
+	}
 	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	attach := service.Attach
-	if several, err := severalNodes(req.GetVolumeCapability()); err == nil && !several {
-		attach = service.AttachAlone
+	attach := service.AttachAlone
+	if wanted.multiattach {
+		attach = service.Attach
 	}
 	volume, err := attach(ctx, req.GetVolumeId(), req.GetNodeId())
 	if err != nil {
@@ -44,8 +52,11 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.Controlle
 			published[devicePath] = a.Device
 		}
 	}
-	if req.GetReadonly() {
+	if req.GetReadonly() || wanted.readOnly {
 		published[readOnly] = "true"
+	}
+	if volume.First {
+		published[firstPublication] = "true"
 	}
 	return &csi.ControllerPublishVolumeResponse{PublishContext: published}, nil
 }

@@ -37,7 +37,8 @@ func TestACopyIsMadeWhereItsSourceIs(t *testing.T) {
 			req.VolumeContentSource = source
 			w.resetRequests()
 			made := w.create(req)
-			if got, want := w.spent(polls...), "volume.create:2 volume.list:1"; got != want {
+			reads := map[string]string{"clone": "", "restored": "snapshot.get:1 "}[name]
+			if got, want := w.spentCreating(1, 1), reads+"volume.create:2 volume.get:1"; got != want {
 				t.Errorf("requests %s, want %s", got, want)
 			}
 			for _, v := range []*csi.Volume{made, w.create(req)} {

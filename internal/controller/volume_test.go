@@ -43,7 +43,7 @@ func TestAVolumeIsCreatedAndDescribedTheSameWayTwice(t *testing.T) {
 		t.Fatalf("Cinder has %+v", made)
 	}
 	metadata := map[string]string{
-		"cinder.csi.openstack.org/cluster": "test", "csi.storage.k8s.io/pvc/name": "claim",
+		"cinder.csi.openstack.org/cluster": "test", "cinder.csi.openstack.org/never-published": "true", "csi.storage.k8s.io/pvc/name": "claim",
 		"csi.storage.k8s.io/pvc/namespace": "space", "csi.storage.k8s.io/pv/name": "pvc-1",
 	}
 	if diff := cmp.Diff(metadata, made[0].Metadata); diff != "" {

@@ -426,15 +426,15 @@ func TestTheCauseOfAFailureIsRead(t *testing.T) {
 	text, err := l.VolumeFault(ctx, v.ID)
 	l.must(err)
 	l.cost("message.list 1")
-	if text == "" {
-		t.Error("there is no cause")
+	if text.Text == "" || !text.Creation {
+		t.Errorf("the cause is %+v", text)
 	}
 	for _, id := range []string{l.volume("pvc-2").ID, missing} {
-		for _, fault := range []func() (string, error){
-			func() (string, error) { return l.VolumeFault(ctx, id) },
-			func() (string, error) { return l.SnapshotFault(ctx, id) },
+		for _, fault := range []func() (cloud.Fault, error){
+			func() (cloud.Fault, error) { return l.VolumeFault(ctx, id) },
+			func() (cloud.Fault, error) { return l.SnapshotFault(ctx, id) },
 		} {
-			if text, err := fault(); err != nil || text != "" {
+			if text, err := fault(); err != nil || text != (cloud.Fault{}) {
 				t.Errorf("%q, %v", text, err)
 			}
 		}
@@ -470,7 +470,7 @@ func TestPlainWorkOnACloudWithoutMicroversions(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if text, err := l.VolumeFault(ctx, v.ID); text != "" || err != nil {
+	if text, err := l.VolumeFault(ctx, v.ID); text != (cloud.Fault{}) || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
 	l.cost()

@@ -25,10 +25,11 @@ type connection struct {
 	// project is the id of the project that the account is in.
 	project string
 
-	zones cached[[]string]
-	types cached[[]cloud.VolumeType]
-	pools cached[poolsAnswer]
-	quota cached[cloud.Quota]
+	zones       cached[[]string]
+	types       cached[[]cloud.VolumeType]
+	defaultType cached[cloud.VolumeType]
+	pools       cached[poolsAnswer]
+	quota       cached[cloud.Quota]
 }
 
 // dial authenticates, finds the services and negotiates.

@@ -86,7 +86,31 @@ var (
 	quota = regexp.MustCompile(`(?i)\bquota exceeded\b`)
 	// tooOld is Nova's 400 to a request for which the microversion does not do.
 	tooOld = regexp.MustCompile(`(?i)only supported starting with compute API version`)
+	// noZone is Cinder's 400 to a zone that it, or the volume type, doesn't have.
+	noZone = regexp.MustCompile(`(?i)availability zone '[^']*' is invalid`)
+	// sourceZone is Cinder's 400 to a copy in another zone than its source.
+	sourceZone = regexp.MustCompile(`(?i)must be in the same availability zone as the`)
+	// retypeBusy is Cinder's 400 to a change of the type of a volume that
+	// something else is going on with.
+	retypeBusy = regexp.MustCompile(`(?i)retype requires volume to be in available`)
+	// alreadyAttached is Nova's 400 to the attachment of an attached volume.
+	alreadyAttached = regexp.MustCompile(`(?i)\balready attached\b`)
+	// wrongStatus is the 400 to a request that needs another status of the volume.
+	wrongStatus = regexp.MustCompile(`(?i)\bstatus must be\b`)
+	// serverState is Nova's 409 for a server to which nothing is attached before
+	// somebody changes its state. That it is being built, or that a task is under
+	// way (task_state), ends by itself.
+	serverState = regexp.MustCompile(`(?i)\bis locked\b|\bin vm_state (\w[\w-]*)`)
+	// notCreated are the beginnings of user messages about what could not be
+	// created, noRoom what those say that another zone or type may cure.
+	notCreated = regexp.MustCompile(`(?i)^(schedule allocate volume|create )`)
+	noRoom     = regexp.MustCompile(`(?i)weighted backend|no valid|quota`)
 )
+
+// fault returns what a user message tells.
+func fault(text string) cloud.Fault {
+	return cloud.Fault{Text: text, Creation: notCreated.MatchString(text), NoRoom: noRoom.MatchString(text)}
+}
 
 func kind(status gophercloud.ErrUnexpectedResponseCode) error {
 	switch code := status.Actual; {
@@ -100,6 +124,8 @@ func kind(status gophercloud.ErrUnexpectedResponseCode) error {
 		return cloud.ErrForbidden
 	case code == http.StatusNotFound && genuine(status):
 		return cloud.ErrNotFound
+	case code == http.StatusConflict && needsMending(status.Body):
+		return cloud.ErrServerState
 	case code == http.StatusConflict:
 		return cloud.ErrConflict
 	case code == http.StatusRequestEntityTooLarge && retryAfter(status.ResponseHeader, status.Body) == 0:
@@ -110,10 +136,27 @@ func kind(status gophercloud.ErrUnexpectedResponseCode) error {
 		return cloud.ErrUnsupported
 	case code == http.StatusBadRequest && tooOld.Match(status.Body):
 		return cloud.ErrUnsupported
+	case code == http.StatusBadRequest && noZone.Match(status.Body):
+		return cloud.ErrZone
+	case code == http.StatusBadRequest && sourceZone.Match(status.Body):
+		return cloud.ErrSourceZone
+	case code == http.StatusBadRequest && retypeBusy.Match(status.Body):
+		return cloud.ErrConflict
+	case code == http.StatusBadRequest && alreadyAttached.Match(status.Body):
+		return cloud.ErrAlreadyAttached
+	case code == http.StatusBadRequest && wrongStatus.Match(status.Body):
+		return cloud.ErrWrongStatus
 	case code >= 400 && code < 500:
 		return cloud.ErrInvalid
 	}
 	return cloud.ErrUnavailable
+}
+
+// needsMending reports whether a 409 of Nova says that the server is in a state
+// that does not end by itself.
+func needsMending(body []byte) bool {
+	found := serverState.FindSubmatch(body)
+	return found != nil && string(found[1]) != "building"
 }
 
 // genuine reports whether a 404 is of the service itself. One of a proxy or a

@@ -11,19 +11,19 @@ import (
 )
 
 // VolumeFault is one GET, or none where the cloud has no user messages.
-func (c *Client) VolumeFault(ctx context.Context, id string) (string, error) {
-	return c.fault(ctx, "VOLUME", id)
+func (c *Client) VolumeFault(ctx context.Context, id string) (cloud.Fault, error) {
+	return c.newestFault(ctx, "VOLUME", id)
 }
 
 // SnapshotFault is one GET, or none where the cloud has no user messages.
-func (c *Client) SnapshotFault(ctx context.Context, id string) (string, error) {
-	return c.fault(ctx, "VOLUME_SNAPSHOT", id)
+func (c *Client) SnapshotFault(ctx context.Context, id string) (cloud.Fault, error) {
+	return c.newestFault(ctx, "VOLUME_SNAPSHOT", id)
 }
 
-// fault returns the newest message about a resource, none where the account may
+// newestFault returns the newest message about a resource, none where the account may
 // not read them. Filters need 3.5; the messages are compared again here, and all
 // are read below it.
-func (c *Client) fault(ctx context.Context, resourceType, id string) (string, error) {
+func (c *Client) newestFault(ctx context.Context, resourceType, id string) (cloud.Fault, error) {
 	var answer struct {
 		Messages []struct {
 			ResourceType string    `json:"resource_type"`
@@ -37,20 +37,20 @@ func (c *Client) fault(ctx context.Context, resourceType, id string) (string, er
 		method: http.MethodGet, path: []string{"messages"}, answer: &answer, accept: []int{http.StatusOK},
 	}
 	if err := r.known(id); err != nil {
-		return "", err
+		return cloud.Fault{}, err
 	}
 	switch {
 	case r.use(cinderMessageFilters):
 		r.query = url.Values{"resource_uuid": {id}, "sort": {"created_at:desc"}}
 	case !r.use(cinderMessages):
-		return "", nil
+		return cloud.Fault{}, nil
 	}
 	err := c.do(ctx, r)
 	if errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
-		return "", nil
+		return cloud.Fault{}, nil
 	}
 	if err != nil {
-		return "", err
+		return cloud.Fault{}, err
 	}
 	newest, text := time.Time{}, ""
 	for _, m := range answer.Messages {
@@ -58,5 +58,5 @@ func (c *Client) fault(ctx context.Context, resourceType, id string) (string, er
 			newest, text = m.CreatedAt.Time, m.Text
 		}
 	}
-	return oneLine(text), nil
+	return fault(oneLine(text)), nil
 }

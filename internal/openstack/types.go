@@ -14,6 +14,14 @@ import (
 // that long until the driver knows it.
 const typesLife = time.Minute
 
+// volumeType is Cinder's view of a type. Clouds before Xena leave the extra specs
+// out for accounts that may not read them.
+type volumeType struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	ExtraSpecs map[string]string `json:"extra_specs"`
+}
+
 // ListVolumeTypes is one GET per 1000 types, or none within a minute of the last.
 func (c *Client) ListVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
 	kept, err := c.now().types.get(ctx, c.now().session, typesLife, c.listVolumeTypes)
@@ -33,22 +41,36 @@ func (c *Client) listVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error
 	for page := (cloud.Page{}); ; {
 		// Administrators would be shown the public ones alone.
 		r.query = filters(page, "is_public", "None")
-		listed, next, err := list[struct {
-			ID         string            `json:"id"`
-			Name       string            `json:"name"`
-			ExtraSpecs map[string]string `json:"extra_specs"`
-		}](ctx, c, r, "volume_types", page)
+		listed, next, err := list[volumeType](ctx, c, r, "volume_types", page)
 		if err != nil {
 			return nil, err
 		}
 		for _, t := range listed {
-			types = append(types, cloud.VolumeType{ID: t.ID, Name: t.Name, ExtraSpecs: t.ExtraSpecs})
+			types = append(types, cloud.VolumeType(t))
 		}
 		if next == "" {
 			return types, nil
 		}
 		page.Marker = next
 	}
+}
+
+// DefaultVolumeType is one GET, or none within a minute of the last.
+func (c *Client) DefaultVolumeType(ctx context.Context) (cloud.VolumeType, error) {
+	kept, err := c.now().defaultType.get(ctx, c.now().session, typesLife, c.defaultVolumeType)
+	kept.ExtraSpecs = maps.Clone(kept.ExtraSpecs)
+	return kept, err
+}
+
+func (c *Client) defaultVolumeType(ctx context.Context) (cloud.VolumeType, error) {
+	var answer struct {
+		Type volumeType `json:"volume_type"`
+	}
+	err := c.do(ctx, call{
+		operation: "get volume type", resource: "default", metric: "volume_type_get", endpoint: c.now().cinder,
+		method: http.MethodGet, path: []string{"types", "default"}, answer: &answer, accept: []int{http.StatusOK},
+	})
+	return cloud.VolumeType(answer.Type), err
 }
 
 // RetypeVolume is one POST.

@@ -62,37 +62,35 @@ func numbered(key string, n int) string {
 	return key + "." + strconv.Itoa(n)
 }
 
-// neighbours are the ids that an Affinity names.
-type neighbours struct{ same, different []string }
-
-// record adds the neighbours to the metadata of a new volume.
-func (n neighbours) record(metadata map[string]string) map[string]string {
-	for key, ids := range map[string][]string{affinityKey: n.same, antiAffinityKey: n.different} {
-		part := 0
-		for chunk := range slices.Chunk(ids, idsPerKey) {
-			part++
-			metadata[numbered(key, part)] = strings.Join(chunk, ",")
-		}
+// record adds the ids of neighbours to the metadata of a new volume.
+func record(metadata map[string]string, key string, ids []string) {
+	part := 0
+	for chunk := range slices.Chunk(ids, idsPerKey) {
+		part++
+		metadata[numbered(key, part)] = strings.Join(chunk, ",")
 	}
-	return metadata
 }
 
-// neighbours finds the volumes that a request is to be near, or far from.
-func (s *Service) neighbours(ctx context.Context, req CreateRequest) (n neighbours, err error) {
-	if req.Affinity == nil {
-		return n, nil
+// addNeighbours finds the volumes that a new volume is to be near, or far from, and
+// adds them to what is asked for.
+func (s *Service) addNeighbours(ctx context.Context, p *plan) error {
+	if p.Affinity == nil {
+		return nil
 	}
-	wanted, err := req.Affinity(ctx)
+	wanted, err := p.Affinity(ctx)
 	if err != nil {
-		return n, err
+		return err
 	}
-	if n.same, err = s.identify(ctx, wanted.SameHost); err != nil {
-		return n, fmt.Errorf("affinity: %w", err)
+	if p.ask.SameHost, err = s.identify(ctx, wanted.SameHost); err != nil {
+		return fmt.Errorf("affinity: %w", err)
 	}
-	if n.different, err = s.identify(ctx, wanted.DifferentHost); err != nil {
-		return n, fmt.Errorf("anti-affinity: %w", err)
+	if p.ask.DifferentHost, err = s.identify(ctx, wanted.DifferentHost); err != nil {
+		return fmt.Errorf("anti-affinity: %w", err)
 	}
-	return n, nil
+	p.Affinity = nil // for the next zone they are the same
+	record(p.ask.Metadata, affinityKey, p.ask.SameHost)
+	record(p.ask.Metadata, antiAffinityKey, p.ask.DifferentHost)
+	return nil
 }
 
 // identify returns the ids of volumes that are named by name or id, in their
@@ -133,21 +131,17 @@ func (s *Service) idOf(ctx context.Context, name string) (string, error) {
 			return "", err
 		}
 	}
+	found, err := everyPage(func(page cloud.Page) ([]cloud.Volume, string, error) {
+		return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{Name: name}, page)
+	})
+	if err != nil {
+		return "", err
+	}
 	var ids []string
-	for page := (cloud.Page{}); ; {
-		found, next, err := s.cloud.ListVolumes(ctx, cloud.VolumeFilter{Name: name}, page)
-		if err != nil {
-			return "", err
+	for _, v := range found {
+		if v.Name == name && v.Status != cloud.VolumeDeleting {
+			ids = append(ids, v.ID)
 		}
-		for _, v := range found {
-			if v.Name == name && v.Status != cloud.VolumeDeleting {
-				ids = append(ids, v.ID)
-			}
-		}
-		if next == "" {
-			break
-		}
-		page.Marker = next
 	}
 	switch len(ids) {
 	case 0:

@@ -1,9 +1,12 @@
 package volumes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -47,34 +50,39 @@ func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (*Snaps
 	return fromBackup(backup, snapshot.SizeGiB), nil
 }
 
-// earlierBackup finds what an earlier attempt has made: nothing, where the cloud
-// has no backups at all.
+// earlierBackup finds what an earlier attempt has made, of several the oldest:
+// nothing, where the cloud has no backups at all. One that is being deleted, or failed
+// to be, is none of them.
 func (s *Service) earlierBackup(ctx context.Context, req SnapshotRequest) (*cloud.Backup, error) {
-	page := cloud.Page{}
-	for {
-		backups, next, err := s.cloud.ListBackups(ctx, cloud.BackupFilter{Name: req.Name}, page)
-		if err != nil {
-			err = fmt.Errorf("looking for an earlier backup %s: %w", req.Name, err)
-			if errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
-				return nil, err
-			}
-			return nil, unfinished(err)
+	named, err := everyPage(func(page cloud.Page) ([]cloud.Backup, string, error) {
+		return s.cloud.ListBackups(ctx, cloud.BackupFilter{Name: req.Name}, page)
+	})
+	if err != nil {
+		err = fmt.Errorf("looking for an earlier backup %s: %w", req.Name, err)
+		if errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
+			return nil, err
 		}
-		for i := range backups {
-			one := &backups[i]
-			if one.Name != req.Name || !s.owned(one.Metadata) {
-				continue
-			}
-			if one.VolumeID != req.VolumeID {
-				return nil, fmt.Errorf("backup %s (%s): %w: it is of volume %s, wanted %s", one.ID, req.Name, ErrExists, one.VolumeID, req.VolumeID)
-			}
-			return one, nil
-		}
-		if next == "" {
-			return nil, nil
-		}
-		page.Marker = next
+		return nil, unfinished(err)
 	}
+	named = slices.DeleteFunc(named, func(one cloud.Backup) bool {
+		given := one.Status == cloud.BackupDeleting || one.Status == cloud.BackupErrorDeleting
+		return one.Name != req.Name || !s.owned(one.Metadata) || given
+	})
+	if len(named) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(named, func(a, b cloud.Backup) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
+	})
+	one := &named[0]
+	for _, twin := range named[1:] {
+		logName(ctx, req.Name).Warn("two backups of this cluster have one name: the older is used, remove the other",
+			zap.String("backup", one.ID), zap.String("twin", twin.ID), zap.String("volume", twin.VolumeID))
+	}
+	if one.VolumeID != req.VolumeID {
+		return nil, fmt.Errorf("backup %s (%s): %w: it is of volume %s, wanted %s", one.ID, req.Name, ErrExists, one.VolumeID, req.VolumeID)
+	}
+	return one, nil
 }
 
 // postBackup asks for a backup of the temporary snapshot.
@@ -130,13 +138,13 @@ func (s *Service) backupState(ctx context.Context, backup *cloud.Backup, told bo
 			if err := s.deleteBackup(ctx, backup.ID); err != nil {
 				return nil, unfinished(fmt.Errorf("removing failed backup %s: %w", backup.ID, err))
 			}
-			return nil, fmt.Errorf("backup %s (%s) of volume %s failed: %s: %w", backup.ID, backup.Name, backup.VolumeID, orUnknown(backup.FailReason), ErrUnfinished)
+			return nil, fmt.Errorf("backup %s (%s) of volume %s failed: %s: %w", backup.ID, backup.Name, backup.VolumeID, cloud.Fault{Text: backup.FailReason}, ErrUnfinished)
 		}
 		if err := s.dropTemporary(ctx, backup); err != nil {
 			return nil, err
 		}
 		return nil, fmt.Errorf("backup %s (%s) of volume %s failed: %w, who deletes it and asks for another: %s",
-			backup.ID, backup.Name, backup.VolumeID, ErrState, orUnknown(backup.FailReason))
+			backup.ID, backup.Name, backup.VolumeID, ErrState, cloud.Fault{Text: backup.FailReason})
 	case cloud.BackupDeleting, cloud.BackupErrorDeleting:
 		return nil, fmt.Errorf("backup %s (%s) is being deleted, status %s: %w", backup.ID, backup.Name, backup.Status, ErrUnfinished)
 	}
@@ -205,7 +213,7 @@ func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error
 	case err != nil:
 		return false, unfinished(errors.Join(refusal, err))
 	case backup.Status == cloud.BackupErrorDeleting:
-		return false, fmt.Errorf("backup %s has status error_deleting: %w: %s", id, ErrState, orUnknown(backup.FailReason))
+		return false, fmt.Errorf("backup %s has status error_deleting: %w: %s", id, ErrState, cloud.Fault{Text: backup.FailReason})
 	case cloud.Uncertain(refusal), errors.Is(refusal, cloud.ErrUnavailable):
 		return false, unfinished(refusal)
 	case backup.Status == cloud.BackupCreating, backup.Status == cloud.BackupRestoring:
@@ -220,11 +228,11 @@ func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error
 // more.
 func (s *Service) waitBackupGone(ctx context.Context, id string) error {
 	kept := 0
-	state, err := s.backups.Wait(ctx, id, "delete backup", func(state backupState) (bool, error) {
+	now, err := s.backups.Wait(ctx, id, "delete backup", func(now *cloud.Backup) (bool, error) {
 		switch {
-		case state.backup == nil, state.backup.Status == cloud.BackupErrorDeleting:
+		case now == nil, now.Status == cloud.BackupErrorDeleting:
 			return true, nil
-		case state.backup.Status == cloud.BackupDeleting:
+		case now.Status == cloud.BackupDeleting:
 			return false, nil
 		}
 		kept++
@@ -233,10 +241,10 @@ func (s *Service) waitBackupGone(ctx context.Context, id string) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("waiting for backup %s to be gone: %w", id, unfinished(err))
-	case state.backup == nil:
+	case now == nil:
 		return nil
 	}
-	return fmt.Errorf("backup %s has status %s after it was deleted: %w: %s", id, state.backup.Status, ErrState, orUnknown(state.backup.FailReason))
+	return fmt.Errorf("backup %s has status %s after it was deleted: %w: %s", id, now.Status, ErrState, cloud.Fault{Text: now.FailReason})
 }
 
 // fromBackup translates a backup. Its own size is unknown while it is made.

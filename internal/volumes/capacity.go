@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -33,15 +32,28 @@ type Capacity struct {
 // what the scheduler knows of the back ends where the account may read that. A
 // zone that does not exist has none; a type that does not is cloud.ErrInvalid.
 func (s *Service) Capacity(ctx context.Context, req CapacityRequest) (Capacity, error) {
-	zones, err := s.zonesMeant(ctx, req.Zone)
-	if err != nil || req.Zone != "" && len(zones) == 0 {
-		return Capacity{}, err
+	var zones []string
+	if req.Zone != "" {
+		all, err := s.cloud.ListZones(ctx)
+		if err != nil {
+			return Capacity{}, fmt.Errorf("looking for availability zone %s: %w", req.Zone, err)
+		}
+		if zones = zonesOf(all, req.Zone); len(zones) == 0 {
+			return Capacity{}, nil
+		}
 	}
-	kind, err := s.volumeType(ctx, req.Type)
-	if err != nil {
-		return Capacity{}, err
+	var kind volumeType
+	if req.Type != "" {
+		var known bool
+		var err error
+		if kind, known, err = s.knownType(ctx, req.Type); err != nil {
+			return Capacity{}, err
+		}
+		if !known {
+			return Capacity{}, fmt.Errorf("volume type %s does not exist: %w", req.Type, cloud.ErrInvalid)
+		}
 	}
-	if !kind.servesAny(zones) {
+	if len(zones) > 0 && !slices.ContainsFunc(zones, kind.serves) {
 		return Capacity{}, nil
 	}
 	room, err := s.quotaRoom(ctx, kind)
@@ -56,61 +68,6 @@ func (s *Service) Capacity(ctx context.Context, req CapacityRequest) (Capacity, 
 		return Capacity{}, fmt.Errorf("asking for the capacity of the back ends: %w", err)
 	}
 	return room.within(poolRoom(pools, kind, zones)), nil
-}
-
-// zonesMeant returns the zones that a name or label stands for.
-func (s *Service) zonesMeant(ctx context.Context, name string) ([]string, error) {
-	if name == "" {
-		return nil, nil
-	}
-	zones, err := s.cloud.ListZones(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("looking for availability zone %s: %w", name, err)
-	}
-	if slices.Contains(zones, name) {
-		return []string{name}, nil
-	}
-	return zonesOf(zones, name), nil
-}
-
-// volumeType is a type as far as capacity goes; the zero value is any.
-type volumeType struct {
-	name string
-	// backend is the volume_backend_name that it asks for, empty for any, and
-	// zones are those that it is limited to, empty for all.
-	backend string
-	zones   []string
-}
-
-func (s *Service) volumeType(ctx context.Context, nameOrID string) (volumeType, error) {
-	if nameOrID == "" {
-		return volumeType{}, nil
-	}
-	types, err := s.cloud.ListVolumeTypes(ctx)
-	if err != nil {
-		return volumeType{}, fmt.Errorf("looking for volume type %s: %w", nameOrID, err)
-	}
-	for _, t := range types {
-		if t.Name != nameOrID && !strings.EqualFold(t.ID, nameOrID) {
-			continue
-		}
-		kind := volumeType{name: t.Name, backend: t.ExtraSpecs["volume_backend_name"]}
-		if strings.HasPrefix(kind.backend, "<") {
-			kind.backend = "" // an expression of the scheduler's
-		}
-		for name := range strings.SplitSeq(t.ExtraSpecs["RESKEY:availability_zones"], ",") {
-			if name = strings.TrimSpace(name); name != "" {
-				kind.zones = append(kind.zones, name)
-			}
-		}
-		return kind, nil
-	}
-	return volumeType{}, fmt.Errorf("volume type %s does not exist: %w", nameOrID, cloud.ErrInvalid)
-}
-
-// servesAny reports whether volumes of the type can be in one of the zones.
-func (t volumeType) servesAny(zones []string) bool {
-	return len(t.zones) == 0 || len(zones) == 0 || slices.ContainsFunc(zones, func(name string) bool { return slices.Contains(t.zones, name) })
 }
 
 // quotaRoom is the room that the project's quota leaves.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -13,7 +15,7 @@ import (
 // CreateRequest asks for a volume.
 type CreateRequest struct {
 	// Name identifies the request: repeated with the same name, it finds the
-	// volume that it made before. At most 255 characters.
+	// volume that it made before. At most 255 characters; see StoredName.
 	Name string
 	// SizeGiB is at least 1. A volume from a source gets the source's size
 	// where that is larger, unless LimitGiB (0: none) forbids it.
@@ -22,8 +24,8 @@ type CreateRequest struct {
 	// Cinder's zones or its label (see zone.Label). Empty: Cinder's defaults.
 	Type, Zone string
 	// AcceptZones are labels of zones in which the volume is as good, the best
-	// first; empty: only in Zone. They count where Cinder doesn't have Zone, for
-	// copies of what is in another zone, and for volumes of an earlier attempt.
+	// first; empty: only in Zone. They are tried in their order where Cinder doesn't
+	// have Zone, has no room there, or makes no volumes of the type there.
 	AcceptZones []string
 	// AnyZone tells that Zone is a wish: where Cinder does not know it, its
 	// default will do.
@@ -33,7 +35,7 @@ type CreateRequest struct {
 	SnapshotID, SourceVolumeID string
 	// Multiattach tells that the volume has to serve several servers.
 	Multiattach bool
-	// Metadata is recorded with the volume, besides the cluster's tag.
+	// Metadata is recorded with the volume, besides the driver's own.
 	Metadata map[string]string
 	// Affinity returns what the volume is to be near, or far from; nil where
 	// that is nothing. It is called when a volume has to be made, and not when
@@ -42,137 +44,128 @@ type CreateRequest struct {
 	Affinity func(context.Context) (Affinity, error)
 }
 
-// Create returns a volume that is usable: it waits until Cinder says so, or ctx
-// ends. It returns ErrExists when the name is taken by a volume that differs,
-// ErrNoCapacity or cloud.ErrQuota when another zone or type might do,
-// ErrTooLarge when the source is larger than the limit, cloud.ErrNotFound when
-// the source does not exist. After any other error the same call finds what
+// attempt is how far a creation has come.
+type attempt struct {
+	// volume is the one that is to be the answer; nil: none exists.
+	volume *cloud.Volume
+	// others have the same name and were made for the same cluster, the oldest
+	// first.
+	others []cloud.Volume
+	// mine tells that this very call has made the volume, so that no other call has
+	// returned it. seen tells that this call has seen it in the making: it never was
+	// usable before.
+	mine, seen bool
+	// usable tells that the creation is over.
+	usable bool
+}
+
+// next passes to the next volume of the same name, if there is one.
+func (a attempt) next() attempt {
+	if len(a.others) == 0 {
+		return attempt{}
+	}
+	return attempt{volume: &a.others[0], others: a.others[1:]}
+}
+
+// Create returns a volume that is usable: it waits until Cinder says so, ctx ends or
+// Options.CreateWait is over. It returns ErrExists when the name is taken by a
+// volume that differs, ErrNoCapacity or cloud.ErrQuota when another zone or type
+// might do, ErrTooLarge when the source is larger than the limit,
+// ErrNotMultiattach, cloud.ErrNotFound when the source does not exist: nothing that
+// the call has made is left then. After any other error the same call finds what
 // became of this one.
 func (s *Service) Create(ctx context.Context, req CreateRequest) (*cloud.Volume, error) {
-	req.SnapshotID, req.SourceVolumeID = plain(req.SnapshotID), plain(req.SourceVolumeID)
-	if err := req.check(); err != nil {
+	p, err := s.plan(ctx, req)
+	if err != nil {
 		return nil, err
 	}
-	unlock, err := s.lock(ctx, "volume name", req.Name)
+	unlock, err := s.lock(ctx, "volume name", p.Name)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	volume, err := s.earlier(ctx, req.Name)
+	at, err := s.find(ctx, p.Name)
+	for err == nil && !at.usable {
+		if at.volume == nil {
+			at, err = s.post(ctx, p)
+		} else {
+			at, err = s.advance(ctx, p, at)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	if volume == nil {
-		return s.createNew(ctx, req)
+	return at.volume, nil
+}
+
+// advance takes a creation one step further, as its volume is:
+//
+//	an older one has its name, this call made it → withdrawn, the older one is used
+//	an older one has its name                    → the older one is used
+//	never returned, and not what was asked for   → withdrawn, the next zone is tried
+//	error, and never was usable                  → removed, the next zone is tried
+//	not what is asked for                        → ErrExists
+//	in the making                                → waited for
+//	error, or being deleted before our eyes      → ErrUnfinished
+//	usable                                       → the answer
+func (s *Service) advance(ctx context.Context, p *plan, at attempt) (attempt, error) {
+	v := at.volume
+	unfit := p.unfit(v)
+	switch {
+	case len(at.others) > 0 && older(&at.others[0], v):
+		return s.yield(ctx, at)
+	case unfit != nil && len(v.Attachments) == 0 && (at.mine || v.Metadata[provisionalKey] == "true"):
+		return s.takeBack(ctx, p, at, unfit)
+	case v.Status == cloud.VolumeError:
+		return s.failed(ctx, p, at)
 	}
-	removed, err := s.removeFailed(ctx, volume)
-	if err == nil && !removed {
-		removed, err = s.removeMisplaced(ctx, req, volume)
+	if err := p.differs(v); err != nil {
+		return at, err
 	}
 	switch {
+	case beingMade(v):
+		return s.untilMade(ctx, p, at)
+	case v.Status == cloud.VolumeDeleting, v.Status == cloud.VolumeErrorDeleting,
+		v.Status == cloud.VolumeErrorExtending, v.Status == cloud.VolumeErrorRestoring:
+		return at, fmt.Errorf("volume %s (%s) has status %s: %w", v.ID, p.Name, v.Status, ErrUnfinished)
+	case v.Metadata[provisionalKey] == "true":
+		if err := s.cloud.SetVolumeMetadata(ctx, v.ID, map[string]string{provisionalKey: "false"}); err != nil {
+			return at, unfinished(fmt.Errorf("volume %s (%s) is made, and has to be recorded so: %w", v.ID, p.Name, err))
+		}
+	}
+	s.removeTwins(ctx, at)
+	at.usable = true
+	return at, nil
+}
+
+// untilMade waits until an accepted volume is made, and longer than
+// Options.CreateWait only in several calls: a creation may have been lost in the
+// cloud, and the caller has others to make.
+func (s *Service) untilMade(ctx context.Context, p *plan, at attempt) (attempt, error) {
+	v := at.volume
+	if gone, err := s.removeLost(ctx, v); gone || err != nil {
+		return at.next(), err
+	}
+	limited, cancel := context.WithTimeout(ctx, s.opts.CreateWait)
+	defer cancel()
+	now, err := s.volumes.Wait(limited, sought{id: v.ID, name: p.Name}, p.operation(), func(now sighting) (bool, error) {
+		yields := at.mine && slices.ContainsFunc(s.claimants(now.named, p.Name), func(o cloud.Volume) bool { return older(&o, v) })
+		return now.volume == nil || !beingMade(now.volume) || yields, nil
+	})
+	switch {
+	case err != nil && ctx.Err() == nil && limited.Err() != nil:
+		return at, fmt.Errorf("volume %s (%s) still has status %s, %s after it was asked for: %w",
+			v.ID, p.Name, v.Status, time.Since(v.CreatedAt).Round(time.Second), ErrUnfinished)
 	case err != nil:
-		return nil, err
-	case removed:
-		return s.createNew(ctx, req)
+		return at, fmt.Errorf("waiting for volume %s: %w", p.Name, unfinished(err))
+	case now.volume == nil:
+		return at, fmt.Errorf("volume %s (%s) disappeared while it was created: %w", v.ID, p.Name, ErrUnfinished)
 	}
-	if err := req.differs(volume); err != nil {
-		return nil, err
-	}
-	if volume, err = s.untilUsable(ctx, req, volume); err != nil {
-		return nil, err
-	}
-	// What it was restored from may be known only now.
-	if err := req.differs(volume); err != nil {
-		return nil, err
-	}
-	return volume, nil
-}
-
-// createNew makes a volume of which is known that it does not exist yet.
-func (s *Service) createNew(ctx context.Context, req CreateRequest) (*cloud.Volume, error) {
-	near, err := s.neighbours(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("volume %s: %w", req.Name, err)
-	}
-	for again := true; ; again = false {
-		volume, err := s.accepted(ctx, &req, near)
-		if err != nil {
-			return nil, err
-		}
-		if req.misplaced(volume) {
-			if err := s.takeBack(ctx, &req, volume, again); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if req.Multiattach && !volume.Multiattach {
-			return nil, s.refuse(ctx, volume)
-		}
-		return s.untilUsable(ctx, req, volume)
-	}
-}
-
-// accepted asks for a volume and returns it as Cinder has accepted it.
-func (s *Service) accepted(ctx context.Context, req *CreateRequest, near neighbours) (*cloud.Volume, error) {
-	volume, err := s.post(ctx, req, near)
-	if err != nil && cloud.Uncertain(err) {
-		volume, err = s.afterLostAnswer(ctx, req.Name, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	log(ctx, volume.ID).Info("volume accepted", zap.String("name", req.Name), zap.Int64("sizeGiB", req.SizeGiB))
-	return volume, nil
-}
-
-// afterLostAnswer finds the volume that a request has made whose answer is
-// unknown. Where there is none (yet), the request's error is the answer.
-func (s *Service) afterLostAnswer(ctx context.Context, name string, lost error) (*cloud.Volume, error) {
-	volume, err := s.earlier(ctx, name)
-	if err != nil {
-		return nil, unfinished(errors.Join(lost, err))
-	}
-	if volume == nil {
-		return nil, unfinished(lost)
-	}
-	return volume, nil
-}
-
-// refuse takes back a volume that this very call has made and nobody else has
-// seen, because its type cannot do what was asked for.
-func (s *Service) refuse(ctx context.Context, volume *cloud.Volume) error {
-	refused := fmt.Errorf("volume type %q: %w", volume.Type, ErrNotMultiattach)
-	if err := s.withdraw(ctx, volume); err != nil {
-		return unfinished(fmt.Errorf("%w; removing volume %s again: %w", refused, volume.ID, err))
-	}
-	return refused
-}
-
-// untilUsable waits until an accepted volume is usable.
-func (s *Service) untilUsable(ctx context.Context, req CreateRequest, volume *cloud.Volume) (*cloud.Volume, error) {
 	// A backup may be restored over what had data before.
-	creating := beingMade(volume) && volume.Status != cloud.VolumeRestoringBackup
-	if beingMade(volume) {
-		var err error
-		volume, err = s.waitVolume(ctx, volume.ID, req.kind(), func(v *cloud.Volume) (bool, error) {
-			return v == nil || !beingMade(v), nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("waiting for volume %s: %w", req.Name, unfinished(err))
-		}
-		if volume == nil {
-			return nil, fmt.Errorf("volume %s: %w: it disappeared while it was created", req.Name, ErrUnfinished)
-		}
-	}
-	switch volume.Status {
-	case cloud.VolumeError:
-		return nil, s.failed(ctx, volume, creating)
-	case cloud.VolumeDeleting, cloud.VolumeErrorDeleting:
-		return nil, fmt.Errorf("volume %s (%s) is being deleted, status %s: %w", volume.ID, req.Name, volume.Status, ErrUnfinished)
-	case cloud.VolumeErrorExtending, cloud.VolumeErrorRestoring:
-		return nil, fmt.Errorf("volume %s (%s) has status %s: %w", volume.ID, req.Name, volume.Status, ErrUnfinished)
-	}
-	return volume, nil
+	at.seen = at.seen || v.Status != cloud.VolumeRestoringBackup
+	at.volume = now.volume
+	at.others = slices.DeleteFunc(s.claimants(now.named, p.Name), func(o cloud.Volume) bool { return o.ID == v.ID })
+	return at, nil
 }
 
 // beingMade reports whether Cinder is still at work on a new volume.
@@ -184,59 +177,101 @@ func beingMade(v *cloud.Volume) bool {
 	return false
 }
 
-// failed returns why a volume could not be created. What failed before the eyes
-// of this call never was usable: it is removed, so that the next attempt is free.
-func (s *Service) failed(ctx context.Context, volume *cloud.Volume, witnessed bool) error {
-	fault, err := s.cloud.VolumeFault(ctx, volume.ID)
+// failed removes a volume that could not be created and goes on elsewhere: it was
+// seen in the making, or Cinder says that its creation failed. Any other in error is
+// kept, since it may have held data.
+func (s *Service) failed(ctx context.Context, p *plan, at attempt) (attempt, error) {
+	v := at.volume
+	fault, err := s.cloud.VolumeFault(ctx, v.ID)
 	if err != nil {
-		return unfinished(fmt.Errorf("volume %s has status error, reading the cause: %w", volume.ID, err))
+		return at, unfinished(fmt.Errorf("volume %s has status error, reading the cause: %w", v.ID, err))
 	}
-	cause := fmt.Errorf("creating volume %s (%s) failed: %s", volume.ID, volume.Name, orUnknown(fault))
-	if len(volume.Attachments) > 0 || !s.owned(volume.Metadata) || !witnessed && !creationFailed(fault) {
-		return fmt.Errorf("%w: it is kept, because it may have been usable once; remove it by hand if it was not: %w", cause, ErrUnfinished)
+	cause := fmt.Sprintf("creating volume %s (%s) failed: %s", v.ID, v.Name, fault)
+	if len(v.Attachments) > 0 || !at.seen && !fault.Creation {
+		if err := p.differs(v); err != nil {
+			return at, err
+		}
+		return at, fmt.Errorf("%s: it is kept, because it may have been usable once; remove it by hand if it was not: %w", cause, ErrUnfinished)
 	}
-	if err := s.untilGone(ctx, volume.ID); err != nil {
-		return unfinished(fmt.Errorf("%w; removing it: %w", cause, err))
+	log(ctx, v.ID).Info("removing a volume that could not be created", zap.String("name", v.Name), zap.Stringer("cause", fault))
+	if err := s.untilGone(ctx, v.ID); err != nil {
+		return at, unfinished(fmt.Errorf("%s; removing it: %w", cause, err))
 	}
-	if noCapacity(fault) {
-		return fmt.Errorf("%w: %w", cause, ErrNoCapacity)
+	switch {
+	case !at.seen:
+		p.last(v.Zone)
+	case !fault.NoRoom && fault.Text != "":
+		return at, fmt.Errorf("%s: %w", cause, ErrUnfinished)
+	default:
+		p.unsure = p.unsure || !fault.NoRoom
+		err = p.elsewhere(cause)
 	}
-	return fmt.Errorf("%w: %w", cause, ErrUnfinished)
+	return at.next(), err
 }
 
-// removeFailed removes an earlier attempt of which Cinder says that it could
-// not be created, and reports whether it did.
-func (s *Service) removeFailed(ctx context.Context, volume *cloud.Volume) (bool, error) {
-	if volume.Status != cloud.VolumeError || len(volume.Attachments) > 0 {
+// takeBack removes a volume that no call has returned, because it isn't what was
+// asked for. Where that is its zone, the next one may do.
+func (s *Service) takeBack(ctx context.Context, p *plan, at attempt, unfit error) (attempt, error) {
+	v := at.volume
+	log(ctx, v.ID).Warn("the cloud has made another volume than was asked for: it is removed again", zap.String("name", p.Name), zap.Error(unfit))
+	if err := s.withdraw(ctx, v); err != nil {
+		return at, unfinished(fmt.Errorf("%w; removing volume %s again: %w", unfit, v.ID, err))
+	}
+	switch {
+	case !at.mine:
+		return at.next(), nil
+	case errors.Is(unfit, ErrNoCapacity):
+		return at.next(), p.elsewhere(unfit.Error())
+	}
+	return at, unfit
+}
+
+// removeLost asks Cinder to forget a creation that has been going on for longer than
+// Options.LostAfter. Cinder does so only as long as the scheduler has found no host
+// for it, so that nothing was ever made: the message to the scheduler is lost. As
+// soon as a host has the volume, Cinder refuses.
+func (s *Service) removeLost(ctx context.Context, v *cloud.Volume) (gone bool, err error) {
+	age := time.Since(v.CreatedAt)
+	if v.Status != cloud.VolumeCreating || v.CreatedAt.IsZero() || age < s.opts.LostAfter || len(v.Attachments) > 0 {
 		return false, nil
 	}
-	fault, err := s.cloud.VolumeFault(ctx, volume.ID)
-	if err != nil {
-		return false, unfinished(err)
-	}
-	if !creationFailed(fault) {
+	err = s.cloud.DeleteVolume(ctx, v.ID)
+	switch {
+	case errors.Is(err, cloud.ErrInvalid), errors.Is(err, cloud.ErrConflict):
+		log(ctx, v.ID).Warn("a host of Cinder's has been making a volume for very long", zap.String("name", v.Name), zap.Duration("age", age))
 		return false, nil
+	case err == nil:
+		log(ctx, v.ID).Warn("the cloud had lost a creation before a host was found: it is repeated", zap.String("name", v.Name), zap.Duration("age", age))
+		err = s.waitGone(ctx, v.ID)
 	}
-	log(ctx, volume.ID).Info("removing a volume that could not be created", zap.String("name", volume.Name), zap.String("cause", fault))
-	if err := s.untilGone(ctx, volume.ID); err != nil {
-		return false, unfinished(err)
+	if err != nil && !errors.Is(err, cloud.ErrNotFound) {
+		return false, unfinished(fmt.Errorf("removing volume %s, which has been creating for %s: %w", v.ID, age.Round(time.Second), err))
 	}
 	return true, nil
 }
 
-// check refuses what Cinder could not have made.
-func (r CreateRequest) check() error {
-	if id := r.SourceVolumeID; id != "" {
-		return exists("source volume", id)
+// withdraw removes a volume that may still be in the making, when that is over.
+// Cinder takes an earlier deletion for done: it forgets the volume, and the back
+// end makes it all the same, for nobody, where nothing ever deletes it.
+func (s *Service) withdraw(ctx context.Context, v *cloud.Volume) error {
+	if v.Status == cloud.VolumeCreating {
+		limited, cancel := context.WithTimeout(ctx, s.opts.CreateWait)
+		defer cancel()
+		_, err := s.waitVolume(limited, v.ID, "create volume", func(v *cloud.Volume) (bool, error) {
+			return v == nil || v.Status != cloud.VolumeCreating, nil
+		})
+		if err != nil && ctx.Err() == nil && limited.Err() != nil {
+			return fmt.Errorf("volume %s has been creating for %s: %w", v.ID, time.Since(v.CreatedAt).Round(time.Second), ErrUnfinished)
+		}
+		if err != nil {
+			return fmt.Errorf("waiting for volume %s to be made: %w", v.ID, err)
+		}
 	}
-	if id := r.SnapshotID; id != "" {
-		return exists("snapshot", id)
-	}
-	return nil
+	return s.untilGone(ctx, v.ID)
 }
 
-// kind names the operation for the watcher: copies take longer.
-func (r CreateRequest) kind() string {
+// operation names the creation for the watcher: copies take longer.
+func (r CreateRequest) operation() string {
 	switch {
 	case r.SnapshotID != "":
 		return "create volume from snapshot"
@@ -244,11 +279,4 @@ func (r CreateRequest) kind() string {
 		return "create volume from volume"
 	}
 	return "create volume"
-}
-
-func orUnknown(fault string) string {
-	if fault == "" {
-		return "Cinder gives no cause"
-	}
-	return fault
 }

@@ -27,7 +27,7 @@ func TestCreateWaitsUntilTheVolumeIsAvailable(t *testing.T) {
 		if took := time.Since(start); took > time.Second {
 			t.Fatalf("took %v", took)
 		}
-		if got := w.spent("volume.get"); got != "volume.create:1 volume.list:1" {
+		if got := w.spentCreating(); got != "volume.create:1" {
 			t.Fatalf("requests: %s", got)
 		}
 	})
@@ -231,13 +231,13 @@ func TestCreateFromASource(t *testing.T) {
 		if v.SizeGiB != 5 || v.SnapshotID != snapshot.ID {
 			t.Fatalf("got %+v", v)
 		}
-		if got := w.spent("volume.get"); got != "volume.create:1 volume.list:1" {
+		if got := w.spentCreating(); got != "volume.create:1" {
 			t.Fatalf("requests: %s", got)
 		}
 		if v := w.create(volumes.CreateRequest{Name: "clone", SizeGiB: 2, SourceVolumeID: origin.ID}); v.SourceVolumeID != origin.ID {
 			t.Fatalf("got %+v", v)
 		}
-		if got := w.spent("volume.get"); got != "volume.create:1 volume.list:1" {
+		if got := w.spentCreating(); got != "volume.create:1" {
 			t.Fatalf("requests: %s", got)
 		}
 		// Smaller than the source: it gets the source's size.

@@ -46,21 +46,6 @@ func (s *Service) untilGone(ctx context.Context, id string) error {
 	}
 }
 
-// withdraw removes a volume that may still be in the making, when that is over.
-// Cinder takes an earlier deletion for done: it forgets the volume, and the back
-// end makes it all the same, for nobody, where nothing ever deletes it.
-func (s *Service) withdraw(ctx context.Context, volume *cloud.Volume) error {
-	if volume.Status == cloud.VolumeCreating {
-		_, err := s.waitVolume(ctx, volume.ID, "create volume", func(v *cloud.Volume) (bool, error) {
-			return v == nil || v.Status != cloud.VolumeCreating, nil
-		})
-		if err != nil {
-			return fmt.Errorf("waiting for volume %s to be made: %w", volume.ID, err)
-		}
-	}
-	return s.untilGone(ctx, volume.ID)
-}
-
 // notDeleted reads a volume whose deletion was refused, or whose answer was
 // lost. It returns what came of it, or true to try again and the reason why
 // that was necessary.
@@ -130,7 +115,7 @@ func (s *Service) deletionFailed(ctx context.Context, id string) error {
 	if err != nil {
 		return unfinished(err)
 	}
-	return fmt.Errorf("volume %s has status error_deleting: %w: %s", id, ErrState, orUnknown(fault))
+	return fmt.Errorf("volume %s has status error_deleting: %w: %s", id, ErrState, fault)
 }
 
 func (s *Service) countSnapshots(ctx context.Context, volumeID string) (int, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -75,18 +74,4 @@ func over(ctx context.Context, err error) error {
 func undecided(err error) bool {
 	return cloud.Uncertain(err) || errors.Is(err, cloud.ErrInvalid) || errors.Is(err, cloud.ErrConflict) ||
 		errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnavailable)
-}
-
-// creationFailed reports whether one of Cinder's user messages says that
-// something could not be created: it never was usable then.
-func creationFailed(fault string) bool {
-	fault = strings.ToLower(fault)
-	return strings.HasPrefix(fault, "schedule allocate volume") || strings.HasPrefix(fault, "create ")
-}
-
-// noCapacity reports whether a user message says that another zone or type
-// might have had room.
-func noCapacity(fault string) bool {
-	fault = strings.ToLower(fault)
-	return strings.Contains(fault, "weighted backend") || strings.Contains(fault, "no valid") || strings.Contains(fault, "quota")
 }

@@ -123,7 +123,7 @@ func (s *Service) extensionFailed(ctx context.Context, id string) error {
 	if err != nil {
 		return unfinished(err)
 	}
-	return fmt.Errorf("volume %s has status error_extending: %w: %s", id, ErrState, orUnknown(fault))
+	return fmt.Errorf("volume %s has status error_extending: %w: %s", id, ErrState, fault)
 }
 
 func sizeOf(v *cloud.Volume) int64 {

@@ -96,6 +96,24 @@ func (w *world) spent(polls ...string) string {
 	return strings.Join(parts, " ")
 }
 
+// spentCreating is spent for a call of Create that makes a volume. It lists once, to
+// find an earlier attempt; the other lists are its polls, which look for others of the
+// name. Lists of types and zones are kept by the client, which this cloud has none of.
+func (w *world) spentCreating() string {
+	w.Helper()
+	counts := w.cloud.Requests()
+	if n := counts["volume.list"] - 1; n < 1 || n > 3 || counts["volume.get"] > 0 {
+		w.Errorf("%d lists and %d other polls", n, counts["volume.get"])
+	}
+	var parts []string
+	for _, op := range slices.Sorted(maps.Keys(counts)) {
+		if !slices.Contains([]string{"volume.list", "type.list", "type.get", "zone.list"}, op) {
+			parts = append(parts, fmt.Sprintf("%s:%d", op, counts[op]))
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
 func (w *world) wantError(err, want error, words ...string) {
 	w.Helper()
 	if !errors.Is(err, want) {

@@ -66,10 +66,11 @@ func (s *Service) setMetadata(ctx context.Context, id string, req ModifyRequest)
 
 // retype changes the type of a volume, unless it has that type already.
 func (s *Service) retype(ctx context.Context, id string, req ModifyRequest) error {
-	name, err := s.typeName(ctx, req.Type)
+	kind, err := s.typeNamed(ctx, req.Type)
 	if err != nil {
 		return err
 	}
+	name := kind.name
 	for attempts := (backoff{}); ; {
 		err := s.cloud.RetypeVolume(ctx, id, name, req.Migrate)
 		switch {
@@ -91,23 +92,6 @@ func (s *Service) retype(ctx context.Context, id string, req ModifyRequest) erro
 	}
 }
 
-// typeName returns the name of a type: volumes tell only that.
-func (s *Service) typeName(ctx context.Context, nameOrID string) (string, error) {
-	if !isID(nameOrID) {
-		return nameOrID, nil
-	}
-	types, err := s.cloud.ListVolumeTypes(ctx)
-	if err != nil {
-		return "", fmt.Errorf("looking for volume type %s: %w", nameOrID, err)
-	}
-	for _, t := range types {
-		if strings.EqualFold(t.ID, nameOrID) || t.Name == nameOrID {
-			return t.Name, nil
-		}
-	}
-	return "", fmt.Errorf("volume type %s does not exist: %w", nameOrID, cloud.ErrInvalid)
-}
-
 // notRetyped reads a volume whose change of type was refused, or whose answer
 // was lost. again tells that it is worth another try.
 func (s *Service) notRetyped(ctx context.Context, id, name string, refusal error) (again bool, err error) {
@@ -122,11 +106,11 @@ func (s *Service) notRetyped(ctx context.Context, id, name string, refusal error
 		switch {
 		case err != nil:
 			return false, fmt.Errorf("volume %s: %w", id, unfinished(err))
-		case v != nil && v.Type == name:
+		case v != nil && strings.EqualFold(v.Type, name):
 			return false, nil
 		}
 		return v != nil, fmt.Errorf("volume %s was busy: %w", id, unfinished(refusal))
-	case v.Type == name:
+	case strings.EqualFold(v.Type, name):
 		return false, nil
 	case cloud.Uncertain(refusal), errors.Is(refusal, cloud.ErrUnavailable):
 		return false, unfinished(refusal)
@@ -135,7 +119,7 @@ func (s *Service) notRetyped(ctx context.Context, id, name string, refusal error
 		return false, fmt.Errorf("changing volume %s from type %s: %w: %s", id, v.Type, cloud.ErrInvalid, refusal.Error())
 	case strings.HasPrefix(string(v.Status), "error"):
 		return false, fmt.Errorf("volume %s has status %s: %w: %w", id, v.Status, ErrState, refusal)
-	case errors.Is(refusal, cloud.ErrConflict), strings.Contains(refusal.Error(), "to be in available"):
+	case errors.Is(refusal, cloud.ErrConflict):
 		return true, unfinished(refusal)
 	}
 	return false, fmt.Errorf("changing volume %s from type %s to %s: %w", id, v.Type, name, refusal)
@@ -150,7 +134,7 @@ func (s *Service) retyped(ctx context.Context, id, name string, migrate bool) er
 		return fmt.Errorf("waiting for volume %s to become one of type %s: %w", id, name, unfinished(err))
 	case v == nil:
 		return fmt.Errorf("volume %s disappeared while its type was changed: %w", id, ErrUnfinished)
-	case v.Type == name:
+	case strings.EqualFold(v.Type, name):
 		return nil
 	}
 	fault, err := s.cloud.VolumeFault(ctx, id)
@@ -158,13 +142,13 @@ func (s *Service) retyped(ctx context.Context, id, name string, migrate bool) er
 		return unfinished(err)
 	}
 	if strings.HasPrefix(string(v.Status), "error") {
-		return fmt.Errorf("volume %s has status %s after its type was to be changed: %w: %s", id, v.Status, ErrState, orUnknown(fault))
+		return fmt.Errorf("volume %s has status %s after its type was to be changed: %w: %s", id, v.Status, ErrState, fault)
 	}
 	advice := "see the logs of cinder-volume"
 	if !migrate {
 		advice = "if type " + name + " is served by another back end, the volume has to be migrated: allow it with the policy on-demand"
 	}
-	return fmt.Errorf("volume %s still has type %s: %w to %s: %s; %s", id, v.Type, ErrKeptType, name, orUnknown(fault), advice)
+	return fmt.Errorf("volume %s still has type %s: %w to %s: %s; %s", id, v.Type, ErrKeptType, name, fault, advice)
 }
 
 // retyping names the operation that a status belongs to, for the watcher.

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/watch"
 )
 
@@ -29,102 +33,185 @@ const (
 	maxRest = 30
 )
 
-// The states that are watched; nil stands for what does not exist.
-type (
-	volumeState   struct{ volume *cloud.Volume }
-	snapshotState struct{ snapshot *cloud.Snapshot }
-	backupState   struct{ backup *cloud.Backup }
-)
+// sought is what is asked for about one volume: its state and, where name is set, the
+// volumes of that name besides.
+type sought struct{ id, name string }
 
-func askOptions[S any](opts Options, rate func() float64, ask func(context.Context, []string) (map[string]S, error)) watch.Options[string, S] {
-	return watch.Options[string, S]{Ask: ask, Final: final, Few: few, Rate: rate, Burst: opts.AskBurst}
+// sighting is what was found: nil for a volume that does not exist.
+type sighting struct {
+	volume *cloud.Volume
+	named  []cloud.Volume
+}
+
+// askOptions returns how things of one kind are watched.
+func askOptions[K comparable, S any](s *Service, rate func() float64, ask func(context.Context, []K) (map[K]S, error)) watch.Options[K, S] {
+	return watch.Options[K, S]{
+		Ask: func(ctx context.Context, keys []K) (map[K]S, error) {
+			return ask(logging.Into(ctx, s.opts.Logger), keys)
+		},
+		Final: final, Panicked: s.panicked, Few: few, Rate: rate, Burst: s.opts.AskBurst,
+	}
+}
+
+// panicked returns the error for those whose question to the cloud has panicked.
+func (s *Service) panicked(value any) error {
+	s.opts.Logger.Error("panic while waiting for the cloud", zap.Any("panic", value), zap.Stack("stack"))
+	return fmt.Errorf("a defect of the driver, see its log: %v", value)
 }
 
 // waitVolume waits until done says so of the volume's state.
 func (s *Service) waitVolume(ctx context.Context, id, kind string, done func(*cloud.Volume) (bool, error)) (*cloud.Volume, error) {
-	state, err := s.volumes.Wait(ctx, id, kind, func(state volumeState) (bool, error) { return done(state.volume) })
-	return state.volume, err
+	now, err := s.volumes.Wait(ctx, sought{id: id}, kind, func(now sighting) (bool, error) { return done(now.volume) })
+	return now.volume, err
 }
 
-func (s *Service) askVolumes(ctx context.Context, ids []string) (map[string]volumeState, error) {
-	q := question[cloud.Volume, volumeState]{
-		get: s.cloud.GetVolume,
+func (s *Service) askVolumes(ctx context.Context, keys []sought) (map[sought]sighting, error) {
+	q := question[sought, cloud.Volume, sighting]{
+		get: s.sight,
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Volume, string, error) {
 			return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{}, page)
 		},
-		first: cloud.Page{Recent: true, Limit: min(2*len(ids)+spare, 1000)},
+		first: cloud.Page{Recent: true, Limit: min(2*len(keys)+spare, 1000)},
 		pages: 1,
 		id:    func(v *cloud.Volume) string { return v.ID },
-		wrap:  func(v *cloud.Volume) volumeState { return volumeState{v} },
+		of:    func(key sought) string { return key.id },
+		state: func(key sought, v *cloud.Volume, page []cloud.Volume) sighting {
+			now := sighting{volume: v}
+			for i := range page {
+				if key.name != "" && page[i].Name == key.name {
+					now.named = append(now.named, page[i])
+				}
+			}
+			return now
+		},
+		panicked: s.panicked,
 	}
-	return q.ask(ctx, ids)
+	return q.ask(ctx, keys)
 }
 
-func (s *Service) askSnapshots(ctx context.Context, ids []string) (map[string]snapshotState, error) {
-	q := question[cloud.Snapshot, snapshotState]{
-		get: s.cloud.GetSnapshot,
+// sight asks for one volume: by its name, where others of that name are of interest,
+// too, since that is one request all the same.
+func (s *Service) sight(ctx context.Context, key sought) (now sighting, err error) {
+	if key.name != "" {
+		if now.named, _, err = s.cloud.ListVolumes(ctx, cloud.VolumeFilter{Name: key.name}, cloud.Page{}); err != nil {
+			return sighting{}, err
+		}
+		for i := range now.named {
+			if now.named[i].ID == key.id {
+				now.volume = &now.named[i]
+				return now, nil
+			}
+		}
+	}
+	now.volume, err = ifExists(s.cloud.GetVolume(ctx, key.id))
+	return now, err
+}
+
+func (s *Service) askSnapshots(ctx context.Context, ids []string) (map[string]*cloud.Snapshot, error) {
+	q := question[string, cloud.Snapshot, *cloud.Snapshot]{
+		get: func(ctx context.Context, id string) (*cloud.Snapshot, error) {
+			return ifExists(s.cloud.GetSnapshot(ctx, id))
+		},
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Snapshot, string, error) {
 			return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{}, page)
 		},
-		pages: maxPages,
-		id:    func(v *cloud.Snapshot) string { return v.ID },
-		wrap:  func(v *cloud.Snapshot) snapshotState { return snapshotState{v} },
+		pages:    maxPages,
+		id:       func(v *cloud.Snapshot) string { return v.ID },
+		of:       func(id string) string { return id },
+		state:    func(_ string, v *cloud.Snapshot, _ []cloud.Snapshot) *cloud.Snapshot { return v },
+		panicked: s.panicked,
 	}
 	return q.ask(ctx, ids)
 }
 
-func (s *Service) askBackups(ctx context.Context, ids []string) (map[string]backupState, error) {
-	q := question[cloud.Backup, backupState]{
-		get: s.cloud.GetBackup,
+func (s *Service) askBackups(ctx context.Context, ids []string) (map[string]*cloud.Backup, error) {
+	q := question[string, cloud.Backup, *cloud.Backup]{
+		get: func(ctx context.Context, id string) (*cloud.Backup, error) {
+			return ifExists(s.cloud.GetBackup(ctx, id))
+		},
 		list: func(ctx context.Context, page cloud.Page) ([]cloud.Backup, string, error) {
 			return s.cloud.ListBackups(ctx, cloud.BackupFilter{}, page)
 		},
-		pages: maxPages,
-		id:    func(v *cloud.Backup) string { return v.ID },
-		wrap:  func(v *cloud.Backup) backupState { return backupState{v} },
+		pages:    maxPages,
+		id:       func(v *cloud.Backup) string { return v.ID },
+		of:       func(id string) string { return id },
+		state:    func(_ string, v *cloud.Backup, _ []cloud.Backup) *cloud.Backup { return v },
+		panicked: s.panicked,
 	}
 	return q.ask(ctx, ids)
 }
 
-// question is how the states of some things of one kind are found out: by plain
-// GETs of a few, by listing for more.
-type question[T, S any] struct {
-	get  func(ctx context.Context, id string) (*T, error)
+// ifExists returns nil for what does not exist.
+func ifExists[T any](thing *T, err error) (*T, error) {
+	if errors.Is(err, cloud.ErrNotFound) {
+		return nil, nil
+	}
+	return thing, err
+}
+
+// everyPage returns all entries of a list.
+func everyPage[T any](list func(cloud.Page) ([]T, string, error)) ([]T, error) {
+	var all []T
+	for page := (cloud.Page{}); ; {
+		entries, next, err := list(page)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entries...)
+		if next == "" {
+			return all, nil
+		}
+		page.Marker = next
+	}
+}
+
+// question is how the states S of some things T are found out: by asking for each of
+// a few, by listing for more. K says what is asked for about one thing.
+type question[K comparable, T, S any] struct {
+	get  func(ctx context.Context, key K) (S, error)
 	list func(ctx context.Context, page cloud.Page) ([]T, string, error)
 	// first is the page to begin with, and pages how many are looked at.
 	first cloud.Page
 	pages int
-	id    func(*T) string
-	wrap  func(*T) S
+	// id is the id of a thing, of that of the thing that a key is about.
+	id func(*T) string
+	of func(K) string
+	// state is what a page tells of a thing, which is nil where it does not exist.
+	state func(key K, thing *T, page []T) S
+	// panicked is watch.Options.Panicked.
+	panicked func(value any) error
 }
 
-func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, error) {
-	if len(ids) <= few {
-		return q.each(ctx, ids)
+func (q question[K, T, S]) ask(ctx context.Context, keys []K) (map[K]S, error) {
+	if len(keys) <= few {
+		return q.each(ctx, keys)
 	}
-	missing := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		missing[id] = true
+	missing := make(map[string][]K, len(keys))
+	for _, key := range keys {
+		missing[q.of(key)] = append(missing[q.of(key)], key)
 	}
-	states := make(map[string]S, len(ids))
+	states := make(map[K]S, len(keys))
 	page := q.first
 	for range q.pages {
 		things, next, err := q.list(ctx, page)
 		if err != nil {
-			return states, fmt.Errorf("asking for %d at once: %w", len(ids), err)
+			return states, fmt.Errorf("asking for %d at once: %w", len(keys), err)
 		}
 		for i := range things {
-			if id := q.id(&things[i]); missing[id] {
-				delete(missing, id)
-				states[id] = q.wrap(&things[i])
+			id := q.id(&things[i])
+			for _, key := range missing[id] {
+				states[key] = q.state(key, &things[i], things)
 			}
+			delete(missing, id)
 		}
 		if len(missing) == 0 {
 			return states, nil
 		}
 		if next == "" {
-			for id := range missing {
-				states[id] = q.wrap(nil)
+			for _, absent := range missing {
+				for _, key := range absent {
+					states[key] = q.state(key, nil, things)
+				}
 			}
 			return states, nil
 		}
@@ -138,42 +225,47 @@ func (q question[T, S]) ask(ctx context.Context, ids []string) (map[string]S, er
 
 // rest asks one by one for some of what was on none of the pages that were
 // looked at; what is left comes next time.
-func (q question[T, S]) rest(ctx context.Context, states map[string]S, missing map[string]bool) (map[string]S, error) {
-	ids := make([]string, 0, maxRest)
-	for id := range missing {
-		if len(ids) == maxRest {
+func (q question[K, T, S]) rest(ctx context.Context, states map[K]S, missing map[string][]K) (map[K]S, error) {
+	keys := make([]K, 0, maxRest)
+	for _, absent := range missing {
+		if len(keys)+len(absent) > maxRest {
 			break
 		}
-		ids = append(ids, id)
+		keys = append(keys, absent...)
 	}
-	more, err := q.each(ctx, ids)
-	for id, state := range more {
-		states[id] = state
-	}
+	more, err := q.each(ctx, keys)
+	maps.Copy(states, more)
 	return states, err
 }
 
-// each asks for every id at the same time.
-func (q question[T, S]) each(ctx context.Context, ids []string) (map[string]S, error) {
+// each asks for every key at the same time.
+func (q question[K, T, S]) each(ctx context.Context, keys []K) (map[K]S, error) {
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
-	states := make(map[string]S, len(ids))
-	for _, id := range ids {
+	states := make(map[K]S, len(keys))
+	for _, key := range keys {
 		group.Go(func() {
-			thing, err := q.get(ctx, id)
-			if errors.Is(err, cloud.ErrNotFound) {
-				thing, err = nil, nil
-			}
+			state, err := q.one(ctx, key)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				failed = err
 				return
 			}
-			states[id] = q.wrap(thing)
+			states[key] = state
 		})
 	}
 	group.Wait()
 	return states, failed
+}
+
+// one asks for one key.
+func (q question[K, T, S]) one(ctx context.Context, key K) (state S, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = q.panicked(value)
+		}
+	}()
+	return q.get(ctx, key)
 }

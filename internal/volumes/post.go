@@ -4,75 +4,68 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
-// post asks Cinder for the volume. It asks straight away and looks into the
-// request only when Cinder refuses: a snapshot handle may turn out to be a
-// backup's, a source larger than the request or in another zone, a zone a
-// label. What it finds is put right in req, and Cinder is asked again, once for
-// each.
-func (s *Service) post(ctx context.Context, req *CreateRequest, near neighbours) (*cloud.Volume, error) {
-	ask := cloud.VolumeRequest{
-		Name:           req.Name,
-		Description:    Description,
-		SizeGiB:        req.SizeGiB,
-		Type:           req.Type,
-		Zone:           req.Zone,
-		SnapshotID:     req.SnapshotID,
-		SourceVolumeID: req.SourceVolumeID,
-		Metadata:       near.record(s.tagged(req.Metadata)),
-		SameHost:       near.same,
-		DifferentHost:  near.different,
+// maxCorrections bounds how often one call puts right what Cinder refuses, besides the
+// zones: a source may be a backup, larger than the request, and elsewhere.
+const maxCorrections = 4
+
+// post asks Cinder for the volume of a plan. The source is looked at only when Cinder
+// refuses: a snapshot handle may turn out to be a backup's, a source larger than the
+// request or in another zone. What it finds is put right in the plan, and Cinder is
+// asked again.
+func (s *Service) post(ctx context.Context, p *plan) (attempt, error) {
+	if p.impossible != nil {
+		return attempt{}, fmt.Errorf("volume %s: %w", p.Name, p.impossible)
 	}
-	for range 4 {
-		volume, err := s.cloud.CreateVolume(ctx, ask)
-		if err == nil || cloud.Uncertain(err) ||
-			!errors.Is(err, cloud.ErrNotFound) && !errors.Is(err, cloud.ErrInvalid) {
-			req.SizeGiB, req.Zone = ask.SizeGiB, ask.Zone
-			return volume, err
+	if err := s.addNeighbours(ctx, p); err != nil {
+		return attempt{}, fmt.Errorf("volume %s: %w", p.Name, err)
+	}
+	for corrections := 0; corrections < maxCorrections; {
+		p.ask.Zone = p.zones[0]
+		volume, err := s.cloud.CreateVolume(ctx, p.ask)
+		switch {
+		case err == nil:
+			log(ctx, volume.ID).Info("volume accepted", zap.String("name", p.Name), zap.Int64("sizeGiB", p.ask.SizeGiB))
+			return attempt{volume: volume, mine: true, seen: true}, nil
+		case cloud.Uncertain(err):
+			return s.afterLostAnswer(ctx, p.Name, err)
+		case errors.Is(err, cloud.ErrSourceZone):
+			err = s.followSource(ctx, p, err)
+		case errors.Is(err, cloud.ErrZone):
+			err = p.elsewhere(err.Error())
+		case errors.Is(err, cloud.ErrNotFound), errors.Is(err, cloud.ErrInvalid):
+			corrections++
+			err = s.correctSource(ctx, p, err)
 		}
-		corrected, why := s.correct(ctx, req, &ask, err)
-		if why != nil {
-			return nil, why
-		}
-		if !corrected {
-			return nil, err
+		if err != nil {
+			return attempt{}, err
 		}
 	}
-	return nil, fmt.Errorf("volume %s: %w: Cinder keeps refusing it", req.Name, ErrUnfinished)
+	return attempt{}, fmt.Errorf("volume %s: %w: Cinder keeps refusing it", p.Name, ErrUnfinished)
 }
 
-// correct puts right what Cinder refused with the error refusal, and reports
-// whether there was anything; or returns what is wrong with the request.
-func (s *Service) correct(ctx context.Context, req *CreateRequest, ask *cloud.VolumeRequest, refusal error) (bool, error) {
-	if boundToSource(refusal) && !req.AnyZone {
-		return s.followSource(ctx, req, ask)
+// afterLostAnswer finds the volume that a request has made whose answer is
+// unknown. Where there is none (yet), the request's error is the answer.
+func (s *Service) afterLostAnswer(ctx context.Context, name string, lost error) (attempt, error) {
+	at, err := s.find(ctx, name)
+	if err != nil || at.volume == nil {
+		return attempt{}, unfinished(errors.Join(lost, err))
 	}
-	corrected, err := s.correctSource(ctx, req, ask)
-	if err != nil || corrected {
-		return corrected, err
-	}
-	if errors.Is(refusal, cloud.ErrNotFound) {
-		// Not the source, so it is the type, or a volume of a hint.
-		return false, fmt.Errorf("%w: %s", cloud.ErrInvalid, refusal.Error())
-	}
-	if req.AnyZone && ask.Zone != "" && strings.Contains(refusal.Error(), "vailability zone") {
-		ask.Zone = ""
-		return true, nil
-	}
-	return s.correctZone(ctx, req, ask)
+	return at, nil
 }
 
 // source is what a volume is made from.
 type source struct {
-	kind    string
-	id      string
-	sizeGiB int64
-	ready   bool
-	status  string
+	kind, id, status string
+	sizeGiB          int64
+	ready            bool
 }
 
 // broken reports whether the source will never be ready by itself.
@@ -80,55 +73,90 @@ func (f source) broken() bool {
 	return strings.HasPrefix(f.status, "error") || f.status == string(cloud.VolumeDeleting)
 }
 
-// correctSource looks at the source of a refused request.
-func (s *Service) correctSource(ctx context.Context, req *CreateRequest, ask *cloud.VolumeRequest) (bool, error) {
-	if req.SnapshotID == "" && req.SourceVolumeID == "" {
-		return false, nil
-	}
-	from, err := s.source(ctx, req)
+// correctSource looks at the source of a refused request, and changes the plan as it
+// is. Where there is nothing to change, the refusal is the answer.
+func (s *Service) correctSource(ctx context.Context, p *plan, refusal error) error {
+	from, err := s.source(ctx, p)
 	if err != nil {
-		return false, err
+		return err
 	}
 	switch {
 	case from.broken():
-		return false, fmt.Errorf("%s %s has status %s, and can't be copied: %w", from.kind, from.id, from.status, ErrState)
-	case !from.ready:
-		return false, fmt.Errorf("%s %s has status %s: %w", from.kind, from.id, from.status, ErrUnfinished)
-	case from.kind == "backup" && ask.BackupID == "":
-		ask.SnapshotID, ask.BackupID = "", from.id
-		ask.SizeGiB = max(ask.SizeGiB, from.sizeGiB)
-	case from.sizeGiB > ask.SizeGiB:
-		ask.SizeGiB = from.sizeGiB
+		return fmt.Errorf("%s %s has status %s, and can't be copied: %w", from.kind, from.id, from.status, ErrState)
+	case from.kind != "" && !from.ready:
+		return fmt.Errorf("%s %s has status %s: %w", from.kind, from.id, from.status, ErrUnfinished)
+	case from.kind == "backup" && p.ask.BackupID == "":
+		p.ask.SnapshotID, p.ask.BackupID = "", from.id
+		p.ask.SizeGiB = max(p.ask.SizeGiB, from.sizeGiB)
+	case from.sizeGiB > p.ask.SizeGiB:
+		p.ask.SizeGiB = from.sizeGiB
+	case errors.Is(refusal, cloud.ErrNotFound):
+		// Not the source, so it is the type, or a volume of a hint.
+		return fmt.Errorf("%w: %s", cloud.ErrInvalid, refusal.Error())
 	default:
-		return false, nil
+		return refusal
 	}
-	if req.LimitGiB > 0 && ask.SizeGiB > req.LimitGiB {
-		return false, fmt.Errorf("%s %s has %d GiB: %w of %d GiB", from.kind, from.id, from.sizeGiB, ErrTooLarge, req.LimitGiB)
+	if p.LimitGiB > 0 && p.ask.SizeGiB > p.LimitGiB {
+		return fmt.Errorf("%s %s has %d GiB: %w of %d GiB", from.kind, from.id, from.sizeGiB, ErrTooLarge, p.LimitGiB)
 	}
-	return true, nil
+	return nil
 }
 
-// source reads what the request is to be made from.
-func (s *Service) source(ctx context.Context, req *CreateRequest) (source, error) {
-	if id := req.SourceVolumeID; id != "" {
-		v, err := s.cloud.GetVolume(ctx, id)
+// source reads what a volume is to be made from; the zero value is nothing.
+func (s *Service) source(ctx context.Context, p *plan) (source, error) {
+	switch {
+	case p.SourceVolumeID != "":
+		v, err := s.cloud.GetVolume(ctx, p.SourceVolumeID)
 		if err != nil {
-			return source{}, fmt.Errorf("source volume %s: %w", id, err)
+			return source{}, fmt.Errorf("source volume %s: %w", p.SourceVolumeID, err)
 		}
 		ready := v.Status == cloud.VolumeAvailable || v.Status == cloud.VolumeInUse
-		return source{"source volume", id, v.SizeGiB, ready, string(v.Status)}, nil
+		return source{"source volume", v.ID, string(v.Status), v.SizeGiB, ready}, nil
+	case p.SnapshotID == "":
+		return source{}, nil
 	}
-	snapshot, err := s.cloud.GetSnapshot(ctx, req.SnapshotID)
+	snapshot, err := s.cloud.GetSnapshot(ctx, p.SnapshotID)
 	if err == nil {
-		ready := snapshot.Status == cloud.SnapshotAvailable
-		return source{"snapshot", snapshot.ID, snapshot.SizeGiB, ready, string(snapshot.Status)}, nil
+		return source{"snapshot", snapshot.ID, string(snapshot.Status), snapshot.SizeGiB, snapshot.Status == cloud.SnapshotAvailable}, nil
 	}
 	if !errors.Is(err, cloud.ErrNotFound) {
-		return source{}, fmt.Errorf("snapshot %s: %w", req.SnapshotID, err)
+		return source{}, fmt.Errorf("snapshot %s: %w", p.SnapshotID, err)
 	}
-	backup, err := s.cloud.GetBackup(ctx, req.SnapshotID)
+	backup, err := s.cloud.GetBackup(ctx, p.SnapshotID)
 	if err != nil {
-		return source{}, fmt.Errorf("snapshot or backup %s: %w", req.SnapshotID, err)
+		return source{}, fmt.Errorf("snapshot or backup %s: %w", p.SnapshotID, err)
 	}
-	return source{"backup", backup.ID, backup.SizeGiB, backup.Status == cloud.BackupAvailable, string(backup.Status)}, nil
+	return source{"backup", backup.ID, string(backup.Status), backup.SizeGiB, backup.Status == cloud.BackupAvailable}, nil
+}
+
+// followSource asks for a copy in the zone of its source, which most clouds insist
+// on (cloned_volume_same_az, on unless an operator switches it off). The scheduler
+// doesn't know that when it chooses the node, and with it the zone, of the pod that a
+// copy is for. Where the zone isn't among those that will do, the answer is that there
+// is no room: the scheduler then chooses another node.
+func (s *Service) followSource(ctx context.Context, p *plan, refusal error) error {
+	if p.AnyZone {
+		return p.elsewhere(refusal.Error())
+	}
+	if len(p.AcceptZones) == 0 {
+		return refusal
+	}
+	from := p.SourceVolumeID
+	if from == "" {
+		snapshot, err := s.cloud.GetSnapshot(ctx, p.SnapshotID)
+		if err != nil {
+			return fmt.Errorf("snapshot %s: %w", p.SnapshotID, err)
+		}
+		from = snapshot.VolumeID
+	}
+	original, err := s.cloud.GetVolume(ctx, from)
+	if err != nil {
+		return fmt.Errorf("source volume %s: %w", from, err)
+	}
+	if !slices.Contains(p.zones[1:], original.Zone) {
+		return fmt.Errorf("volume %s: its source, volume %s, is in availability zone %s, and copies have to be made there: %w in %s",
+			p.Name, original.ID, original.Zone, ErrNoCapacity, strings.Join(p.AcceptZones, ", "))
+	}
+	p.zones = []string{original.Zone}
+	return nil
 }

@@ -3,21 +3,22 @@ package volumes
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/watch"
 )
 
-// How often the cloud is asked while many wait: in all, one question a second
-// and one more for every server with waiters. Nova, which is asked per server
-// and only to confirm, rarely needs its share. What it leaves goes to Cinder,
-// which says when something is done, as far as it shortens the waiting.
+// How often the cloud is asked while many wait: once a second, and once more for
+// each server with waiters. Nova, which is asked about one server at a time and only
+// to confirm, rarely needs a third of its share. Cinder, which says when something is
+// done, has a third of it, as far as that shortens the waiting.
 const (
 	baseRate   = 1.0
-	serverRate = 0.9
+	novaRate   = 0.9
+	cinderRate = 0.35
 	maxRate    = 4.0
 )
 
@@ -34,12 +35,10 @@ const (
 // servers is what Nova lists as attached, per server, while somebody wants to
 // know. Many volumes of one server are answered for by one request.
 type servers struct {
-	opts Options
-	list func(ctx context.Context, serverID string) ([]cloud.ServerAttachment, error)
+	service *Service
 
-	mu    sync.Mutex
-	byID  map[string]*server
-	asked frequency
+	mu   sync.Mutex
+	byID map[string]*server
 }
 
 // server is Nova's view of one server. It lives as long as a call works on the
@@ -68,12 +67,11 @@ func (s *servers) use(id string) (view *server, release func()) {
 		view = &server{id: id}
 		view.watcher = watch.New(watch.Options[string, bool]{
 			Ask: func(ctx context.Context, ids []string) (map[string]bool, error) {
-				s.note()
-				return view.ask(ctx, s.list, ids)
+				return view.ask(logging.Into(ctx, s.service.opts.Logger), s.service.cloud.ListAttachments, ids)
 			},
-			Final:  final,
-			Rate:   func() float64 { return serverRate },
-			Burst:  s.opts.AskBurst,
+			Final: final, Panicked: s.service.panicked,
+			Rate:   func() float64 { return novaRate },
+			Burst:  s.service.opts.AskBurst,
 			Gather: func() time.Duration { return s.gather(view) },
 		})
 		s.byID[id] = view
@@ -102,34 +100,7 @@ func (s *servers) gather(view *server) time.Duration {
 func (s *servers) rate() float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	share := float64(len(s.byID)) - s.asked.perSecond(time.Now())
-	return min(baseRate+max(share, 0), maxRate)
-}
-
-// note counts a question to Nova.
-func (s *servers) note() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.asked.add(time.Now())
-}
-
-// frequency is how often something happened lately.
-type frequency struct {
-	// level is the number of times, of which those long ago count less.
-	level float64
-	last  time.Time
-}
-
-// memory is how long ago is long ago.
-const memory = 3 * time.Second
-
-func (f *frequency) perSecond(now time.Time) float64 {
-	return f.level * math.Exp(-float64(now.Sub(f.last))/float64(memory)) / memory.Seconds()
-}
-
-func (f *frequency) add(now time.Time) {
-	f.level = f.perSecond(now)*memory.Seconds() + 1
-	f.last = now
+	return min(baseRate+cinderRate*float64(len(s.byID)), maxRate)
 }
 
 // ask reads the attachments of the server. A server that does not exist has none.

@@ -1,9 +1,12 @@
 package volumes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -46,7 +49,10 @@ type SnapshotRequest struct {
 // cloud.ErrNotFound when the volume does not exist, cloud.ErrQuota when there may
 // be no more.
 func (s *Service) CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Snapshot, error) {
-	req.VolumeID = plain(req.VolumeID)
+	req.Name, req.VolumeID = StoredName(req.Name), plain(req.VolumeID)
+	if err := s.checkCluster(); err != nil {
+		return nil, err
+	}
 	if err := exists("volume", req.VolumeID); err != nil {
 		return nil, err
 	}
@@ -81,35 +87,40 @@ func (s *Service) snapshotOf(ctx context.Context, req SnapshotRequest, metadata 
 	return s.untilReady(ctx, snapshot, patience)
 }
 
-// earlierSnapshot finds what an earlier attempt has made.
+// earlierSnapshot finds what an earlier attempt has made: of several the oldest, as
+// with volumes. What is being deleted, or failed to be, is none of them.
 func (s *Service) earlierSnapshot(ctx context.Context, req SnapshotRequest) (*cloud.Snapshot, error) {
-	page := cloud.Page{}
-	for {
-		snapshots, next, err := s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{Name: req.Name}, page)
-		if err != nil {
-			return nil, unfinished(fmt.Errorf("looking for an earlier snapshot %s: %w", req.Name, err))
-		}
-		for i := range snapshots {
-			one := &snapshots[i]
-			if one.Name != req.Name || !s.owned(one.Metadata) {
-				continue
-			}
-			_, temporary := one.Metadata[temporaryKey]
-			switch {
-			case one.VolumeID != req.VolumeID:
-				return nil, fmt.Errorf("snapshot %s (%s): %w: it is of volume %s, wanted %s", one.ID, req.Name, ErrExists, one.VolumeID, req.VolumeID)
-			case temporary && !req.Backup:
-				return nil, fmt.Errorf("snapshot %s (%s): %w: it is for a backup of that name, wanted a snapshot", one.ID, req.Name, ErrExists)
-			case !temporary && req.Backup:
-				return nil, fmt.Errorf("snapshot %s (%s): %w: it is a snapshot, wanted a backup", one.ID, req.Name, ErrExists)
-			}
-			return one, nil
-		}
-		if next == "" {
-			return nil, nil
-		}
-		page.Marker = next
+	named, err := everyPage(func(page cloud.Page) ([]cloud.Snapshot, string, error) {
+		return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{Name: req.Name}, page)
+	})
+	if err != nil {
+		return nil, unfinished(fmt.Errorf("looking for an earlier snapshot %s: %w", req.Name, err))
 	}
+	named = slices.DeleteFunc(named, func(one cloud.Snapshot) bool {
+		given := one.Status == cloud.SnapshotDeleting || one.Status == cloud.SnapshotErrorDeleting
+		return one.Name != req.Name || !s.owned(one.Metadata) || given
+	})
+	if len(named) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(named, func(a, b cloud.Snapshot) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
+	})
+	one := &named[0]
+	for _, twin := range named[1:] {
+		logName(ctx, req.Name).Warn("two snapshots of this cluster have one name: the older is used, remove the other, for which its volume can't be deleted",
+			zap.String("snapshot", one.ID), zap.String("twin", twin.ID), zap.String("volume", twin.VolumeID))
+	}
+	_, temporary := one.Metadata[temporaryKey]
+	switch {
+	case one.VolumeID != req.VolumeID:
+		return nil, fmt.Errorf("snapshot %s (%s): %w: it is of volume %s, wanted %s", one.ID, req.Name, ErrExists, one.VolumeID, req.VolumeID)
+	case temporary && !req.Backup:
+		return nil, fmt.Errorf("snapshot %s (%s): %w: it is for a backup of that name, wanted a snapshot", one.ID, req.Name, ErrExists)
+	case !temporary && req.Backup:
+		return nil, fmt.Errorf("snapshot %s (%s): %w: it is a snapshot, wanted a backup", one.ID, req.Name, ErrExists)
+	}
+	return one, nil
 }
 
 // postSnapshot asks for a snapshot of which is known that it does not exist.
@@ -157,18 +168,18 @@ func (s *Service) untilReady(ctx context.Context, snapshot *cloud.Snapshot, pati
 	if witnessed {
 		limited, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		state, err := s.snaps.Wait(limited, snapshot.ID, "create snapshot", func(state snapshotState) (bool, error) {
-			return state.snapshot == nil || state.snapshot.Status != cloud.SnapshotCreating, nil
+		now, err := s.snaps.Wait(limited, snapshot.ID, "create snapshot", func(now *cloud.Snapshot) (bool, error) {
+			return now == nil || now.Status != cloud.SnapshotCreating, nil
 		})
 		switch {
 		case err != nil && ctx.Err() == nil && limited.Err() != nil:
 			return nil, fmt.Errorf("snapshot %s (%s) is still being made after %s: %w", snapshot.ID, snapshot.Name, patience, ErrUnfinished)
 		case err != nil:
 			return nil, fmt.Errorf("waiting for snapshot %s: %w", snapshot.ID, unfinished(err))
-		case state.snapshot == nil:
+		case now == nil:
 			return nil, fmt.Errorf("snapshot %s (%s) disappeared while it was created: %w", snapshot.ID, snapshot.Name, ErrUnfinished)
 		}
-		snapshot = state.snapshot
+		snapshot = now
 	}
 	switch snapshot.Status {
 	case cloud.SnapshotError:
@@ -186,8 +197,8 @@ func (s *Service) snapshotFailed(ctx context.Context, snapshot *cloud.Snapshot, 
 	if err != nil {
 		return unfinished(fmt.Errorf("snapshot %s has status error, reading the cause: %w", snapshot.ID, err))
 	}
-	cause := fmt.Errorf("snapshot %s (%s) of volume %s failed: %s", snapshot.ID, snapshot.Name, snapshot.VolumeID, orUnknown(fault))
-	if witnessed || creationFailed(fault) {
+	cause := fmt.Errorf("snapshot %s (%s) of volume %s failed: %s", snapshot.ID, snapshot.Name, snapshot.VolumeID, fault)
+	if witnessed || fault.Creation {
 		if _, err := s.deleteSnapshot(ctx, snapshot.ID); err != nil {
 			return unfinished(fmt.Errorf("%w; removing it: %w", cause, err))
 		}

@@ -68,8 +68,8 @@ func (s *Service) snapshotNotDeleted(ctx context.Context, id string, refusal err
 	case cloud.Uncertain(refusal), errors.Is(refusal, cloud.ErrUnavailable):
 		return false, unfinished(refusal)
 	case snapshot.Status == cloud.SnapshotCreating:
-		_, err := s.snaps.Wait(ctx, id, "create snapshot", func(state snapshotState) (bool, error) {
-			return state.snapshot == nil || state.snapshot.Status != cloud.SnapshotCreating, nil
+		_, err := s.snaps.Wait(ctx, id, "create snapshot", func(now *cloud.Snapshot) (bool, error) {
+			return now == nil || now.Status != cloud.SnapshotCreating, nil
 		})
 		if err != nil {
 			return false, unfinished(err)
@@ -86,11 +86,11 @@ func (s *Service) snapshotNotDeleted(ctx context.Context, id string, refusal err
 // back a moment later.
 func (s *Service) waitSnapshotGone(ctx context.Context, id string) error {
 	kept := 0
-	state, err := s.snaps.Wait(ctx, id, "delete snapshot", func(state snapshotState) (bool, error) {
+	now, err := s.snaps.Wait(ctx, id, "delete snapshot", func(now *cloud.Snapshot) (bool, error) {
 		switch {
-		case state.snapshot == nil, state.snapshot.Status == cloud.SnapshotErrorDeleting:
+		case now == nil, now.Status == cloud.SnapshotErrorDeleting:
 			return true, nil
-		case state.snapshot.Status == cloud.SnapshotDeleting:
+		case now.Status == cloud.SnapshotDeleting:
 			return false, nil
 		}
 		kept++
@@ -99,10 +99,10 @@ func (s *Service) waitSnapshotGone(ctx context.Context, id string) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("waiting for snapshot %s to be gone: %w", id, unfinished(err))
-	case state.snapshot == nil:
+	case now == nil:
 		return nil
 	}
-	return s.snapshotKept(ctx, state.snapshot)
+	return s.snapshotKept(ctx, now)
 }
 
 // snapshotKept tells why Cinder did not delete a snapshot.
@@ -115,5 +115,5 @@ func (s *Service) snapshotKept(ctx context.Context, snapshot *cloud.Snapshot) er
 	if snapshot.Status == cloud.SnapshotAvailable {
 		kind = ErrSnapshotInUse
 	}
-	return fmt.Errorf("snapshot %s has status %s after it was deleted: %w: %s", snapshot.ID, snapshot.Status, kind, orUnknown(fault))
+	return fmt.Errorf("snapshot %s has status %s after it was deleted: %w: %s", snapshot.ID, snapshot.Status, kind, fault)
 }

@@ -30,19 +30,36 @@ const (
 	// ClusterKey is the metadata key that names the cluster something was made
 	// for. What lacks it, or names another cluster, is never adopted.
 	ClusterKey = ReservedPrefix + "cluster"
+	// NeverPublishedKey is the metadata key of a volume that was never attached for a
+	// workload; its value is "true". A volume without a source is made with it, and its
+	// first publication takes that away; see NeverPublished. (A key with a slash has no
+	// address of its own in Cinder: it can be given another value, and not be deleted.)
+	NeverPublishedKey = ReservedPrefix + "never-published"
+	// provisionalKey is the metadata key of a volume that no call has returned yet; its
+	// value is "true", and "false" when one has. Only volumes of which the cloud does
+	// not say beforehand whether they will be what is asked for have it.
+	provisionalKey = ReservedPrefix + "provisional"
 )
 
 // Options tunes a Service; the zero value is good for production.
 type Options struct {
-	// Cluster is the value of ClusterKey.
+	// Cluster is the value of ClusterKey. Without it nothing can be created.
 	Cluster string
-	// Logger gets what happens outside of any request. Nil: nothing is logged.
+	// Logger gets what happens outside of any single call: the requests that many
+	// calls wait for together, at debug level. Nil: nothing is logged.
 	Logger *zap.Logger
 	// LockWait is how long a call waits for another one on the same volume
 	// before it returns ErrBusy. Default: 2 s, which is longer than most
 	// operations on a volume that is repeated at once, and short enough not to
 	// occupy the caller.
 	LockWait time.Duration
+	// CreateWait is how long Create waits for a volume before it answers that it is not
+	// finished. Default: 60 s, a third of the sidecar's own patience: a creation that the
+	// cloud has lost must not keep a worker of the sidecar's for longer.
+	CreateWait time.Duration
+	// LostAfter is the age from which on a volume that is still being created is taken
+	// for lost; see removeLost. Default: 1 h.
+	LostAfter time.Duration
 	// SnapshotWait is how long CreateSnapshot waits before it answers that the
 	// snapshot is not finished. Default: 30 s.
 	SnapshotWait time.Duration
@@ -56,16 +73,17 @@ type Options struct {
 
 // Service is the volumes of one cloud.
 type Service struct {
-	cloud   cloud.Cloud
-	opts    Options
-	locks   keylock.Locks[string]
-	queues  keylock.Locks[string]
-	volumes *watch.Watcher[string, volumeState]
-	snaps   *watch.Watcher[string, snapshotState]
-	backups *watch.Watcher[string, backupState]
-	servers servers
-	// refusals spares the cloud callers that repeat what it has just refused.
-	refusals refusals
+	cloud  cloud.Cloud
+	opts   Options
+	locks  keylock.Locks[string]
+	queues keylock.Locks[string]
+	// sharing are the volumes that several servers wait for, hosts the servers on
+	// which calls are at work.
+	sharing, hosts bulkheads
+	volumes        *watch.Watcher[sought, sighting]
+	snaps          *watch.Watcher[string, *cloud.Snapshot]
+	backups        *watch.Watcher[string, *cloud.Backup]
+	servers        servers
 }
 
 // New returns a service that asks c. It starts nothing: goroutines exist only
@@ -77,6 +95,12 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.LockWait <= 0 {
 		opts.LockWait = 2 * time.Second
 	}
+	if opts.CreateWait <= 0 {
+		opts.CreateWait = time.Minute
+	}
+	if opts.LostAfter <= 0 {
+		opts.LostAfter = time.Hour
+	}
 	if opts.SnapshotWait <= 0 {
 		opts.SnapshotWait = 30 * time.Second
 	}
@@ -86,11 +110,13 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.AskBurst <= 0 {
 		opts.AskBurst = 3
 	}
-	s := &Service{cloud: c, refusals: newRefusals(), opts: opts}
-	s.servers = servers{opts: opts, list: c.ListAttachments}
-	s.volumes = watch.New(askOptions(opts, s.servers.rate, s.askVolumes))
-	s.snaps = watch.New(askOptions(opts, nil, s.askSnapshots))
-	s.backups = watch.New(askOptions(opts, nil, s.askBackups))
+	s := &Service{cloud: c, opts: opts}
+	s.sharing = bulkheads{what: "volume", room: 16, stuckAfter: 30 * time.Second}
+	s.hosts = bulkheads{what: "server", stuckAfter: 10 * time.Second}
+	s.servers = servers{service: s}
+	s.volumes = watch.New(askOptions(s, s.servers.rate, s.askVolumes))
+	s.snaps = watch.New(askOptions(s, nil, s.askSnapshots))
+	s.backups = watch.New(askOptions(s, nil, s.askBackups))
 	return s
 }
 
@@ -134,10 +160,36 @@ func (s *Service) lock(ctx context.Context, what, key string) (func(), error) {
 	return unlock, err
 }
 
+// lockToShare is lock for a call that waits for its turn as long as others have
+// theirs: several servers want one volume, and a call that came back too early would
+// be sent again after pauses that double.
+func (s *Service) lockToShare(ctx context.Context, volumeID string) (func(), error) {
+	limited, visit, err := s.sharing.enter(ctx, volumeID)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := s.locks.Lock(limited, "volume "+volumeID, 0)
+	if err != nil {
+		visit.leave()
+		return nil, visit.explain(ctx, limited, err)
+	}
+	visit.progress()
+	return func() { unlock(); visit.leave() }, nil
+}
+
 // owned reports whether metadata says that something was made for this cluster.
 func (s *Service) owned(metadata map[string]string) bool {
 	cluster, ok := metadata[ClusterKey]
 	return ok && cluster == s.opts.Cluster
+}
+
+// checkCluster refuses to make anything for a cluster without a name: what it makes
+// could not be told from what others make, and would be shared and deleted by them.
+func (s *Service) checkCluster() error {
+	if s.opts.Cluster == "" {
+		return fmt.Errorf("the driver has no name for its cluster, by which it knows what it has made: set --cluster: %w", ErrState)
+	}
+	return nil
 }
 
 // tagged returns metadata with the cluster's tag.

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// hurry is for how long a waiter whose answer is likely may have to wait for
-// others to be asked together with it.
+// hurry is for how long a waiter whose operation is likely to be over may have to
+// wait for others to be asked together with it.
 const hurry = 400 * time.Millisecond
 
 // run asks until nobody waits.
@@ -28,7 +28,7 @@ func (w *Watcher[K, S]) run() {
 			}
 			continue
 		}
-		w.ask()
+		w.round()
 	}
 }
 
@@ -50,36 +50,51 @@ func (w *Watcher[K, S]) plan() (at time.Time, waiting bool) {
 	at = due[0]
 	if len(due) > w.opts.Few {
 		// One question answers for all: it is best asked when a good part of
-		// the answers is likely, unless that makes the first wait too long.
-		if most := due[(len(due)-1)/4]; most.Before(at.Add(hurry)) {
-			at = most
-		} else {
-			at = at.Add(hurry)
-		}
+		// the operations is likely to be over, unless that makes the first
+		// wait too long.
+		at = earlier(due[(len(due)-1)/4], at.Add(hurry))
 		at = later(at, w.bucket.ready(time.Now()))
 	}
 	return later(at, w.failing.retry), true
 }
 
-// ask asks once and hands the answers out.
-func (w *Watcher[K, S]) ask() {
+// round asks once and hands the answers out.
+func (w *Watcher[K, S]) round() {
 	start := time.Now()
 	asked, keys, ctx, cancel := w.choose(start)
-	states, err := w.opts.Ask(ctx, keys)
+	states, err := w.ask(ctx, keys)
 	abandoned := err != nil && errors.Is(ctx.Err(), context.Canceled)
 	cancel()
 	if abandoned {
 		return
 	}
 	giveUp := w.record(err)
+	found := make(map[string]finding)
 	for _, one := range asked {
-		if state, ok := states[one.key]; ok {
-			w.deliver(one, state, start)
-		} else if giveUp {
+		state, ok := states[one.key]
+		switch {
+		case ok:
+			w.deliver(one, state, start, found)
+		case giveUp:
 			w.finish(one, result[S]{err: err})
 		}
 	}
-	w.reschedule(asked, states, start)
+	w.reschedule(asked, found, start)
+}
+
+// panicked is an error that stands for a panic.
+type panicked struct{ error }
+
+func (p panicked) Unwrap() error { return p.error }
+
+// ask calls Ask.
+func (w *Watcher[K, S]) ask(ctx context.Context, keys []K) (states map[K]S, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			states, err = nil, panicked{w.opts.Panicked(value)}
+		}
+	}()
+	return w.opts.Ask(ctx, keys)
 }
 
 // choose selects whom to ask for: all when there are many, those who are due
@@ -88,12 +103,12 @@ func (w *Watcher[K, S]) choose(now time.Time) ([]*waiter[K, S], []K, context.Con
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	everybody := len(w.waiters) > w.opts.Few
-	w.bucket.take(now)
+	w.bucket.take(now, w.opts.Random())
 	var asked []*waiter[K, S]
 	seen := make(map[K]bool, len(w.waiters))
 	keys := make([]K, 0, len(w.waiters))
 	for one := range w.waiters {
-		if !everybody && one.due.After(now.Add(gapMin/2)) {
+		if !everybody && one.due.After(now.Add(gapMin/4)) {
 			continue
 		}
 		asked = append(asked, one)
@@ -102,7 +117,7 @@ func (w *Watcher[K, S]) choose(now time.Time) ([]*waiter[K, S], []K, context.Con
 			keys = append(keys, one.key)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), w.opts.Timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	w.abandon = cancel
 	if len(w.waiters) == 0 {
 		cancel()
@@ -121,28 +136,40 @@ func (w *Watcher[K, S]) record(err error) (giveUp bool) {
 		return false
 	}
 	now := time.Now()
-	w.failing.again(now)
-	if w.opts.Final(err) || now.Sub(w.failing.since) >= w.opts.Patience {
+	w.failing.again(now, w.opts.Random())
+	if w.opts.Final(err) || errors.As(err, new(panicked)) || now.Sub(w.failing.since) >= patience {
 		w.failing = failure{}
 		return true
 	}
 	return false
 }
 
-// deliver shows a state to one waiter.
-func (w *Watcher[K, S]) deliver(one *waiter[K, S], state S, asked time.Time) {
-	done, err := one.done(state)
-	if !done && err == nil {
-		return
+// deliver shows a waiter the state that was asked for at a time, and notes in
+// found what that tells about its kind of operation.
+func (w *Watcher[K, S]) deliver(one *waiter[K, S], state S, at time.Time, found map[string]finding) {
+	done, err := w.judge(one, state)
+	elapsed, about := max(at.Sub(one.since), time.Millisecond), found[one.kind]
+	switch {
+	case err != nil:
+	case !done:
+		about.open = max(about.open, elapsed)
+	case about.done == 0 || elapsed < about.done:
+		about.done, about.late = elapsed, !one.asked
 	}
-	if err == nil && one.kind != "" {
-		before := time.Duration(0)
-		if !one.seen.IsZero() {
-			before = one.seen.Sub(one.since)
+	found[one.kind] = about
+	if done || err != nil {
+		w.finish(one, result[S]{state: state, err: err})
+	}
+}
+
+// judge asks a waiter whether a state is the one that it waits for.
+func (w *Watcher[K, S]) judge(one *waiter[K, S], state S) (done bool, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = w.opts.Panicked(value)
 		}
-		w.opts.Estimates.learn(one.kind, before, asked.Sub(one.since))
-	}
-	w.finish(one, result[S]{state: state, err: err})
+	}()
+	return one.done(state)
 }
 
 // finish ends one call of Wait.
@@ -153,24 +180,34 @@ func (w *Watcher[K, S]) finish(one *waiter[K, S], r result[S]) {
 	one.result <- r
 }
 
-// reschedule decides when those who are not done are to be asked for again.
-func (w *Watcher[K, S]) reschedule(asked []*waiter[K, S], states map[K]S, start time.Time) {
+// reschedule learns from an answer, and decides when those who are not done are
+// to be asked for again.
+func (w *Watcher[K, S]) reschedule(asked []*waiter[K, S], found map[string]finding, start time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	delete(found, "")
+	for kind, about := range found {
+		known := w.usual[kind]
+		known.learn(about)
+		w.usual[kind] = known
+	}
 	for _, one := range asked {
-		if _, waiting := w.waiters[one]; !waiting {
-			continue
-		}
-		if _, answered := states[one.key]; answered {
-			one.seen = start
-		}
 		elapsed := max(start.Sub(one.since), time.Millisecond)
-		one.due = one.since.Add(w.opts.Estimates.next(one.kind, elapsed))
+		gap := w.usual[one.kind].next(elapsed) - elapsed
+		one.due = one.since.Add(elapsed + time.Duration(float64(gap)*(1+0.05*w.opts.Random())))
+		one.asked = true
 	}
 }
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
 		return a
 	}
 	return b

@@ -1,9 +1,6 @@
 package watch
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 // burstGap is the least time between two questions for many waiters.
 const burstGap = 200 * time.Millisecond
@@ -35,16 +32,17 @@ func (b *bucket) ready(now time.Time) time.Time {
 	}
 	at := b.last.Add(burstGap)
 	if missing := 1 - b.level(now); missing > 0 {
-		return later(at, now.Add(seconds((missing+b.slack)/b.rate())))
+		return later(at, now.Add(time.Duration((missing+b.slack)/b.rate()*float64(time.Second))))
 	}
 	return at
 }
 
-// take accounts for a question, also for one that was asked regardless.
-func (b *bucket) take(now time.Time) {
+// take accounts for a question, also for one that was asked regardless; random
+// is a number in [0, 1).
+func (b *bucket) take(now time.Time, random float64) {
 	b.tokens = max(b.level(now)-1, 0)
 	b.last = now
-	b.slack = rand.Float64() / 10 //nolint:gosec // jitter is no secret
+	b.slack = random / 10
 }
 
 // failure is what is known about a source that does not answer.
@@ -54,11 +52,11 @@ type failure struct {
 }
 
 // again notes one more failure and when to try next: after a quarter of a
-// second at first, later up to four seconds.
-func (f *failure) again(now time.Time) {
+// second at first, later up to four seconds, a fifth more or less by random.
+func (f *failure) again(now time.Time, random float64) {
 	if f.since.IsZero() {
 		f.since = now
 	}
 	f.pause = min(max(2*f.pause, 250*time.Millisecond), 4*time.Second)
-	f.retry = now.Add(time.Duration(float64(f.pause) * (0.8 + 0.4*rand.Float64()))) //nolint:gosec // jitter is no secret
+	f.retry = now.Add(time.Duration(float64(f.pause) * (0.8 + 0.4*random)))
 }

@@ -1,25 +1,36 @@
 // Package watch lets many callers wait for something to happen elsewhere, with
-// one goroutine asking on behalf of all of them. It learns how long each kind
-// of operation takes and asks when an answer is likely, asks for everybody at
+// one goroutine asking on behalf of all of them. It notices how long each kind of
+// operation takes and asks when it is likely to be over, asks for everybody at
 // once when many wait, and not at all when nobody does.
 package watch
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
+)
+
+const (
+	// timeout ends a single call of Ask.
+	timeout = 15 * time.Second
+	// patience is for how long Ask may fail before the callers of Wait are told.
+	patience = 10 * time.Second
 )
 
 // Options says whom a Watcher asks, and how often.
 type Options[K comparable, S any] struct {
 	// Ask returns the present state of keys. A key that it leaves out is
-	// asked for again later. It may return states together with an error.
+	// asked for again later. It may return states together with an error. Its
+	// context ends after 15 s, or when nobody waits any more.
 	Ask func(ctx context.Context, keys []K) (map[K]S, error)
-	// Final reports errors of Ask that asking again does not cure. Waiters are
-	// told at once. Nil: none.
+	// Final reports errors of Ask that asking again does not cure: the callers of
+	// Wait get them at once. They get any other error when Ask has failed for 10 s.
+	// Nil: no error is final.
 	Final func(error) bool
-	// Few is the largest number of waiters that are asked for one by one, as
-	// soon as each one's answer is likely. More than that are asked for
+	// Few is the largest number of waiters that are asked for one by one, each
+	// when its operation is likely to be over. More than that are asked for
 	// together, and not more often than Rate allows.
 	Few int
 	// Rate returns how many times a second Ask may be called while more than
@@ -30,14 +41,13 @@ type Options[K comparable, S any] struct {
 	// Gather returns for how long a question that is to be asked at once waits
 	// for others to join it. Nil: it does not wait.
 	Gather func() time.Duration
-	// Timeout ends a single call of Ask. Default: 15 s.
-	Timeout time.Duration
-	// Patience is for how long Ask may fail before waiters are told. Default:
-	// 10 s.
-	Patience time.Duration
-	// Estimates are what has been learned; several watchers may share them.
-	// Nil: the watcher's own.
-	Estimates *Estimates
+	// Panicked returns the error for those whose question ended in a panic, which
+	// it may log: it is called on the stack of the panic. Nil: the error tells the
+	// panic's value.
+	Panicked func(value any) error
+	// Random returns a number in [0, 1), by which questions are spread in time.
+	// Nil: rand.Float64.
+	Random func() float64
 }
 
 // Watcher watches the keys of one source. Its goroutine exists only while
@@ -47,6 +57,8 @@ type Watcher[K comparable, S any] struct {
 
 	mu      sync.Mutex
 	waiters map[*waiter[K, S]]struct{}
+	// usual is what was learned about each kind of operation.
+	usual   map[string]usual
 	running bool
 	// wake tells the goroutine that the waiters have changed.
 	wake chan struct{}
@@ -58,14 +70,14 @@ type Watcher[K comparable, S any] struct {
 
 // waiter is one call of Wait.
 type waiter[K comparable, S any] struct {
-	key   K
-	kind  string
-	done  func(S) (bool, error)
-	since time.Time
-	// seen is when the source was last found not to be done yet, and due when
-	// it is best asked again.
-	seen, due time.Time
-	result    chan result[S]
+	key  K
+	kind string
+	done func(S) (bool, error)
+	// since is when the call began, due when to ask next; asked tells that there
+	// was an answer already.
+	since, due time.Time
+	asked      bool
+	result     chan result[S]
 }
 
 type result[S any] struct {
@@ -79,24 +91,22 @@ func New[K comparable, S any](opts Options[K, S]) *Watcher[K, S] {
 		opts.Rate = func() float64 { return 1 }
 	}
 	opts.Burst = max(opts.Burst, 1)
-	if opts.Timeout <= 0 {
-		opts.Timeout = 15 * time.Second
-	}
-	if opts.Patience <= 0 {
-		opts.Patience = 10 * time.Second
-	}
 	if opts.Final == nil {
 		opts.Final = func(error) bool { return false }
 	}
 	if opts.Gather == nil {
 		opts.Gather = func() time.Duration { return 0 }
 	}
-	if opts.Estimates == nil {
-		opts.Estimates = &Estimates{}
+	if opts.Panicked == nil {
+		opts.Panicked = func(value any) error { return fmt.Errorf("panic: %v", value) }
+	}
+	if opts.Random == nil {
+		opts.Random = rand.Float64
 	}
 	return &Watcher[K, S]{
 		opts:    opts,
 		waiters: make(map[*waiter[K, S]]struct{}),
+		usual:   make(map[string]usual),
 		wake:    make(chan struct{}, 1),
 		bucket:  bucket{rate: opts.Rate, burst: float64(opts.Burst), tokens: float64(opts.Burst)},
 	}
@@ -108,20 +118,16 @@ func New[K comparable, S any](opts Options[K, S]) *Watcher[K, S] {
 // decides when to ask; an empty kind asks at once. When ctx ends, Wait returns
 // its error; when the source cannot be asked, what Ask returned. done is called
 // from another goroutine, must not block, and is not called any more once Wait
-// has returned because ctx ended, save for a call that is just running.
+// has returned because ctx ended, save for a call that is just running. A panic
+// of Ask or done is the error of those whom it is about.
 func (w *Watcher[K, S]) Wait(ctx context.Context, key K, kind string, done func(S) (bool, error)) (S, error) {
-	now := time.Now()
-	me := &waiter[K, S]{key: key, kind: kind, done: done, since: now, result: make(chan result[S], 1)}
-	if kind == "" {
-		me.due = now.Add(w.opts.Gather())
-	} else {
-		me.due = now.Add(w.opts.Estimates.next(kind, 0))
-	}
+	me := &waiter[K, S]{key: key, kind: kind, done: done, since: time.Now(), result: make(chan result[S], 1)}
 	if err := ctx.Err(); err != nil {
 		var none S
 		return none, err
 	}
-	w.add(me)
+	gather := w.opts.Gather()
+	w.add(me, gather)
 	defer w.remove(me)
 	select {
 	case r := <-me.result:
@@ -132,16 +138,13 @@ func (w *Watcher[K, S]) Wait(ctx context.Context, key K, kind string, done func(
 	}
 }
 
-// Waiting returns how many calls of Wait are pending.
-func (w *Watcher[K, S]) Waiting() int {
+func (w *Watcher[K, S]) add(me *waiter[K, S], gather time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.waiters)
-}
-
-func (w *Watcher[K, S]) add(me *waiter[K, S]) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	me.due = me.since.Add(gather)
+	if me.kind != "" {
+		me.due = me.since.Add(w.usual[me.kind].next(0))
+	}
 	w.waiters[me] = struct{}{}
 	if !w.running {
 		w.running = true

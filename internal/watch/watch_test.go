@@ -20,9 +20,6 @@ func TestWaitReturnsTheStateThatSatisfiesThePredicate(t *testing.T) {
 		if err != nil || !state {
 			t.Fatalf("got %v, %v", state, err)
 		}
-		if n := w.Waiting(); n != 0 {
-			t.Fatalf("%d are still waiting", n)
-		}
 	})
 }
 
@@ -79,7 +76,7 @@ func TestTheLastCallerToLeaveEndsTheQuestionUnderWay(t *testing.T) {
 			ended <- ctx.Err()
 			return nil, ctx.Err()
 		}
-		w := watch.New(watch.Options[int, bool]{Ask: ask, Timeout: time.Hour})
+		w := watch.New(watch.Options[int, bool]{Ask: ask})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := w.Wait(ctx, 1, "", isDone); !errors.Is(err, context.DeadlineExceeded) {
@@ -166,6 +163,34 @@ func TestAnEndedContextAsksNothing(t *testing.T) {
 		}
 		if n := s.questions(); n != 0 {
 			t.Fatalf("%d questions", n)
+		}
+	})
+}
+
+func TestAPanicEndsTheWaitsThatItIsAbout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, told := newSource(), errors.New("told")
+		broken := true
+		w := watch.New(watch.Options[int, bool]{
+			Ask: func(ctx context.Context, keys []int) (map[int]bool, error) {
+				if broken {
+					panic("broken")
+				}
+				return s.ask(ctx, keys)
+			},
+			Panicked: func(any) error { return told },
+		})
+		if _, err := w.Wait(t.Context(), 1, "", isDone); !errors.Is(err, told) {
+			t.Fatalf("a question that panics: %v", err)
+		}
+		broken = false
+		var group sync.WaitGroup
+		var mine, others error
+		group.Go(func() { _, mine = w.Wait(t.Context(), 1, "", func(bool) (bool, error) { panic("broken") }) })
+		group.Go(func() { _, others = w.Wait(t.Context(), 1, "", isDone) })
+		group.Wait()
+		if !errors.Is(mine, told) || others != nil {
+			t.Fatalf("a caller that panics: %v; another one: %v", mine, others)
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package cloudtest
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -24,31 +23,51 @@ func (c *Cloud) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*clo
 			return err
 		}
 		v := &volume{asked: req, Volume: cloud.Volume{
-			ID: uuid.NewString(), Name: req.Name, Description: req.Description, SizeGiB: req.SizeGiB,
-			Status: cloud.VolumeCreating, Type: cmp.Or(req.Type, "default"), Zone: c.zoneFor(req.Zone),
+			ID: uuid.NewString(), Name: strings.TrimSpace(req.Name), Description: req.Description, SizeGiB: req.SizeGiB,
+			Status: cloud.VolumeCreating, Type: c.typeOf(req.Type).Name, Zone: c.zoneFor(req),
 			SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID,
-			Metadata: maps.Clone(req.Metadata), Multiattach: req.Type == "multiattach", CreatedAt: c.now(),
+			Metadata: maps.Clone(req.Metadata), Multiattach: c.typeOf(req.Type).ExtraSpecs["multiattach"] != "", CreatedAt: c.now(),
 		}}
 		c.volumes[v.ID], c.changed[v.ID] = v, time.Now()
-		c.then(v, "volume.create", c.Latency.Create, cloud.VolumeAvailable)
+		if slices.Contains(c.FullZones, v.Zone) {
+			v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(c.Latency.Create)), func() {
+				v.Status, v.fault = cloud.VolumeError, c.fullMessage()
+			}})
+		} else {
+			c.then(v, "volume.create", c.Latency.Create, cloud.VolumeAvailable)
+		}
 		made = v.Volume
 		return nil
 	})
 	return &made, err
 }
 
+// fullMessage is the user message of a zone without room.
+func (c *Cloud) fullMessage() cloud.Fault {
+	if c.HideMessages {
+		return cloud.Fault{}
+	}
+	return cloud.Fault{Text: "schedule allocate volume:Could not find any available weighted backend.", Creation: true, NoRoom: true}
+}
+
 // zoneFor returns the zone in which a volume is made that is wanted in one.
-func (c *Cloud) zoneFor(wanted string) string {
-	if slices.Contains(c.ZoneNames, wanted) {
-		return wanted
+func (c *Cloud) zoneFor(req cloud.VolumeRequest) string {
+	if c.hasZone(req) {
+		return req.Zone
 	}
 	return c.ZoneNames[0]
 }
 
+// hasZone reports whether volumes as one that is asked for can be in its zone.
+func (c *Cloud) hasZone(req cloud.VolumeRequest) bool {
+	zones := c.typeOf(req.Type).ExtraSpecs["RESKEY:availability_zones"]
+	return slices.Contains(c.ZoneNames, req.Zone) && (zones == "" || slices.Contains(strings.Split(zones, ","), req.Zone))
+}
+
 func (c *Cloud) checkVolume(req cloud.VolumeRequest) error {
 	const op = "create volume"
-	if !c.ZoneFallback && req.Zone != "" && !slices.Contains(c.ZoneNames, req.Zone) {
-		return refuse(cloud.ErrInvalid, op, req.Name, fmt.Sprintf("Availability zone '%s' is invalid.", req.Zone))
+	if !c.ZoneFallback && req.Zone != "" && !c.hasZone(req) {
+		return refuse(cloud.ErrZone, op, req.Name, fmt.Sprintf("Availability zone '%s' is invalid.", req.Zone))
 	}
 	if strings.HasPrefix(req.Type, "no-such") {
 		return refuse(cloud.ErrNotFound, op, req.Name, "Volume type with name "+req.Type+" could not be found.")
@@ -98,7 +117,8 @@ func (c *Cloud) checkSource(req cloud.VolumeRequest) error {
 // then lets a volume reach a status after d, unless a fault wants it otherwise.
 func (c *Cloud) then(v *volume, op string, d time.Duration, status cloud.VolumeStatus) {
 	fault := c.outcome(op)
-	if fault != nil && fault.Outcome == "stuck" {
+	if fault != nil && (fault.Outcome == "stuck" || fault.Outcome == "lost") {
+		v.lost = fault.Outcome == "lost"
 		return
 	}
 	v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(d)), func() {
@@ -107,7 +127,7 @@ func (c *Cloud) then(v *volume, op string, d time.Duration, status cloud.VolumeS
 		}
 		v.Status = status
 		if fault != nil {
-			v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), fault.Cause
+			v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), told(fault.Cause)
 		}
 	}})
 }
@@ -174,7 +194,7 @@ func (c *Cloud) ExtendVolume(ctx context.Context, id string, sizeGiB int64, _ bo
 		}
 		v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(c.Latency.Extend)), func() {
 			if fault != nil {
-				v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), fault.Cause
+				v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), told(fault.Cause)
 				return
 			}
 			v.Status, v.SizeGiB = before, sizeGiB
@@ -189,6 +209,10 @@ func (c *Cloud) DeleteVolume(ctx context.Context, id string) error {
 		v := c.volumes[id]
 		if v == nil {
 			return refuse(cloud.ErrNotFound, "delete volume", id, "")
+		}
+		if v.lost {
+			v.gone = true
+			return nil
 		}
 		if v.Status == cloud.VolumeCreating && time.Since(v.CreatedAt) < c.Latency.Create/2 {
 			v.gone = true
@@ -209,7 +233,7 @@ func (c *Cloud) DeleteVolume(ctx context.Context, id string) error {
 		}
 		v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(c.Latency.Delete)), func() {
 			if fault != nil {
-				v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), fault.Cause
+				v.Status, v.fault = cloud.VolumeStatus(fault.Outcome), told(fault.Cause)
 				return
 			}
 			v.gone = true
@@ -219,8 +243,8 @@ func (c *Cloud) DeleteVolume(ctx context.Context, id string) error {
 }
 
 // VolumeFault implements cloud.Volumes.
-func (c *Cloud) VolumeFault(ctx context.Context, id string) (string, error) {
-	var cause string
+func (c *Cloud) VolumeFault(ctx context.Context, id string) (cloud.Fault, error) {
+	var cause cloud.Fault
 	err := c.request(ctx, "message.list", id, func() error {
 		if v := c.volumes[id]; v != nil {
 			cause = v.fault
@@ -253,4 +277,10 @@ func paginate[T any](all []T, page cloud.Page, id func(T) string) ([]T, string, 
 func (c *Cloud) ListZones(ctx context.Context) ([]string, error) {
 	err := c.request(ctx, "zone.list", "", func() error { return nil })
 	return c.ZoneNames, err
+}
+
+// told is what a user message tells.
+func told(text string) cloud.Fault {
+	scheduling := strings.HasPrefix(text, "schedule allocate volume")
+	return cloud.Fault{Text: text, Creation: scheduling || strings.HasPrefix(text, "create "), NoRoom: scheduling}
 }

@@ -41,6 +41,15 @@ type Cloud struct {
 	QuotaGiB int64
 	// Zones are the zones there are; the first is the default.
 	ZoneNames []string
+	// FullZones have no room: volumes for them end in error.
+	FullZones []string
+	// HideMessages keeps the reason of that from everybody.
+	HideMessages bool
+	// Types are the volume types, the default first. A name that none of them has is
+	// that of a type without extra specs, unless it begins with no-such.
+	Types []cloud.VolumeType
+	// HideSpecs keeps the extra specs of types from everybody, as clouds before Xena do.
+	HideSpecs bool
 	// ZoneFallback has volumes for other zones made in the default one.
 	ZoneFallback bool
 
@@ -55,13 +64,17 @@ type Cloud struct {
 	orphans   int
 	// changed is when each thing last reached another state.
 	changed map[string]time.Time
+	// late is what happens after its answer was given.
+	late []step
 }
 
 type volume struct {
 	cloud.Volume
 	// asked is the request that made it.
 	asked cloud.VolumeRequest
-	fault string
+	fault cloud.Fault
+	// lost tells that no host will ever hear of it.
+	lost bool
 	// pending is what will happen to it.
 	pending []step
 	gone    bool
@@ -69,7 +82,7 @@ type volume struct {
 
 type snapshot struct {
 	cloud.Snapshot
-	fault   string
+	fault   cloud.Fault
 	pending []step
 	gone    bool
 }
@@ -97,6 +110,10 @@ type step struct {
 func New() *Cloud {
 	return &Cloud{
 		ZoneNames: []string{"nova"},
+		Types: []cloud.VolumeType{
+			{ID: "11111111-1111-4111-8111-111111111111", Name: "default", ExtraSpecs: map[string]string{}},
+			{ID: "22222222-2222-4222-8222-222222222222", Name: "multiattach", ExtraSpecs: map[string]string{"multiattach": "<is> True"}},
+		},
 		volumes:   make(map[string]*volume),
 		snapshots: make(map[string]*snapshot),
 		backups:   make(map[string]*backup),
@@ -248,6 +265,9 @@ func (c *Cloud) request(ctx context.Context, op, resource string, act func() err
 	c.counts[op]++
 	fault := c.fault(op)
 	var err error
+	if fault != nil && fault.Late > 0 {
+		c.late = append(c.late, step{time.Now().Add(fault.Late), func() { _ = act() }})
+	}
 	if fault == nil || fault.After {
 		err = act()
 		if err == nil && !strings.HasSuffix(op, ".get") && !strings.HasSuffix(op, ".list") {
@@ -272,6 +292,13 @@ func (c *Cloud) request(ctx context.Context, op, resource string, act func() err
 // settle lets happen what was to happen by now.
 func (c *Cloud) settle() {
 	now := time.Now()
+	c.late = slices.DeleteFunc(c.late, func(s step) bool {
+		due := !s.at.After(now)
+		if due {
+			s.apply()
+		}
+		return due
+	})
 	for id, v := range c.volumes {
 		v.pending = c.apply(id, v.pending, now)
 		if v.gone {

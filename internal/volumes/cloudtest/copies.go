@@ -41,7 +41,7 @@ func (c *Cloud) thenSnapshot(s *snapshot, op string, d time.Duration, done func(
 	}
 	s.pending = append(s.pending, step{time.Now().Add(c.Latency.of(d)), func() {
 		if fault != nil {
-			s.Status, s.fault = cloud.SnapshotStatus(fault.Outcome), fault.Cause
+			s.Status, s.fault = cloud.SnapshotStatus(fault.Outcome), told(fault.Cause)
 			return
 		}
 		done()
@@ -95,7 +95,7 @@ func (c *Cloud) DeleteSnapshot(ctx context.Context, id string) error {
 		c.thenSnapshot(s, "snapshot.delete", c.Latency.Snapshot, func() {
 			for _, v := range c.volumes {
 				if v.SnapshotID == id {
-					s.Status, s.fault = cloud.SnapshotAvailable, "delete snapshot:Snapshot is busy."
+					s.Status, s.fault = cloud.SnapshotAvailable, told("delete snapshot:Snapshot is busy.")
 					return
 				}
 			}
@@ -106,8 +106,8 @@ func (c *Cloud) DeleteSnapshot(ctx context.Context, id string) error {
 }
 
 // SnapshotFault implements cloud.Snapshots.
-func (c *Cloud) SnapshotFault(ctx context.Context, id string) (string, error) {
-	var cause string
+func (c *Cloud) SnapshotFault(ctx context.Context, id string) (cloud.Fault, error) {
+	var cause cloud.Fault
 	err := c.request(ctx, "message.list", id, func() error {
 		if s := c.snapshots[id]; s != nil {
 			cause = s.fault

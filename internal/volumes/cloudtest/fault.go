@@ -15,6 +15,8 @@ type Fault struct {
 	Times int
 	// Delay is how long the answer takes longer than usual.
 	Delay time.Duration
+	// Late has the cloud act that long after it has answered with Err.
+	Late time.Duration
 	// After tells that the cloud acts nevertheless.
 	After bool
 	// Err is what the cloud answers: one of the kinds of package cloud. Nil:
@@ -23,7 +25,8 @@ type Fault struct {
 	// Message is what the cloud says.
 	Message string
 	// Outcome is the status in which what was asked for ends, instead of
-	// succeeding; "stuck" leaves it where it is on its way.
+	// succeeding; "stuck" leaves it where it is on its way, and "lost" does so with
+	// a volume that no host has heard of.
 	Outcome string
 	// Cause is the user message that explains Outcome.
 	Cause string

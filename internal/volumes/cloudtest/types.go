@@ -3,15 +3,49 @@ package cloudtest
 import (
 	"context"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
-// ListVolumeTypes implements cloud.Types. There is one type.
+// ListVolumeTypes implements cloud.Types.
 func (c *Cloud) ListVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
-	err := c.request(ctx, "type.list", "", func() error { return nil })
-	return []cloud.VolumeType{{ID: "11111111-1111-4111-8111-111111111111", Name: "default"}}, err
+	var types []cloud.VolumeType
+	err := c.request(ctx, "type.list", "", func() error {
+		for _, t := range c.Types {
+			types = append(types, c.shown(t))
+		}
+		return nil
+	})
+	return types, err
+}
+
+// DefaultVolumeType implements cloud.Types.
+func (c *Cloud) DefaultVolumeType(ctx context.Context) (cloud.VolumeType, error) {
+	var standard cloud.VolumeType
+	err := c.request(ctx, "type.get", "", func() error {
+		standard = c.shown(c.Types[0])
+		return nil
+	})
+	return standard, err
+}
+
+func (c *Cloud) shown(t cloud.VolumeType) cloud.VolumeType {
+	if t.ExtraSpecs = maps.Clone(t.ExtraSpecs); c.HideSpecs {
+		t.ExtraSpecs = nil
+	}
+	return t
+}
+
+// typeOf finds a type as Cinder with MySQL does, which doesn't tell capitals.
+func (c *Cloud) typeOf(nameOrID string) cloud.VolumeType {
+	for i, t := range c.Types {
+		if nameOrID == "" && i == 0 || strings.EqualFold(t.ID, nameOrID) || strings.EqualFold(t.Name, nameOrID) {
+			return t
+		}
+	}
+	return cloud.VolumeType{Name: nameOrID}
 }
 
 // RetypeVolume implements cloud.Volumes.
@@ -22,15 +56,15 @@ func (c *Cloud) RetypeVolume(ctx context.Context, id, volumeType string, _ bool)
 		case v == nil:
 			return refuse(cloud.ErrNotFound, "retype volume", id, "")
 		case v.Status != cloud.VolumeAvailable && v.Status != cloud.VolumeInUse:
-			return refuse(cloud.ErrInvalid, "retype volume", id, "Retype requires volume to be in available or in-use state")
-		case v.Type == volumeType:
+			return refuse(cloud.ErrConflict, "retype volume", id, "Retype requires volume to be in available or in-use state")
+		case v.Type == c.typeOf(volumeType).Name:
 			return refuse(cloud.ErrInvalid, "retype volume", id, "New volume_type same as original")
 		}
 		before, fault := v.Status, c.outcome("volume.retype")
 		v.Status = cloud.VolumeRetyping
 		v.pending = append(v.pending, step{time.Now().Add(c.Latency.of(c.Latency.Extend)), func() {
 			if v.Status = before; fault == nil {
-				v.Type = volumeType
+				v.Type = c.typeOf(volumeType).Name
 			}
 		}})
 		return nil
