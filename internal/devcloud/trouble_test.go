@@ -102,8 +102,10 @@ func TestAHungComputeDoesNotKeepTheCloudFromStopping(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_, _ = http.Post(cloud.URL()+"/compute/v2.1/servers/"+cloud.ServerID("node1")+"/os-volume_attachments", "application/json", strings.NewReader(waiting)) //nolint:noctx,bodyclose // the cloud goes
+		path := "/compute/v2.1/servers/" + cloud.ServerID("node1") + "/os-volume_attachments"
+		_, _ = c.try("POST", path, "compute 2.60", `{"volumeAttachment": {"volumeId": "`+waiting+`"}}`) // the cloud goes
 	}()
+	time.Sleep(100 * time.Millisecond) // the request is there
 	start := time.Now()
 	if err := cloud.Close(); err != nil {
 		t.Error(err)

@@ -3,7 +3,6 @@ package cinder
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
@@ -26,16 +25,6 @@ func (s *Service) otherRoutes(add adder) {
 	add("GET", "/attachments/{id}", "cinder-attachment.get", since(27, s.getAttachment))
 	add("DELETE", "/attachments/{id}", "cinder-attachment.delete", since(27, s.deleteAttachment))
 	add("GET", "/extensions", "extension.list", func(*request) (*rest.Response, error) { return ok(rest.Object{"extensions": []any{}}) })
-}
-
-func splitList(s string) []string {
-	var list []string
-	for _, part := range strings.Split(s, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			list = append(list, part)
-		}
-	}
-	return list
 }
 
 func (s *Service) zones(*request) (*rest.Response, error) {
