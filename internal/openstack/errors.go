@@ -134,22 +134,32 @@ func kind(status gophercloud.ErrUnexpectedResponseCode) error {
 		return cloud.ErrUnavailable
 	case code == http.StatusMethodNotAllowed, code == http.StatusNotAcceptable, code == http.StatusNotImplemented:
 		return cloud.ErrUnsupported
-	case code == http.StatusBadRequest && tooOld.Match(status.Body):
-		return cloud.ErrUnsupported
-	case code == http.StatusBadRequest && noZone.Match(status.Body):
-		return cloud.ErrZone
-	case code == http.StatusBadRequest && sourceZone.Match(status.Body):
-		return cloud.ErrSourceZone
-	case code == http.StatusBadRequest && retypeBusy.Match(status.Body):
-		return cloud.ErrConflict
-	case code == http.StatusBadRequest && alreadyAttached.Match(status.Body):
-		return cloud.ErrAlreadyAttached
-	case code == http.StatusBadRequest && wrongStatus.Match(status.Body):
-		return cloud.ErrWrongStatus
+	case code == http.StatusBadRequest:
+		return kindOfBadRequest(status.Body)
 	case code >= 400 && code < 500:
 		return cloud.ErrInvalid
 	}
 	return cloud.ErrUnavailable
+}
+
+// kindOfBadRequest tells a 400 by its words; the first that fit count.
+func kindOfBadRequest(body []byte) error {
+	for _, row := range []struct {
+		words *regexp.Regexp
+		kind  error
+	}{
+		{tooOld, cloud.ErrUnsupported},
+		{noZone, cloud.ErrZone},
+		{sourceZone, cloud.ErrSourceZone},
+		{retypeBusy, cloud.ErrConflict},
+		{alreadyAttached, cloud.ErrAlreadyAttached},
+		{wrongStatus, cloud.ErrWrongStatus},
+	} {
+		if row.words.Match(body) {
+			return row.kind
+		}
+	}
+	return cloud.ErrInvalid
 }
 
 // needsMending reports whether a 409 of Nova says that the server is in a state
