@@ -43,6 +43,20 @@ var (
 	ErrSourceZone = fmt.Errorf("%w for the availability zone of its source", ErrInvalid)
 )
 
+// Refusals to attach or detach a volume.
+var (
+	// ErrAlreadyAttached: Nova lists the volume on a server (HTTP 400). It is an
+	// ErrInvalid, too.
+	ErrAlreadyAttached = fmt.Errorf("%w as it is attached already", ErrInvalid)
+	// ErrWrongStatus: the volume was in another status than the request needs
+	// (HTTP 400). It is an ErrInvalid, too.
+	ErrWrongStatus = fmt.Errorf("%w in the volume's status", ErrInvalid)
+	// ErrServerState: Nova changes nothing on the server until somebody mends its
+	// state: it is locked, in error, rescued, being deleted (HTTP 409). It is an
+	// ErrConflict, too.
+	ErrServerState = fmt.Errorf("the server's state does not allow it, %w", ErrConflict)
+)
+
 // Error is a failed request to the cloud, with all that an operator needs to
 // find it in the cloud's own logs.
 type Error struct {

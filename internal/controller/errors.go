@@ -42,6 +42,8 @@ func table() []row {
 		{cloud.ErrAttachLimit, codes.ResourceExhausted},
 		{cloud.ErrNotFound, codes.NotFound},
 		{cloud.ErrInvalid, codes.InvalidArgument},
+		// Nothing was changed, and nothing will be before somebody mends the server.
+		{cloud.ErrServerState, codes.FailedPrecondition},
 		{cloud.ErrConflict, codes.Aborted},
 		{cloud.ErrUnsupported, codes.FailedPrecondition},
 		{cloud.ErrForbidden, codes.PermissionDenied},

@@ -15,6 +15,10 @@ const devicePath = "DevicePath"
 // volume read-only; its value is "true" then. The node plugin reads it.
 const readOnly = "cinder.csi.openstack.org/readOnly"
 
+// firstPublication is the key of the publish context that tells the node plugin that
+// no node ever had the volume before; its value is "true" then.
+const firstPublication = "cinder.csi.openstack.org/firstPublication"
+
 // ControllerPublishVolume returns when the volume is attached to the node.
 func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.ControllerPublishVolumeRequest) (*csi.ControllerPublishVolumeResponse, error) {
 	switch {
@@ -50,6 +54,9 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.Controlle
 	}
 	if req.GetReadonly() || wanted.readOnly {
 		published[readOnly] = "true"
+	}
+	if volume.First {
+		published[firstPublication] = "true"
 	}
 	return &csi.ControllerPublishVolumeResponse{PublishContext: published}, nil
 }

@@ -17,14 +17,17 @@ var ErrBusy = errors.New("another operation is in progress")
 // Locks is a set of locks, one per key. The zero value is ready to use; it
 // must not be copied after its first use.
 type Locks[K comparable] struct {
-	mu      sync.Mutex
-	waiting map[K]*queue
+	mu    sync.Mutex
+	byKey map[K]*lock
 }
 
-// queue is the state of a key that is held: those who wait for it, first come
-// first served. A waiter's channel is closed when the key has become its own.
-type queue struct {
-	waiters []chan struct{}
+// lock is one key that is held, or waited for.
+type lock struct {
+	// held has room for one holder. Go serves those who send to a channel in the
+	// order in which they came.
+	held chan struct{}
+	// users are the holder and those who wait.
+	users int
 }
 
 // Lock waits until the caller is the only holder of key and returns the
@@ -35,10 +38,7 @@ func (l *Locks[K]) Lock(ctx context.Context, key K, maxWait time.Duration) (unlo
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	turn := l.enqueue(key)
-	if turn == nil {
-		return l.releaser(key), nil
-	}
+	one := l.enter(key)
 	var expired <-chan time.Time
 	if maxWait > 0 {
 		timer := time.NewTimer(maxWait)
@@ -46,78 +46,39 @@ func (l *Locks[K]) Lock(ctx context.Context, key K, maxWait time.Duration) (unlo
 		expired = timer.C
 	}
 	select {
-	case <-turn:
-		return l.releaser(key), nil
+	case one.held <- struct{}{}:
+		return sync.OnceFunc(func() {
+			<-one.held
+			l.leave(key, one)
+		}), nil
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-expired:
 		err = ErrBusy
 	}
-	l.leave(key, turn)
+	l.leave(key, one)
 	return nil, err
 }
 
-// Held reports how many keys are held at this moment.
-func (l *Locks[K]) Held() int {
+func (l *Locks[K]) enter(key K) *lock {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.waiting)
+	if l.byKey == nil {
+		l.byKey = make(map[K]*lock)
+	}
+	one := l.byKey[key]
+	if one == nil {
+		one = &lock{held: make(chan struct{}, 1)}
+		l.byKey[key] = one
+	}
+	one.users++
+	return one
 }
 
-// enqueue takes a free key and returns nil, or queues up for a held one and
-// returns the channel that tells when it is the caller's turn.
-func (l *Locks[K]) enqueue(key K) chan struct{} {
+func (l *Locks[K]) leave(key K, one *lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	q, held := l.waiting[key]
-	if !held {
-		if l.waiting == nil {
-			l.waiting = make(map[K]*queue)
-		}
-		l.waiting[key] = &queue{}
-		return nil
+	if one.users--; one.users == 0 {
+		delete(l.byKey, key)
 	}
-	turn := make(chan struct{})
-	q.waiters = append(q.waiters, turn)
-	return turn
-}
-
-// leave takes a waiter that gave up out of the queue. When the key was handed
-// to it at the same moment, it is handed on.
-func (l *Locks[K]) leave(key K, turn chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if q := l.waiting[key]; q != nil {
-		for i, w := range q.waiters {
-			if w == turn {
-				q.waiters = append(q.waiters[:i], q.waiters[i+1:]...)
-				return
-			}
-		}
-	}
-	l.handOn(key)
-}
-
-// releaser returns a function that gives key up, once.
-func (l *Locks[K]) releaser(key K) func() {
-	var once sync.Once
-	return func() {
-		once.Do(func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.handOn(key)
-		})
-	}
-}
-
-// handOn gives key to the first in its queue, or forgets it. l.mu is held.
-func (l *Locks[K]) handOn(key K) {
-	q := l.waiting[key]
-	if len(q.waiters) == 0 {
-		delete(l.waiting, key)
-		return
-	}
-	first := q.waiters[0]
-	q.waiters = q.waiters[1:]
-	close(first)
 }

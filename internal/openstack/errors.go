@@ -93,6 +93,14 @@ var (
 	// retypeBusy is Cinder's 400 to a change of the type of a volume that
 	// something else is going on with.
 	retypeBusy = regexp.MustCompile(`(?i)retype (needs|requires) volume to be in available`)
+	// alreadyAttached is Nova's 400 to the attachment of an attached volume.
+	alreadyAttached = regexp.MustCompile(`(?i)\balready attached\b`)
+	// wrongStatus is the 400 to a request that needs another status of the volume.
+	wrongStatus = regexp.MustCompile(`(?i)\bstatus must be\b`)
+	// serverState is Nova's 409 for a server to which nothing is attached before
+	// somebody changes its state. That it is being built, or that a task is under
+	// way (task_state), ends by itself.
+	serverState = regexp.MustCompile(`(?i)\bis locked\b|\bin vm_state (\w[\w-]*)`)
 	// notCreated are the beginnings of user messages about what could not be
 	// created, noRoom what those say that another zone or type may cure.
 	notCreated = regexp.MustCompile(`(?i)^(schedule allocate volume|create )`)
@@ -116,6 +124,8 @@ func kind(status gophercloud.ErrUnexpectedResponseCode) error {
 		return cloud.ErrForbidden
 	case code == http.StatusNotFound && genuine(status):
 		return cloud.ErrNotFound
+	case code == http.StatusConflict && needsMending(status.Body):
+		return cloud.ErrServerState
 	case code == http.StatusConflict:
 		return cloud.ErrConflict
 	case code == http.StatusRequestEntityTooLarge && retryAfter(status.ResponseHeader, status.Body) == 0:
@@ -143,8 +153,19 @@ func badRequest(body []byte) error {
 		return cloud.ErrSourceZone
 	case retypeBusy.Match(body):
 		return cloud.ErrConflict
+	case alreadyAttached.Match(body):
+		return cloud.ErrAlreadyAttached
+	case wrongStatus.Match(body):
+		return cloud.ErrWrongStatus
 	}
 	return cloud.ErrInvalid
+}
+
+// needsMending reports whether a 409 of Nova says that the server is in a state
+// that does not end by itself.
+func needsMending(body []byte) bool {
+	found := serverState.FindSubmatch(body)
+	return found != nil && string(found[1]) != "building"
 }
 
 // genuine reports whether a 404 is of the service itself. One of a proxy or a

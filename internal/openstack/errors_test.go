@@ -42,6 +42,14 @@ func TestFailureOfRealAnswers(t *testing.T) {
 			cloud.ErrInvalid, "Invalid volume: Volume " + v + " status must be '{'status': 'available'}' to extend, currently in-use."},
 		{"force where it is not wanted", 400, `{"badRequest": {"code": 400, "message": "Since microversion 3.66 the 'force' flag is invalid for this request.  For backward compatability, however, when the 'force' flag is passed with a value evaluating to True, it is silently ignored."}}`, //nolint:misspell // Cinder writes it so
 			cloud.ErrInvalid, "Since microversion 3.66 the 'force' flag is invalid for this request. For backward compatability, however, when the 'force' flag is passed with a value evaluating to True, it is silently ignored."}, //nolint:misspell // Cinder writes it so
+		{"a volume that is attached to the server", 400, `{"badRequest": {"code": 400, "message": "Invalid volume: volume ` + v + ` already attached"}}`,
+			cloud.ErrAlreadyAttached, "Invalid volume: volume " + v + " already attached"},
+		{"a volume that is reserved", 400, `{"badRequest": {"code": 400, "message": "Invalid input received: Invalid volume: Volume ` + v + ` status must be available or downloading to reserve, but the current status is reserved. (HTTP 400) (Request-ID: req-1)"}}`,
+			cloud.ErrWrongStatus, "Invalid input received: Invalid volume: Volume " + v + " status must be available or downloading to reserve, but the current status is reserved. (HTTP 400) (Request-ID: req-1)"},
+		{"a server that is locked", 409, `{"conflictingRequest": {"code": 409, "message": "Instance ` + s + ` is locked"}}`,
+			cloud.ErrServerState, "Instance " + s + " is locked"},
+		{"a server in error", 409, `{"conflictingRequest": {"code": 409, "message": "Cannot 'attach_volume' instance ` + s + ` while it is in vm_state error"}}`,
+			cloud.ErrServerState, "Cannot 'attach_volume' instance " + s + " while it is in vm_state error"},
 		{"a server in the wrong state", 409, `{"conflictingRequest": {"code": 409, "message": "Cannot 'attach_volume' instance ` + s + ` while it is in vm_state building"}}`,
 			cloud.ErrConflict, "Cannot 'attach_volume' instance " + s + " while it is in vm_state building"},
 		{"a server that is locked", 409, `{"conflictingRequest": {"code": 409, "message": "Instance ` + s + ` is locked"}}`, cloud.ErrConflict, "Instance " + s + " is locked"},

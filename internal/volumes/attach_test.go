@@ -20,7 +20,7 @@ func TestAttachAndDetachCostOneRequestEachBesidesThePolls(t *testing.T) {
 		if err != nil || !got.AttachedTo(w.server) || got.Status != cloud.VolumeInUse {
 			t.Fatalf("got %+v, %v", got, err)
 		}
-		if spent := w.spent("volume.get", "attachment.list"); spent != "attachment.create:1" {
+		if spent := w.spent("volume.get", "attachment.list"); spent != "attachment.create:1 volume.metadata.update:1" {
 			t.Fatalf("requests: %s", spent)
 		}
 		w.attach(v.ID, w.server)
@@ -39,6 +39,66 @@ func TestAttachAndDetachCostOneRequestEachBesidesThePolls(t *testing.T) {
 		if err := w.service.Detach(w.Context(), v.ID, w.server); err != nil {
 			t.Fatalf("detaching again: %v", err)
 		}
+	})
+}
+
+func TestTheFirstAttachmentIsPutOnRecord(t *testing.T) {
+	in(t, func(w *world) {
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		for n, first := range []bool{true, false, false} {
+			w.cloud.Requests()
+			got, err := w.service.Attach(w.within(time.Minute), v.ID, w.server)
+			if err != nil || got.First != first {
+				t.Fatalf("attachment %d: got %+v, %v", n, got, err)
+			}
+			if again, err := w.service.Attach(w.within(time.Minute), v.ID, w.server); err != nil || again.First {
+				t.Fatalf("attachment %d, repeated: got %+v, %v", n, again, err)
+			}
+			if updates := w.cloud.Requests()["volume.metadata.update"]; updates > 0 != first {
+				t.Fatalf("attachment %d: %d updates of the metadata", n, updates)
+			}
+			if err := w.service.Detach(w.within(time.Minute), v.ID, w.server); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// What no call could put on record is no first attachment of any later call.
+func TestAnAttachmentIsNotToldBeforeItIsOnRecord(t *testing.T) {
+	for name, fault := range map[string]cloudtest.Fault{
+		"that nobody saw":            {Op: "attachment.create", Times: 1, After: true, Err: unavailable},
+		"whose record was refused":   {Op: "volume.metadata.update", Times: 1, Err: unavailable},
+		"whose record has no answer": {Op: "volume.metadata.update", Times: 1, After: true, Err: unavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(w *world) {
+				v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+				w.cloud.SetFault(fault)
+				for {
+					got, err := w.service.Attach(w.within(time.Minute), v.ID, w.server)
+					if err == nil && got.First {
+						t.Fatal("told as the first")
+					}
+					if err == nil {
+						break
+					}
+					w.wantError(err, volumes.ErrUnfinished)
+				}
+				if v := w.get(v.ID); volumes.NeverPublished(&v) {
+					t.Error("it still bears the mark")
+				}
+			})
+		})
+	}
+	t.Run("where nobody may change metadata", func(t *testing.T) {
+		in(t, func(w *world) {
+			v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+			w.cloud.SetFault(cloudtest.Fault{Op: "volume.metadata.update", Err: cloud.ErrForbidden})
+			if got, err := w.service.Attach(w.within(time.Minute), v.ID, w.server); err != nil || got.First {
+				t.Fatalf("got %+v, %v", got, err)
+			}
+		})
 	})
 }
 

@@ -9,10 +9,32 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
+// How a volume is detached: Nova is asked, once, and what it accepted is waited for.
+// When it refuses, or its answer is lost, the volume is read, and the first line that
+// fits counts:
+//
+//	answer of Nova             volume in Cinder           what follows
+//	any                        gone                       done
+//	not found                  reserved, attaching        waited for; attached to this server: once more
+//	not found                  not on this server         done
+//	not found                  on this server             Cinder is waited for, then its stale record is removed
+//	any                        not on this server         done, once Nova does not list it; else ErrUnfinished
+//	any                        detaching                  waited for
+//	locked, in error, rescued  any                        cloud.ErrServerState
+//	any                        attaching, extending, …    waited for; once more
+//	none, or 5xx               any                        ErrUnfinished
+//	busy                       any                        once more
+//	any                        in use                     once more
+//	any                        other                      ErrState
+//
+// All waits end when the server has finished nothing for a while, see bulkheads.
+
 // Detach returns when the volume is detached from the server: neither Nova nor
 // Cinder lists it there. An empty serverID means all servers. A server or a
 // volume that does not exist is success, once Cinder agrees. It returns
-// ErrState for a volume that Nova cannot detach in its present state.
+// ErrState for a volume that Nova cannot detach in its present state, and
+// cloud.ErrServerState when Nova changes nothing on the server. ErrBusy and
+// ErrUnfinished ask for a repetition after a pause.
 func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 	volumeID, serverID = plain(volumeID), plain(serverID)
 	if !isID(volumeID) || serverID != "" && !isID(serverID) {
@@ -41,7 +63,21 @@ func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 	return nil
 }
 
+// detachFrom detaches a volume from one server, behind the server's bulkhead.
 func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) error {
+	limited, visit, err := s.hosts.enter(ctx, serverID)
+	if err != nil {
+		return fmt.Errorf("detaching volume %s: %w", volumeID, err)
+	}
+	defer visit.leave()
+	if err := s.detach(limited, volumeID, serverID); err != nil {
+		return visit.explain(ctx, limited, err)
+	}
+	visit.progress()
+	return nil
+}
+
+func (s *Service) detach(ctx context.Context, volumeID, serverID string) error {
 	view, release := s.servers.use(serverID)
 	defer release()
 	d := detachment{s: s, view: view, volumeID: volumeID, serverID: serverID}
@@ -156,7 +192,7 @@ func (d detachment) stale(ctx context.Context) error {
 	return nil
 }
 
-// refused finds out what a refusal, or a lost answer, means.
+// refused finds out what a refusal, or a lost answer, means, as the table says.
 func (d detachment) refused(ctx context.Context, refusal error, sent time.Time) (again bool, err error) {
 	v, err := d.s.cloud.GetVolume(ctx, d.volumeID)
 	switch {
@@ -168,6 +204,8 @@ func (d detachment) refused(ctx context.Context, refusal error, sent time.Time) 
 		return false, d.released(ctx, v, refusal)
 	case v.Status == cloud.VolumeDetaching:
 		return false, d.follow(ctx, sent)
+	case errors.Is(refusal, cloud.ErrServerState):
+		return false, fmt.Errorf("detaching volume %s from server %s: unlock, start or delete the server: %w", v.ID, d.serverID, refusal)
 	case v.Status.Transitional():
 		if _, err := d.s.waitVolume(ctx, v.ID, settling(v.Status), settled); err != nil {
 			return false, fmt.Errorf("volume %s has status %s: %w", v.ID, v.Status, unfinished(err))

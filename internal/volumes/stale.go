@@ -111,8 +111,10 @@ func (a *attachment) leftBehind(ctx context.Context) (again bool, err error) {
 	}
 	v, err := a.s.cloud.GetVolume(ctx, a.volumeID)
 	switch {
+	case errors.Is(err, cloud.ErrNotFound):
+		return false, fmt.Errorf("attaching volume %s to server %s: %w", a.volumeID, a.serverID, err)
 	case err != nil:
-		return false, a.unknown(ErrUnfinished, err)
+		return false, unfinished(err)
 	case v.Status != cloud.VolumeReserved && v.Status != cloud.VolumeAttaching:
 		return true, fmt.Errorf("volume %s was busy: %w", v.ID, ErrUnfinished)
 	case len(found.foreign) > 0:

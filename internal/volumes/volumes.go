@@ -79,14 +79,17 @@ type Locks struct{ volumes, servers keylock.Locks[string] }
 
 // Service is the volumes of one cloud.
 type Service struct {
-	cloud   cloud.Cloud
-	opts    Options
-	locks   *keylock.Locks[string]
-	queues  *keylock.Locks[string]
-	volumes *watch.Watcher[sought, sighting]
-	snaps   *watch.Watcher[string, *cloud.Snapshot]
-	backups *watch.Watcher[string, *cloud.Backup]
-	servers servers
+	cloud  cloud.Cloud
+	opts   Options
+	locks  *keylock.Locks[string]
+	queues *keylock.Locks[string]
+	// sharing are the volumes that several servers wait for, hosts the servers on
+	// which calls are at work.
+	sharing, hosts bulkheads
+	volumes        *watch.Watcher[sought, sighting]
+	snaps          *watch.Watcher[string, *cloud.Snapshot]
+	backups        *watch.Watcher[string, *cloud.Backup]
+	servers        servers
 }
 
 // New returns a service that asks c. It starts nothing: goroutines exist only
@@ -117,6 +120,8 @@ func New(c cloud.Cloud, opts Options) *Service {
 		opts.AskBurst = 3
 	}
 	s := &Service{cloud: c, opts: opts, locks: &opts.Locks.volumes, queues: &opts.Locks.servers}
+	s.sharing = bulkheads{what: "volume", room: 16, stuckAfter: 30 * time.Second}
+	s.hosts = bulkheads{what: "server", stuckAfter: 10 * time.Second}
 	s.servers = servers{service: s}
 	s.volumes = watch.New(askOptions(s, s.servers.rate, s.askVolumes))
 	s.snaps = watch.New(askOptions(s, nil, s.askSnapshots))
@@ -181,6 +186,23 @@ func (s *Service) lock(ctx context.Context, what, key string) (func(), error) {
 		return nil, fmt.Errorf("%s %s: %w", what, key, ErrBusy)
 	}
 	return unlock, err
+}
+
+// lockToShare is lock for a call that waits for its turn as long as others have
+// theirs: several servers want one volume, and a call that came back too early would
+// be sent again after pauses that double.
+func (s *Service) lockToShare(ctx context.Context, volumeID string) (func(), error) {
+	limited, visit, err := s.sharing.enter(ctx, volumeID)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := s.locks.Lock(limited, "volume "+volumeID, 0)
+	if err != nil {
+		visit.leave()
+		return nil, visit.explain(ctx, limited, err)
+	}
+	visit.progress()
+	return func() { unlock(); visit.leave() }, nil
 }
 
 // owned reports whether metadata says that something was made for this cluster.

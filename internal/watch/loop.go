@@ -194,7 +194,7 @@ func (w *Watcher[K, S]) reschedule(asked []*waiter[K, S], found map[string]findi
 	for _, one := range asked {
 		elapsed := max(start.Sub(one.since), time.Millisecond)
 		gap := w.usual[one.kind].next(elapsed) - elapsed
-		one.due = one.since.Add(elapsed + time.Duration(float64(gap)*(0.9+0.2*w.opts.Random())))
+		one.due = one.since.Add(elapsed + time.Duration(float64(gap)*(1+0.05*w.opts.Random())))
 		one.asked = true
 	}
 }

@@ -7,7 +7,7 @@ const (
 	// gapMin is a few times what a cloud needs to answer, gapMax is how late an
 	// answer is noticed at worst.
 	gapMin = 200 * time.Millisecond
-	gapMax = time.Second
+	gapMax = 950 * time.Millisecond
 	// firstGap is when to ask first about a kind of operation that was never seen.
 	firstGap = 300 * time.Millisecond
 	// tolerance is how well the duration of operations that all take the same time
@@ -40,7 +40,7 @@ func (u usual) next(elapsed time.Duration) time.Duration {
 	case elapsed < u.done:
 		return u.done
 	case elapsed < u.open:
-		return elapsed + bounded((u.open-u.done)/5)
+		return elapsed + bounded(min((u.open-u.done)/5, elapsed/3))
 	}
 	return elapsed + bounded(elapsed/3)
 }

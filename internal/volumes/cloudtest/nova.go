@@ -68,6 +68,8 @@ func (c *Cloud) checkAttach(s *server, v *volume, serverID, volumeID string) err
 		return refuse(cloud.ErrNotFound, op, volumeID, "Instance "+serverID+" could not be found.")
 	case v == nil:
 		return refuse(cloud.ErrNotFound, op, volumeID, "Volume "+volumeID+" could not be found.")
+	case s.Status == "ERROR":
+		return refuse(cloud.ErrServerState, op, volumeID, "Cannot 'attach_volume' instance while it is in vm_state error")
 	case s.Status != "ACTIVE":
 		return refuse(cloud.ErrConflict, op, volumeID, "Cannot 'attach_volume' instance while it is in task_state "+s.Status)
 	case c.AttachLimit > 0 && len(s.attached) >= c.AttachLimit:
@@ -75,13 +77,13 @@ func (c *Cloud) checkAttach(s *server, v *volume, serverID, volumeID string) err
 	}
 	for id, other := range c.servers {
 		if slices.Contains(other.attached, volumeID) && (!v.Multiattach || id == serverID) && v.Status != cloud.VolumeReserved && v.Status != cloud.VolumeAttaching {
-			return refuse(cloud.ErrInvalid, op, volumeID, fmt.Sprintf("Invalid volume: volume %s is already attached to instances: %s", volumeID, id))
+			return refuse(cloud.ErrAlreadyAttached, op, volumeID, fmt.Sprintf("Invalid volume: volume %s is already attached to instances: %s", volumeID, id))
 		}
 	}
 	if v.Status == cloud.VolumeAvailable || v.Multiattach && v.Status == cloud.VolumeInUse {
 		return nil
 	}
-	return refuse(cloud.ErrInvalid, op, volumeID, fmt.Sprintf("Volume %s status must be available or downloading to reserve, but the current status is %s.", volumeID, v.Status))
+	return refuse(cloud.ErrWrongStatus, op, volumeID, fmt.Sprintf("Volume %s status must be available or downloading to reserve, but the current status is %s.", volumeID, v.Status))
 }
 
 // attach lets an accepted attachment happen, or fail.
@@ -113,10 +115,12 @@ func (c *Cloud) DetachVolume(ctx context.Context, serverID, volumeID string) err
 			return refuse(cloud.ErrNotFound, "detach volume", volumeID, "Instance "+serverID+" could not be found.")
 		case v == nil, !slices.Contains(s.attached, volumeID):
 			return refuse(cloud.ErrNotFound, "detach volume", volumeID, "Instance "+serverID+" is not attached to volume "+volumeID)
+		case s.Status == "ERROR":
+			return refuse(cloud.ErrServerState, "detach volume", volumeID, "Cannot 'detach_volume' instance while it is in vm_state error")
 		case s.Status != "ACTIVE":
 			return refuse(cloud.ErrConflict, "detach volume", volumeID, "Cannot 'detach_volume' instance while it is in task_state "+s.Status)
 		case v.Status != cloud.VolumeInUse:
-			return refuse(cloud.ErrInvalid, "detach volume", volumeID, notDetachable)
+			return refuse(cloud.ErrWrongStatus, "detach volume", volumeID, notDetachable)
 		}
 		v.Status = cloud.VolumeDetaching
 		c.detach(s, v)

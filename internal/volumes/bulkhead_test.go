@@ -1,0 +1,285 @@
+package volumes_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
+	"github.com/cinder-csi/cinder-csi/internal/volumes/cloudtest"
+)
+
+// broken is a cloud some of whose servers change nothing.
+type broken struct {
+	*cloudtest.Cloud
+	servers map[string]bool
+	how     string
+
+	mu       sync.Mutex
+	inFlight map[string]int
+	worst    int
+}
+
+// The ways in which servers are broken.
+const (
+	// hangs: nova-compute does not answer. Attaching takes Nova's 60 s of
+	// rpc_response_timeout and ends in 500, detaching is accepted and never done.
+	hangs = "hangs"
+	// dies: nova-compute ends after it has answered; what was accepted is never done.
+	dies      = "dies"
+	locked    = "is locked"
+	rebooting = "is busy all the time"
+)
+
+func (b *broken) fails(ctx context.Context, serverID, volumeID string) (bool, error) {
+	if !b.servers[serverID] {
+		return false, nil
+	}
+	b.mu.Lock()
+	b.inFlight[serverID]++
+	b.worst = max(b.worst, b.inFlight[serverID])
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.inFlight[serverID]--
+	}()
+	switch b.how {
+	case hangs:
+		time.Sleep(time.Minute)
+		return true, &cloud.Error{Kind: cloud.ErrUnavailable, Operation: "attach volume", Resource: volumeID, StatusCode: 500, Uncertain: true, Message: "MessagingTimeout"}
+	case locked:
+		return true, &cloud.Error{Kind: cloud.ErrServerState, Operation: "attach volume", Resource: volumeID, StatusCode: 409, Message: "Instance is locked"}
+	case rebooting:
+		return true, &cloud.Error{Kind: cloud.ErrConflict, Operation: "attach volume", Resource: volumeID, StatusCode: 409, Message: "Cannot 'attach_volume' instance while it is in task_state rebooting"}
+	}
+	b.Set(volumeID, func(v *cloud.Volume) { v.Status = cloud.VolumeReserved })
+	return true, nil
+}
+
+func (b *broken) AttachVolume(ctx context.Context, serverID, volumeID string) (*cloud.ServerAttachment, error) {
+	if fails, err := b.fails(ctx, serverID, volumeID); fails {
+		return &cloud.ServerAttachment{}, err
+	}
+	return b.Cloud.AttachVolume(ctx, serverID, volumeID)
+}
+
+func (b *broken) DetachVolume(ctx context.Context, serverID, volumeID string) error {
+	if b.servers[serverID] && (b.how == hangs || b.how == dies) {
+		b.Set(volumeID, func(v *cloud.Volume) { v.Status = cloud.VolumeDetaching })
+		return nil
+	}
+	if fails, err := b.fails(ctx, serverID, volumeID); fails {
+		return err
+	}
+	return b.Cloud.DetachVolume(ctx, serverID, volumeID)
+}
+
+// item is a VolumeAttachment in the attacher's queue.
+type item struct {
+	volume, server string
+	wanted, due    time.Time
+	pause          time.Duration
+}
+
+// attacher works as external-attacher does: workers of the chart's number, each call
+// with the chart's timeout; whatever the code of an error, the item comes back after
+// a pause that doubles from 1 s to 5 min (client-go's ItemExponentialFailureRateLimiter
+// with --retry-interval-start and --retry-interval-max; csi_handler.go requeues on
+// every error of ControllerPublishVolume and ControllerUnpublishVolume).
+type attacher struct {
+	mu    sync.Mutex
+	queue []*item
+	lags  []time.Duration
+}
+
+const (
+	attacherWorkers = 50
+	attacherTimeout = 4 * time.Minute
+)
+
+func (a *attacher) push(i *item) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.queue = append(a.queue, i)
+}
+
+func (a *attacher) pop() *item {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for n, i := range a.queue {
+		if !i.due.After(time.Now()) {
+			a.queue = slices.Delete(a.queue, n, n+1)
+			return i
+		}
+	}
+	return nil
+}
+
+// work calls until ctx ends, and keeps how long items took whose call succeeded.
+func (a *attacher) work(ctx context.Context, call func(ctx context.Context, i *item) error) {
+	for ctx.Err() == nil {
+		i := a.pop()
+		if i == nil {
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		limited, done := context.WithTimeout(ctx, attacherTimeout)
+		err := call(limited, i)
+		done()
+		if err != nil {
+			i.due, i.pause = time.Now().Add(i.pause), min(2*i.pause, 5*time.Minute)
+			a.push(i)
+			continue
+		}
+		a.mu.Lock()
+		a.lags = append(a.lags, time.Since(i.wanted))
+		a.mu.Unlock()
+	}
+}
+
+// Of a hundred servers some are broken, and 25 volumes are to be attached to, or
+// detached from, each of them. Every 5 s a pod comes to another one.
+func TestServersThatAreBrokenCostTheirOwnPodsOnly(t *testing.T) {
+	const minutes, each, pods = 5, 25, 60
+	for _, how := range []string{hangs, dies, locked, rebooting} {
+		for _, detach := range []bool{false, true} {
+			for _, n := range []int{1, 2, 4, 10} {
+				t.Run(fmt.Sprintf("%d of 100 servers: each %s, detaching: %t", n, how, detach), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						c := &broken{Cloud: cloudtest.New(), servers: map[string]bool{}, how: how, inFlight: map[string]int{}}
+						c.Latency = cloudtest.Latency{Request: 10 * time.Millisecond, Attach: time.Second, Detach: time.Second}
+						s := volumes.New(c, volumes.Options{Cluster: cluster})
+						ctx, cancel := context.WithCancel(t.Context())
+						a := &attacher{}
+						add := func(server string) {
+							v := cloud.Volume{Status: cloud.VolumeAvailable, SizeGiB: 1}
+							if detach {
+								v.Status, v.Attachments = cloud.VolumeInUse, []cloud.Attachment{{ServerID: server}}
+							}
+							a.push(&item{volume: c.Add(v), server: server, wanted: time.Now(), due: time.Now(), pause: time.Second})
+						}
+						for i := range n {
+							id := c.AddServer(fmt.Sprintf("broken%d", i))
+							c.servers[id] = true
+							for range each {
+								add(id)
+							}
+						}
+						var good []string
+						for i := range 100 - n {
+							good = append(good, c.AddServer(fmt.Sprintf("good%d", i)))
+						}
+						var group sync.WaitGroup
+						for range attacherWorkers {
+							group.Go(func() {
+								a.work(ctx, func(ctx context.Context, i *item) error {
+									if detach {
+										return s.Detach(ctx, i.volume, i.server)
+									}
+									_, err := s.Attach(ctx, i.volume, i.server)
+									return err
+								})
+							})
+						}
+						for i := range pods {
+							add(good[i%len(good)])
+							time.Sleep(minutes * time.Minute / pods)
+						}
+						time.Sleep(30 * time.Second)
+						cancel()
+						group.Wait()
+						slices.Sort(a.lags)
+						if len(a.lags) != pods {
+							t.Fatalf("%d of %d done", len(a.lags), pods)
+						}
+						median, worst := a.lags[pods/2].Round(10*time.Millisecond), a.lags[pods-1].Round(10*time.Millisecond)
+						t.Logf("median %v, worst %v; at most %d requests in flight to a broken server", median, worst, c.worst)
+						if median > 1500*time.Millisecond || worst > 25*time.Second {
+							t.Errorf("median %v, worst %v", median, worst)
+						}
+						if c.worst > 1 {
+							t.Errorf("%d requests in flight to one server", c.worst)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// Each of ten servers has the volume as soon as those before it have.
+func TestTenServersThatShareAVolumeGetItInTurn(t *testing.T) {
+	const takes = 3 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		c := cloudtest.New()
+		c.Latency = cloudtest.Latency{Request: 10 * time.Millisecond, Create: 300 * time.Millisecond, Attach: takes}
+		s := volumes.New(c, volumes.Options{Cluster: cluster})
+		v, err := s.Create(t.Context(), volumes.CreateRequest{Name: "shared", SizeGiB: 1, Type: "multiattach", Multiattach: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var group sync.WaitGroup
+		var mu sync.Mutex
+		var order []int
+		begun := time.Now()
+		for n := range 10 {
+			server := c.AddServer(fmt.Sprintf("s%d", n))
+			group.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), attacherTimeout)
+				defer cancel()
+				_, err := s.Attach(ctx, v.ID, server)
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, n)
+				if took, most := time.Since(begun), time.Second+time.Duration(len(order))*(takes+500*time.Millisecond); err != nil || took > most {
+					t.Errorf("server %d: after %v of %v: %v", n, took, most, err)
+				}
+			})
+			synctest.Wait()
+		}
+		group.Wait()
+		if !slices.IsSorted(order) {
+			t.Errorf("in the order %v", order)
+		}
+	})
+}
+
+// A hundred servers that want one volume, which hangs, leave workers to others.
+func TestAVolumeThatManyServersWantLeavesRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &broken{Cloud: cloudtest.New(), servers: map[string]bool{}, how: hangs, inFlight: map[string]int{}}
+		s := volumes.New(c, volumes.Options{Cluster: cluster})
+		shared := c.Add(cloud.Volume{Status: cloud.VolumeAvailable, SizeGiB: 1, Multiattach: true})
+		var group sync.WaitGroup
+		var mu sync.Mutex
+		refused := 0
+		for n := range 100 {
+			server := c.AddServer(fmt.Sprint(n))
+			c.servers[server] = true
+			group.Go(func() {
+				begun := time.Now()
+				_, err := s.Attach(t.Context(), shared, server)
+				mu.Lock()
+				defer mu.Unlock()
+				if errors.Is(err, volumes.ErrBusy) && time.Since(begun) < time.Second {
+					refused++
+				}
+				if took := time.Since(begun); took > 2*time.Minute {
+					t.Errorf("took %v", took)
+				}
+			})
+			synctest.Wait()
+		}
+		group.Wait()
+		if refused < 80 {
+			t.Errorf("%d of 100 were sent back at once", refused)
+		}
+	})
+}
