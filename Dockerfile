@@ -43,14 +43,28 @@ ARG NODE_TOOLS="\
   mkfs.xfs:xfsprogs \
   mkfs.btrfs:btrfs-progs btrfs:btrfs-progs \
   cryptsetup:cryptsetup-bin"
+# cryptsetup is from a newer Debian: before 2.8.1 it takes a header whose keys are
+# "encrypted" by the null cipher. What it and its libraries are linked with comes
+# along; apt finds out whether the other programs can live with these. A snapshot of
+# that suite serves as well, however old: the version is what counts.
+ARG CRYPTSETUP_SUITE=forky
+ARG CRYPTSETUP_SINCE=2:2.8.1
+ARG CRYPTSETUP_SOURCES="cryptsetup glibc lvm2 openssl libzstd"
 ARG TARGETARCH
 RUN arch=${TARGETARCH:-$(dpkg --print-architecture)} \
  && mkdir -p /debs/partial && : >/debs/none \
  && printf '%s;\n' "APT::Architecture \"${arch}\"" "APT::Architectures {\"${arch}\"}" \
       'Dir::State::status "/debs/none"' 'Dir::Cache::archives "/debs"' >/etc/apt/apt.conf.d/90target \
+ && mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1) \
+ && printf 'deb [check-valid-until=no signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+      "${mirror:-http://deb.debian.org/debian}" "${CRYPTSETUP_SUITE}" >/etc/apt/sources.list.d/cryptsetup.list \
+ && printf 'Package: %s\nPin: release n=%s\nPin-Priority: %s\n\n' \
+      '*' "${CRYPTSETUP_SUITE}" 100 "$(printf 'src:%s ' ${CRYPTSETUP_SOURCES})" "${CRYPTSETUP_SUITE}" 990 \
+      >/etc/apt/preferences.d/cryptsetup \
  && apt-get update \
  && apt-get install --yes --download-only --no-install-recommends \
-      ca-certificates $(for tool in ${NODE_TOOLS}; do echo "${tool#*:}"; done | sort -u)
+      ca-certificates $(for tool in ${NODE_TOOLS}; do echo "${tool#*:}"; done | sort -u) \
+ && dpkg --compare-versions "$(dpkg-deb --field /debs/cryptsetup-bin_*.deb Version)" ge "${CRYPTSETUP_SINCE}"
 COPY --from=collect /collect /collect
 # libgcc_s is what the C library loads when a thread ends: cryptsetup has threads
 # where a key was made for more than one.

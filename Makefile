@@ -27,8 +27,8 @@ demo: demo-prerequisites build ## The main job on this machine: four volumes fro
 	@$(BIN)/demo $(DEMOFLAGS)
 
 .PHONY: test
-test: prerequisites ## Everything that is proven in a few minutes: lint, unit tests, csi-sanity, the demo under fire, a guest (root)
-	@.ci/stages lint unit chart sanity chaos test-guest
+test: prerequisites ## Every test that takes minutes: unit tests, the chart, csi-sanity, the demo under fire, a guest (root)
+	@.ci/stages unit chart sanity chaos test-guest
 
 .PHONY: lint
 lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files against its source
@@ -41,6 +41,10 @@ lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files
 .PHONY: unit
 unit: ## Unit tests with the race detector, on loop devices (root)
 	$(APART) go test $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$)
+
+.PHONY: flakes
+flakes: prerequisites ## Every unit test 200 times, alone and beside two busy loops (hours, root; COUNT=, PACKAGES=, RUN=)
+	@.ci/flakes
 
 .PHONY: chart
 chart: ## The Helm chart: lint, schema, what it renders, and that its README and manifests/ are current

@@ -145,6 +145,24 @@ func TestEachProgramOfTheNodeImageDoesItsWork(t *testing.T) {
 	eachDoesItsWork(t, built(t, "node"), machine{})
 }
 
+// TestTheNodeImageHasACryptsetupWithoutKnownFlaws: 2.8.1 is the first that refuses
+// headers whose key slots or data have the null cipher. (The driver refuses them by
+// itself too.)
+func TestTheNodeImageHasACryptsetupWithoutKnownFlaws(t *testing.T) {
+	root, _ := rootOf(t, built(t, "node"))
+	said, err := in(t.Context(), root, "/usr/sbin:/usr/bin", "", "cryptsetup", "--version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var major, minor, patch int
+	if _, err := fmt.Sscanf(said, "cryptsetup %d.%d.%d", &major, &minor, &patch); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	if slices.Compare([]int{major, minor, patch}, []int{2, 8, 1}) < 0 {
+		t.Errorf("it is %s", said)
+	}
+}
+
 func eachDoesItsWork(t *testing.T, image v1.Image, m machine) {
 	t.Helper()
 	root, files := rootOf(t, image)

@@ -14,8 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
 
 var (
@@ -51,12 +54,53 @@ type Disk struct {
 	byAddress bool
 }
 
-// Finder looks for the disk of a volume.
+// Finder finds the disks of a server's volumes: System those of a real server, Loop
+// those of a development cloud. It returns errors that wrap ErrVolumeID when volumeID
+// can't be the id of a volume.
+//
+// What may hang with a disk's storage is left behind when ctx ends: each disk costs
+// one goroutine, however often it is asked.
 type Finder interface {
 	// Find looks once. It returns an error that wraps ErrNotFound when the
-	// disk isn't there (yet), ErrUnsafe when what is there must not be touched,
-	// and ErrVolumeID when volumeID can't be the id of a volume.
+	// disk isn't there (yet), and ErrUnsafe when what is there must not be touched.
 	Find(ctx context.Context, volumeID string) (Disk, error)
+	// Wait looks for the disk of a volume until it is found or ctx ends. It is woken
+	// by the kernel's events and by changes in the device directories, and looks every
+	// second besides. Only ErrNotFound makes it wait: any other error is returned at
+	// once. When ctx ends, the error wraps both its cause and what was last found.
+	Wait(ctx context.Context, volumeID string) (Disk, error)
+	// Candidates returns all disks that may be the volume's, proven or not: for
+	// whoever wants to know that none of them is in use.
+	Candidates(ctx context.Context, volumeID string) ([]Disk, error)
+	// Mapping returns the mapping of an encrypted volume; false when none is open. It
+	// may be left from a disk that has gone, see Mapping.On. It returns an error that
+	// wraps ErrUnsafe when something else has the mapping's name.
+	Mapping(volumeID string) (Mapping, bool, error)
+	// Refresh makes the kernel learn the disk's capacity anew where its bus needs
+	// to be told (SCSI; virtio and NVMe announce it themselves), reads it and
+	// returns d with it. It fails with ErrUnsafe when another disk has taken the
+	// place of d, also one of which the kernel had not been told: what sysfs knows
+	// of a SCSI disk is as old as its last scan. It fails with ErrNotFound when d
+	// has gone.
+	Refresh(ctx context.Context, d Disk) (Disk, error)
+	// Claimed tells whether something holds the disk for itself, see ClaimDevice.
+	Claimed(ctx context.Context, d Disk) (bool, error)
+	// AttachLimit returns how many volumes the server can have attached at once, as
+	// far as can be seen from here, those counted that it has; 1 to MaxAttached.
+	AttachLimit(ctx context.Context) (int64, error)
+}
+
+// reads are what the calls of a Finder share with each other.
+type reads struct {
+	waiter
+	refreshes inflight.Group[int64] // the size
+	rescans   inflight.Group[struct{}]
+	claims    inflight.Group[bool]
+}
+
+// key names the disk as long as it is plugged in, and no other one.
+func (d Disk) key() string {
+	return fmt.Sprintf("%s of volume %s, device %s, number %d", d.Path, d.VolumeID, numberString(d.Number), d.sequence)
 }
 
 // Verify returns nil while d.Path still names the disk that was found. It
@@ -101,4 +145,12 @@ func nodeNumber(path string) (uint64, error) {
 // numberString writes a device number as major:minor.
 func numberString(number uint64) string {
 	return fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number))
+}
+
+// or returns value, or fallback where it is empty.
+func or(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return filepath.Clean(value)
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // gibibyte is the unit of which every Cinder volume has a whole number.
@@ -24,32 +25,30 @@ type Location struct {
 	Live bool
 }
 
-// Hyper-V and VMware don't let Nova set the serial of a disk. There, the server's
-// metadata names the address of the disk, and that is believed under conditions,
-// since it is no proof: the volume may have gone from the address, and another
-// one may have come. So
+// byPath finds a volume's disk by the address that the server's metadata name, for
+// hypervisors that don't let Nova set the serial of a disk (Hyper-V, VMware). An address is
+// no proof: the volume may have gone from there, and another volume may have come. So the
+// address is believed only if all of these hold:
 //
-//   - no disk has the volume's serial;
-//   - the metadata names exactly one address for the volume, and exactly one disk
-//     is there;
-//   - that disk has no name of its own that is another volume's id;
-//   - it is no medium that can be changed, its size is that of a Cinder volume, a
-//     whole number of GiB, and prove holds for it as for every disk;
-//   - the metadata was asked for just now or, where only a config drive tells, the
-//     disk is the only one on the server that nothing else is known of.
+//   - No disk has the volume's serial.
+//   - The metadata name one address for the volume, and one disk is there.
+//   - No name of that disk is another volume's id.
+//   - The disk isn't removable, has a whole number of GiB as every Cinder volume, and
+//     passes prove as every disk must.
+//   - The metadata service was asked just now. Where only a config drive tells, the disk
+//     is the only one on the server of which nothing else is known.
 //
-// The cloud isn't asked where no disk could be meant. byPath returns an error that
-// wraps ErrNotFound where it knows no such disk, and ErrUnsafe where more than one
-// could be it.
-func (s System) byPath(ctx context.Context, sys sysfs, volumeID string) (Disk, error) {
-	strangers, err := s.strangers(sys)
+// The cloud isn't asked where there is no such disk. byPath returns an error that wraps
+// ErrNotFound where it finds no disk, and ErrUnsafe where several could be meant.
+func (s *System) byPath(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
+	unidentified, err := s.unidentified(ctx)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
 	}
-	if len(strangers) == 0 {
+	if len(unidentified) == 0 {
 		return Disk{}, ErrNotFound
 	}
-	at, err := s.Locate(ctx, volumeID)
+	at, err := s.locate(ctx, volumeID, woken)
 	if err != nil {
 		return Disk{}, fmt.Errorf("%w, and where it is can't be learnt: %w", ErrNotFound, err)
 	}
@@ -59,57 +58,74 @@ func (s System) byPath(ctx context.Context, sys sysfs, volumeID string) (Disk, e
 	case len(at.Addresses) > 1:
 		return Disk{}, fmt.Errorf("volume %s: %w: the server's metadata tell several addresses of it: %s",
 			volumeID, ErrUnsafe, strings.Join(at.Addresses, ", "))
-	case !at.Live && len(strangers) > 1:
+	case !at.Live && len(unidentified) > 1:
 		return Disk{}, fmt.Errorf("volume %s: %w: only the config drive tells its address, %s, which may be out of date, and it could be each of %s",
-			volumeID, ErrUnsafe, at.Addresses[0], strings.Join(strangers, ", "))
+			volumeID, ErrUnsafe, at.Addresses[0], strings.Join(unidentified, ", "))
 	}
 	name, err := s.atAddress(at.Addresses[0])
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
 	}
-	if !slices.Contains(strangers, name) {
+	if !slices.Contains(unidentified, name) {
 		return Disk{}, fmt.Errorf("volume %s: %w: at its address %s is %s, which is known to be something else, or has no size of a volume",
 			volumeID, ErrUnsafe, at.Addresses[0], name)
 	}
-	d, err := prove(sys, or(s.ProcDir, "/proc"), volumeID, name, s.node(name))
+	d, err := prove(s.sysfs(), s.procDir(), volumeID, name, s.node(name))
 	d.byAddress = err == nil
 	return d, err
 }
 
-// strangers returns the disks of which nothing tells what they are, and that
+// locate asks the cloud, which may be slow, until woken has something to receive. Calls
+// for one volume share a question, also with those that come back after that.
+func (s *System) locate(ctx context.Context, volumeID string, woken chan struct{}) (Location, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var waking sync.WaitGroup
+	defer waking.Wait()
+	defer cancel()
+	waking.Go(func() {
+		select {
+		case <-woken:
+			wake(woken) // for whoever looks again
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return s.locations.Do(ctx, volumeID, func() (Location, error) { return s.Locate(context.WithoutCancel(ctx), volumeID) })
+}
+
+// unidentified returns the disks of which nothing tells what they are, and that
 // could be a volume.
-func (s System) strangers(sys sysfs) ([]string, error) {
-	disks, err := sys.disks()
+func (s *System) unidentified(ctx context.Context) ([]string, error) {
+	disks, err := s.look(ctx)
 	if err != nil {
 		return nil, err
 	}
-	use, err := readUse(or(s.ProcDir, "/proc"))
+	use, err := readProcUse(s.procDir())
 	if err != nil {
 		return nil, err
 	}
-	var strangers []string
-	look := s.look(sys)
-	for _, name := range disks {
-		size := sys.size(name)
-		if !sys.onBus(name) || sys.text(name, "removable") == "1" || size == 0 || size%gibibyte != 0 {
+	sys := s.sysfs()
+	var found []string
+	for _, d := range disks {
+		size := sys.size(d.name)
+		if !sys.onBus(d.name) || sys.text(d.name, "removable") == "1" || size == 0 || size%gibibyte != 0 {
 			continue
 		}
-		names, mute := look.names(name, sys.sequence(name))
-		if mute {
-			return nil, fmt.Errorf("%w: %s", ErrNotFound, untold([]string{name}))
+		if d.unanswered {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, noAnswer([]string{d.name}))
 		}
-		if namesVolume(names) {
+		if namesVolume(d.identities) {
 			continue
 		}
-		system, err := sys.isSystem(use, name)
+		system, err := sys.isSystem(use, d.name)
 		if err != nil {
 			return nil, err
 		}
 		if !system {
-			strangers = append(strangers, name)
+			found = append(found, d.name)
 		}
 	}
-	return strangers, nil
+	return found, nil
 }
 
 // namesVolume tells whether one of a disk's names, whoever gave it, is a volume's id.
@@ -118,7 +134,7 @@ func namesVolume(identities []identity) bool {
 }
 
 // atAddress returns the one disk to which links by that address lead.
-func (s System) atAddress(address string) (string, error) {
+func (s *System) atAddress(address string) (string, error) {
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._-]*$`).MatchString(address) {
 		return "", fmt.Errorf("%w: the server's metadata tell an address that is none: %q", ErrUnsafe, address)
 	}

@@ -25,10 +25,12 @@ type Loop struct {
 	SysDir string
 	// ProcDir is where procfs is mounted, /proc when empty.
 	ProcDir string
+
+	reads
 }
 
 // Find implements Finder. Disk.Path is the node in DevDir.
-func (l Loop) Find(ctx context.Context, volumeID string) (Disk, error) {
+func (l *Loop) Find(ctx context.Context, volumeID string) (Disk, error) {
 	if err := checkVolumeID(volumeID); err != nil {
 		return Disk{}, err
 	}
@@ -71,7 +73,7 @@ func (l Loop) Find(ctx context.Context, volumeID string) (Disk, error) {
 }
 
 // resolve follows the volume's by-id link, which must not leave DevDir.
-func (l Loop) resolve(volumeID string) (string, error) {
+func (l *Loop) resolve(volumeID string) (string, error) {
 	link := filepath.Join(l.DevDir, "disk", "by-id", "virtio-"+strings.ToLower(volumeID)[:virtioSerialLength])
 	path, err := filepath.EvalSymlinks(link)
 	if errors.Is(err, os.ErrNotExist) {
@@ -103,5 +105,28 @@ func (s sysfs) nameOf(number uint64) (string, error) {
 	return filepath.Base(path), nil
 }
 
-// watched returns the directories that change when a disk comes.
-func (l Loop) watched() []string { return deviceDirs(or(l.DevDir, "/dev")) }
+// Wait implements Finder.
+func (l *Loop) Wait(ctx context.Context, volumeID string) (Disk, error) {
+	return l.wait(ctx, search{
+		find:  func(ctx context.Context, _ chan struct{}) (Disk, error) { return l.Find(ctx, volumeID) },
+		dirs:  deviceDirs(or(l.DevDir, "/dev")),
+		hosts: func() []string { return nil },
+	})
+}
+
+// Candidates implements Finder: a development cloud shows one disk at most.
+func (l *Loop) Candidates(ctx context.Context, volumeID string) ([]Disk, error) {
+	d, err := l.Find(ctx, volumeID)
+	if err != nil {
+		return nil, err
+	}
+	return []Disk{d}, nil
+}
+
+// Mapping implements Finder. Mappings are the kernel's, which has their nodes in /dev.
+func (l *Loop) Mapping(volumeID string) (Mapping, bool, error) {
+	return (&System{SysDir: l.SysDir, ProcDir: l.ProcDir}).Mapping(volumeID)
+}
+
+// AttachLimit implements Finder: a development cloud has room for as many as Nova.
+func (l *Loop) AttachLimit(context.Context) (int64, error) { return MaxAttached, nil }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,7 +41,7 @@ func attach(t *testing.T, dev, file, volumeID string) *server {
 	return s
 }
 
-func (s *server) finder() Loop { return Loop{DevDir: s.dev} }
+func (s *server) finder() *Loop { return &Loop{DevDir: s.dev} }
 
 func TestALoopDeviceIsFoundByItsLinkAndItsFile(t *testing.T) {
 	s := attach(t, t.TempDir(), "volume-"+volumeA, volumeA)
@@ -50,7 +53,7 @@ func TestALoopDeviceIsFoundByItsLinkAndItsFile(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	s.device.Grow(t, 2*gib)
-	fresh, err := Refresh(t.Context(), d)
+	fresh, err := s.finder().Refresh(t.Context(), d)
 	if err != nil || fresh.Size != 2*gib || fresh.Path != d.Path {
 		t.Errorf("grown: %+v, %v", fresh, err)
 	}
@@ -71,7 +74,7 @@ func TestALoopDeviceOfAnotherFileIsRefused(t *testing.T) {
 
 func TestALoopDeviceIsNotFoundUntilAllOfItIsThere(t *testing.T) {
 	dev := t.TempDir()
-	l := Loop{DevDir: dev}
+	l := &Loop{DevDir: dev}
 	notFound := func(when string) {
 		t.Helper()
 		if _, err := l.Find(t.Context(), volumeA); !errors.Is(err, ErrNotFound) {
@@ -119,7 +122,7 @@ func TestALinkToSomethingElseIsRefused(t *testing.T) {
 		if err := os.Symlink(target, link); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Loop{DevDir: dev}.Find(t.Context(), volumeA)
+		_, err := (&Loop{DevDir: dev}).Find(t.Context(), volumeA)
 		if !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%s: %v", target, err)
 		}
@@ -130,7 +133,7 @@ func TestALinkToSomethingElseIsRefused(t *testing.T) {
 	if err := os.Symlink(filepath.Base(link), link); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (Loop{DevDir: dev}).Find(t.Context(), volumeA); err == nil {
+	if _, err := (&Loop{DevDir: dev}).Find(t.Context(), volumeA); err == nil {
 		t.Error("a link to itself was followed")
 	}
 }
@@ -147,7 +150,7 @@ func TestRefreshTellsOnlyASCSIDiskToAskAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	device.Grow(t, 2*gib)
-	d, err = Refresh(t.Context(), d)
+	d, err = tr.system().Refresh(t.Context(), d)
 	if err != nil || d.Size != 2*gib {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -158,35 +161,96 @@ func TestRefreshTellsOnlyASCSIDiskToAskAgain(t *testing.T) {
 	}
 }
 
-func TestRefreshOfABusThatHangsEndsWithItsCall(t *testing.T) {
+// TestABusThatHangsCostsOneGoroutine however often the disk is refreshed, or looked
+// at again since it has no capacity, and by how many calls at once.
+func TestABusThatHangsCostsOneGoroutine(t *testing.T) {
+	for name, ask := range map[string]func(*System, context.Context, Disk) error{
+		"refresh": func(s *System, ctx context.Context, d Disk) error {
+			_, err := s.Refresh(ctx, d)
+			return err
+		},
+		"wait for its capacity": func(s *System, ctx context.Context, d Disk) error {
+			_, err := s.Wait(ctx, d.VolumeID)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTree(t)
+			tr.disk("sda", "8:0", map[string]string{"device/vpd_pg80": page(0x80, volumeA)})
+			s := tr.system()
+			d, err := s.Find(t.Context(), volumeA)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr.hang("sys/block/sda/device/rescan") // opening it for writing blocks
+			if name != "refresh" {
+				tr.file("sys/block/sda/size", "0")
+			}
+			before := runtime.NumGoroutine()
+			for range 20 {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+				if err := ask(s, ctx, d); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				cancel()
+			}
+			var calls sync.WaitGroup
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			for range 30 {
+				calls.Go(func() {
+					if err := ask(s, ctx, d); !errors.Is(err, context.DeadlineExceeded) {
+						t.Error(err)
+					}
+				})
+			}
+			calls.Wait()
+			wantLeft(t, before, 1)
+		})
+	}
+}
+
+// wantLeft wants no more than that many goroutines more than there were before, once
+// what only reads has ended.
+func wantLeft(t *testing.T, before, most int) {
+	t.Helper()
+	left := 0
+	for range 1000 {
+		if left = runtime.NumGoroutine() - before; left <= most {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines are left, want %d", left, most)
+}
+
+// TestAHostThatHangsCostsOneGoroutine, and keeps no other host from being scanned.
+func TestAHostThatHangsCostsOneGoroutine(t *testing.T) {
 	tr := newTree(t)
-	tr.disk("sda", "8:0", map[string]string{"device/vpd_pg80": page(0x80, volumeA)})
-	rescan := tr.path("sys/block/sda/device/rescan")
-	if err := unix.Mkfifo(rescan, 0o600); err != nil { // opening it for writing blocks
-		t.Fatal(err)
+	for _, n := range []string{"1", "2"} {
+		tr.file("sys/class/scsi_host/host"+n+"/proc_name", "mptspi\n")
 	}
-	d, err := tr.system().Find(t.Context(), volumeA)
-	if err != nil {
-		t.Fatal(err)
+	tr.hang("sys/class/scsi_host/host1/scan")
+	tr.file("sys/class/scsi_host/host2/scan", "")
+	s := tr.system()
+	before := runtime.NumGoroutine()
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if _, err := s.Wait(ctx, volumeA); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		cancel()
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := Refresh(ctx, d); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
-	}
-	reader, err := os.Open(rescan) // lets it go
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := reader.Close(); err != nil {
-		t.Fatal(err)
+	wantLeft(t, before, 1)
+	if got, err := os.ReadFile(tr.path("sys/class/scsi_host/host2/scan")); err != nil || string(got) != "- - -" {
+		t.Errorf("the other host: %q, %v", got, err)
 	}
 }
 
 func TestAPinnedDiskIsTheOneThatWasFound(t *testing.T) {
 	dev := t.TempDir()
 	attach(t, dev, "volume-"+volumeA, volumeA)
-	d, err := (Loop{DevDir: dev}).Find(t.Context(), volumeA)
+	d, err := (&Loop{DevDir: dev}).Find(t.Context(), volumeA)
 	if err != nil {
 		t.Fatal(err)
 	}

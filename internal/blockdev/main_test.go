@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -112,8 +113,23 @@ func (tr *tree) disk(name, number string, attributes map[string]string) {
 	tr.node(name, number)
 }
 
-func (tr *tree) system() System {
-	return System{DevDir: tr.path("dev"), SysDir: tr.path("sys"), ProcDir: tr.path("proc")}
+// hang makes a file that can't be opened for writing until the test ends.
+func (tr *tree) hang(name string) {
+	tr.t.Helper()
+	tr.dir(filepath.Dir(name))
+	if err := unix.Mkfifo(tr.path(name), 0o600); err != nil {
+		tr.t.Fatal(err)
+	}
+	tr.t.Cleanup(func() { // whoever hangs goes on; goleak waits for them
+		if fd, err := unix.Open(tr.path(name), unix.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
+			tr.t.Cleanup(func() { _ = unix.Close(fd) })
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+}
+
+func (tr *tree) system() *System {
+	return &System{DevDir: tr.path("dev"), SysDir: tr.path("sys"), ProcDir: tr.path("proc")}
 }
 
 // page builds a SCSI vital product data page.

@@ -26,14 +26,12 @@ func MappingTitle(volumeID string) string {
 	return "cinder-csi-" + strings.ToLower(volumeID)
 }
 
-// Mapping returns the mapping of a volume; false when none is open. It may be
-// left from a disk that has gone, see On. It returns an error that wraps
-// ErrUnsafe when something else has the mapping's name.
-func (s System) Mapping(volumeID string) (Mapping, bool, error) {
+// Mapping implements Finder.
+func (s *System) Mapping(volumeID string) (Mapping, bool, error) {
 	if err := checkVolumeID(volumeID); err != nil {
 		return Mapping{}, false, err
 	}
-	sys := sysfs(or(s.SysDir, "/sys"))
+	sys := s.sysfs()
 	title := MappingTitle(volumeID)
 	name, found, err := sys.mapping(title)
 	if err != nil || !found {
@@ -54,12 +52,6 @@ func (s System) Mapping(volumeID string) (Mapping, bool, error) {
 			sysDir: string(sys), procDir: or(s.ProcDir, "/proc"), sequence: sys.sequence(name),
 		},
 	}, true, nil
-}
-
-// Mapping implements the same for a development cloud. Mappings are the
-// kernel's, which has their nodes in /dev.
-func (l Loop) Mapping(volumeID string) (Mapping, bool, error) {
-	return System{SysDir: l.SysDir, ProcDir: l.ProcDir}.Mapping(volumeID)
 }
 
 // On tells whether the mapping is built upon that very disk and nothing else. A

@@ -1,9 +1,13 @@
 package blockdev
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
 
 const (
@@ -13,103 +17,89 @@ const (
 	serialLeast = 50 * time.Millisecond
 )
 
-// Serials asks virtio-blk disks for their serials. A disk answers that as it does
-// a read: one whose queue is full, since its storage hangs or can't keep up, answers
-// late or never, and must not keep the volumes on other disks waiting. So a disk is
-// asked once in its life, where the kernel numbers disks (diskseq), and whoever
-// asks again waits for that answer. The zero value is ready.
-type Serials struct {
-	mu      sync.Mutex
-	answers map[string]*answer // by the attribute's path
+// serials asks virtio-blk disks for their serials. A disk answers that as it does
+// a read: a disk whose queue is full, since its storage hangs or can't keep up,
+// answers late or never, and must not keep the volumes on other disks waiting. So a
+// disk is asked once in its life where the kernel numbers disks (diskseq), and later
+// looks wait for that answer. Where it doesn't, before Linux 5.15, a disk can't be
+// told from another one that got its name, and is asked at each look.
+type serials struct {
+	asked inflight.Group[string]
+
+	mu    sync.Mutex
+	known map[string]serial // by the attribute's path
 }
 
-// answer is what a disk has answered, or will.
-type answer struct {
-	sequence uint64        // the kernel's number of the disk
-	done     chan struct{} // closed when serial is set
-	serial   string        // empty when it could not be read
-}
-
-func (a *answer) given() bool {
-	select {
-	case <-a.done:
-		return true
-	default:
-		return false
-	}
+type serial struct {
+	sequence uint64 // the kernel's number of the disk
+	text     string // not empty
 }
 
 // get returns the serial that the attribute at path tells of the disk with that
-// number; false when there has been no answer by then.
-func (s *Serials) get(path string, sequence uint64, by time.Time) (string, bool) {
-	limit := time.NewTimer(max(time.Until(by), serialLeast))
-	defer limit.Stop()
-	for {
-		a, ours := s.ask(path, sequence)
-		select {
-		case <-a.done:
-		case <-limit.C:
-			return "", false
-		}
-		if ours {
-			return a.serial, true
-		}
-	}
-}
-
-// ask returns the answer of a disk that was asked before, or asks it. An answer
-// that may be another disk's, which had the same name, has to be waited for, since
-// there is one question at a time, but is not the caller's.
-func (s *Serials) ask(path string, sequence uint64) (a *answer, ours bool) {
+// sequence number, empty if it can't be read. It fails when there is no answer
+// before ctx ends.
+func (s *serials) get(ctx context.Context, path string, sequence uint64) (string, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if a, asked := s.answers[path]; asked {
-		ours := a.sequence == sequence && sequence != 0
-		if !a.given() || ours && a.serial != "" {
-			return a, ours
-		}
+	known, found := s.known[path]
+	s.mu.Unlock()
+	if found && known.sequence == sequence && sequence != 0 {
+		return known.text, nil
 	}
-	if s.answers == nil {
-		s.answers = make(map[string]*answer)
-	}
-	a = &answer{sequence: sequence, done: make(chan struct{})}
-	s.answers[path] = a
-	go func() {
-		if data, err := os.ReadFile(path); err == nil {
-			a.serial = tidy(string(data))
+	return s.asked.DoAfter(ctx, fmt.Sprintf("%s %d", path, sequence), func() (string, error) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", nil //nolint:nilerr // the disk has none, or has gone: another name may tell
 		}
-		close(a.done)
-	}()
-	return a, true
+		text := tidy(string(data))
+		if text != "" {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.known == nil {
+				s.known = make(map[string]serial)
+			}
+			s.known[path] = serial{sequence, text}
+		}
+		return text, nil
+	})
 }
 
-// look is one look at all disks.
-type look struct {
-	sysfs
-	serials *Serials
-	by      time.Time // when it has waited enough
+// seen is a disk as a look at all of them has found it.
+type seen struct {
+	name       string
+	sequence   uint64 // before it was looked at
+	identities []identity
+	// unanswered: it didn't answer when it was asked for its serial.
+	unanswered bool
 }
 
-func (s System) look(sys sysfs) look {
-	l := look{sysfs: sys, serials: s.Serials, by: time.Now().Add(serialWait)}
-	if l.serials == nil {
-		l.serials = new(Serials)
-	}
-	return l
+// look looks at all disks. Calls that look at the same time share one look.
+func (s *System) look(ctx context.Context) ([]seen, error) {
+	return s.looks.DoAfter(ctx, "all disks", func() ([]seen, error) {
+		sys := s.sysfs()
+		names, err := sys.disks()
+		if err != nil {
+			return nil, err
+		}
+		all := make([]seen, 0, len(names))
+		until := time.Now().Add(serialWait)
+		for _, name := range names {
+			d := seen{name: name, sequence: sys.sequence(name), identities: sys.identities(name)}
+			if path := sys.block(name, "serial"); exists(path) {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(time.Until(until), serialLeast))
+				text, err := s.serials.get(ctx, path, d.sequence)
+				cancel()
+				d.unanswered = err != nil
+				if text != "" {
+					d.identities = append(d.identities, identity{name: text, serial: true})
+				}
+			}
+			all = append(all, d)
+		}
+		return all, nil
+	})
 }
 
-// names returns all names that a disk has for itself; mute tells that it didn't
-// answer when it was asked for its serial.
-func (l look) names(disk string, sequence uint64) (all []identity, mute bool) {
-	path := l.block(disk, "serial")
-	if _, err := os.Lstat(path); err == nil {
-		serial, answered := l.serials.get(path, sequence, l.by)
-		if !answered {
-			return nil, true
-		}
-		if serial != "" {
-			all = append(all, identity{name: serial, serial: true})
-		}
-	}
-	return append(all, l.identities(disk)...), false
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

@@ -51,7 +51,6 @@ func TestADiskThatDoesNotAnswerKeepsNobodyWaiting(t *testing.T) {
 	answer := tr.silent("vdb", "252:16", "11")
 	tr.disk("vdc", "252:32", map[string]string{"serial": volumeC[:20], "diskseq": "12"})
 	s := tr.system()
-	s.Serials = new(Serials)
 
 	began := time.Now()
 	d, err := s.Find(t.Context(), volumeC)
@@ -67,9 +66,7 @@ func TestADiskThatDoesNotAnswerKeepsNobodyWaiting(t *testing.T) {
 			t.Errorf("got %v, want that vdb does not answer", err)
 		}
 	}
-	if after := runtime.NumGoroutine(); after > before {
-		t.Errorf("%d goroutines wait for the disk, there were %d", after, before)
-	}
+	wantLeft(t, before, 0)
 	// Unstaging must not take it for gone; a disk that answers is told as ever.
 	if disks, err := s.Candidates(t.Context(), volumeA); !errors.Is(err, ErrUnsafe) {
 		t.Errorf("got %+v, %v, want that vdb may be it", disks, err)
@@ -77,14 +74,14 @@ func TestADiskThatDoesNotAnswerKeepsNobodyWaiting(t *testing.T) {
 	if disks, err := s.Candidates(t.Context(), volumeC); err != nil || len(disks) != 1 {
 		t.Errorf("got %+v, %v", disks, err)
 	}
-	if room, err := s.Room(); err != nil || room < 1 {
+	if room, err := s.AttachLimit(t.Context()); err != nil || room < 1 {
 		t.Errorf("room for %d, %v", room, err)
 	}
 
 	answer(volumeA[:20])
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if d, err := Wait(ctx, s, volumeA); err != nil || d.Name != "vdb" {
+	if d, err := s.Wait(ctx, volumeA); err != nil || d.Name != "vdb" {
 		t.Fatalf("when it has answered: %+v, %v", d, err)
 	}
 	// It isn't asked again, but another disk in its place is.
@@ -106,7 +103,6 @@ func TestAnAnswerIsNotKeptWhereDisksHaveNoNumbers(t *testing.T) {
 	tr.disk("vdb", "252:16", map[string]string{"serial": volumeA[:20]})
 	tr.remove("sys/block/vdb/diskseq")
 	s := tr.system()
-	s.Serials = new(Serials)
 	if d, err := s.Find(t.Context(), volumeA); err != nil || d.Name != "vdb" {
 		t.Fatalf("found %+v, %v", d, err)
 	}

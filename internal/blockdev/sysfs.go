@@ -131,14 +131,3 @@ func (s sysfs) holderNames(name string) ([]string, error) {
 	}
 	return names, nil
 }
-
-// holders is holderNames in words.
-func (s sysfs) holders(name string) ([]string, error) {
-	names, err := s.holderNames(name)
-	for i, holder := range names {
-		if title := s.text(holder, "dm", "name"); title != "" {
-			names[i] += " (" + title + ")"
-		}
-	}
-	return names, err
-}

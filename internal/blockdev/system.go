@@ -6,10 +6,17 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // System finds disks by the serial that sysfs reports, for virtio-blk, SCSI
-// and NVMe alike. It is the Finder of production. The zero value is ready.
+// and NVMe alike. It is the Finder of production. The zero value is ready; it must
+// not be copied after its first use.
 //
 // The names that count are the volume's id, its first 20 characters (all that
 // virtio-blk carries), and the id without dashes (a WWN).
@@ -23,31 +30,40 @@ type System struct {
 	// Locate tells where the cloud says that a volume's disk is. It is asked only
 	// when no disk has the volume's serial, see byPath; may be nil.
 	Locate func(ctx context.Context, volumeID string) (Location, error)
-	// Serials remembers what disks have answered. Without it each look asks anew,
-	// and leaves a goroutine behind for each disk that doesn't answer.
-	Serials *Serials
+	// Poll is how often Wait looks without having been woken: a net for events that
+	// never come, such as a serial that appears after the node. 1 s when 0.
+	Poll time.Duration
+
+	reads
+	serials serials
+	looks   inflight.Group[[]seen]
+	// locations are questions to the cloud, by volume id.
+	locations inflight.Group[Location]
 }
 
 // Find implements Finder. Exactly one disk must be the volume's; it must have
-// its node and a capacity, and neither it nor a partition of it may be part of
-// something else or of the running system.
-func (s System) Find(ctx context.Context, volumeID string) (Disk, error) {
-	if err := checkVolumeID(volumeID); err != nil {
-		return Disk{}, err
-	}
-	sys := sysfs(or(s.SysDir, "/sys"))
-	matches, mute, looked, err := s.matches(ctx, sys, volumeID)
+// its node and a capacity, and neither it nor a partition of it may be in use by
+// something else or by the running system. Other devices may be built upon it as
+// long as nobody has them open: see Holder.
+func (s *System) Find(ctx context.Context, volumeID string) (Disk, error) {
+	return s.find(ctx, volumeID, nil)
+}
+
+// find is Find, which asks the cloud only until woken has something to receive.
+func (s *System) find(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
+	matches, unanswered, looked, err := s.matches(ctx, volumeID)
 	if err != nil {
 		return Disk{}, err
 	}
 	switch len(matches) {
 	case 0:
-		if len(mute) > 0 {
-			return Disk{}, fmt.Errorf("volume %s: %w: none of %d disks has its serial, but %s", volumeID, ErrNotFound, looked, untold(mute))
+		if len(unanswered) > 0 {
+			return Disk{}, fmt.Errorf("volume %s: %w: none of %d disks has its serial, but %s",
+				volumeID, ErrNotFound, looked, noAnswer(unanswered))
 		}
 		d, err := Disk{}, ErrNotFound
 		if s.Locate != nil {
-			d, err = s.byPath(ctx, sys, volumeID)
+			d, err = s.byPath(ctx, volumeID, woken)
 		}
 		if errors.Is(err, ErrNotFound) {
 			err = fmt.Errorf("volume %s: %w: none of %d disks has its serial", volumeID, err, looked)
@@ -59,7 +75,7 @@ func (s System) Find(ctx context.Context, volumeID string) (Disk, error) {
 			volumeID, ErrUnsafe, strings.Join(names(matches), ", "))
 	}
 	name := matches[0].name
-	d, err := prove(sys, or(s.ProcDir, "/proc"), volumeID, name, s.node(name))
+	d, err := prove(s.sysfs(), s.procDir(), volumeID, name, s.node(name))
 	if err != nil {
 		return Disk{}, err
 	}
@@ -69,63 +85,47 @@ func (s System) Find(ctx context.Context, volumeID string) (Disk, error) {
 	return d, nil
 }
 
-// match is a disk that has a volume's serial.
-type match struct {
-	name     string
-	sequence uint64 // at the time
+// Wait implements Finder. It has those SCSI hosts scanned that announce nothing.
+func (s *System) Wait(ctx context.Context, volumeID string) (Disk, error) {
+	return s.wait(ctx, search{
+		find: func(ctx context.Context, woken chan struct{}) (Disk, error) {
+			return s.findWithCapacity(ctx, volumeID, woken)
+		},
+		dirs:  deviceDirs(or(s.DevDir, "/dev")),
+		hosts: s.sysfs().silentHosts,
+		poll:  s.Poll,
+	})
 }
 
-func names(matches []match) []string {
-	var all []string
-	for _, m := range matches {
-		all = append(all, m.name)
+// findWithCapacity is find, which has the kernel ask a disk without capacity again.
+func (s *System) findWithCapacity(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
+	d, err := s.find(ctx, volumeID, woken)
+	var empty emptyError
+	if !errors.As(err, &empty) {
+		return d, err
 	}
-	return all
-}
-
-// untold says of disks that they don't tell what they are.
-func untold(mute []string) string {
-	return strings.Join(mute, ", ") + " could not be asked: all places in the queue are taken, by requests that the storage has not answered"
-}
-
-// matches returns all disks that have a volume's serial, those that don't tell
-// theirs, and how many it has looked at.
-func (s System) matches(ctx context.Context, sys sysfs, volumeID string) (found []match, mute []string, looked int, err error) {
-	disks, err := sys.disks()
-	if err != nil {
-		return nil, nil, 0, fmt.Errorf("volume %s: %w", volumeID, err)
-	}
-	look := s.look(sys)
-	for _, name := range disks {
-		if err := ctx.Err(); err != nil {
-			return nil, nil, 0, fmt.Errorf("volume %s: look for its disk: %w", volumeID, err)
+	_, rescanned := s.rescans.Do(ctx, empty.Disk.key(), func() (struct{}, error) {
+		_, err := rescan(empty.Disk)
+		return struct{}{}, err
+	})
+	if rescanned != nil {
+		if ctx.Err() == nil {
+			logging.From(ctx).Warn("a disk without capacity could not be asked again", zap.String("disk", empty.Path), zap.Error(rescanned))
 		}
-		before := sys.sequence(name)
-		names, silent := look.names(name, before)
-		switch {
-		case silent:
-			mute = append(mute, name)
-		case compare(volumeID, names) != other:
-			found = append(found, match{name, before})
-		}
+		return d, err
 	}
-	return found, mute, len(disks), nil
+	return s.find(ctx, volumeID, woken)
 }
 
-// Candidates returns all disks that have a volume's serial, proven or not: for
-// whoever wants to know that none of them is in use. A disk whose place was given
-// to another one without a word to the kernel is among them.
-func (s System) Candidates(ctx context.Context, volumeID string) ([]Disk, error) {
-	if err := checkVolumeID(volumeID); err != nil {
-		return nil, err
-	}
-	sys := sysfs(or(s.SysDir, "/sys"))
-	matches, mute, _, err := s.matches(ctx, sys, volumeID)
+// Candidates implements Finder. A disk whose place was given to another one without
+// a word to the kernel is among them.
+func (s *System) Candidates(ctx context.Context, volumeID string) ([]Disk, error) {
+	matches, unanswered, _, err := s.matches(ctx, volumeID)
 	if err != nil {
 		return nil, err
 	}
-	if len(matches) == 0 && len(mute) > 0 {
-		return nil, fmt.Errorf("volume %s: %w: its disk may be among those that don't tell: %s", volumeID, ErrUnsafe, untold(mute))
+	if len(matches) == 0 && len(unanswered) > 0 {
+		return nil, fmt.Errorf("volume %s: %w: its disk may be among those that don't answer: %s", volumeID, ErrUnsafe, noAnswer(unanswered))
 	}
 	if len(matches) == 0 && s.Locate != nil {
 		d, err := s.Find(ctx, volumeID)
@@ -134,6 +134,7 @@ func (s System) Candidates(ctx context.Context, volumeID string) ([]Disk, error)
 		}
 		return []Disk{d}, nil
 	}
+	sys := s.sysfs()
 	var disks []Disk
 	for _, m := range matches {
 		number, err := sys.number(m.name)
@@ -145,17 +146,85 @@ func (s System) Candidates(ctx context.Context, volumeID string) ([]Disk, error)
 		}
 		disks = append(disks, Disk{
 			VolumeID: volumeID, Path: s.node(m.name), Name: m.name, Number: number, Size: sys.size(m.name),
-			sysDir: string(sys), procDir: or(s.ProcDir, "/proc"), sequence: m.sequence,
+			sysDir: string(sys), procDir: s.procDir(), sequence: m.sequence,
 		})
 	}
 	return disks, nil
 }
 
-// node returns the path of a disk's node. A slash in a kernel name is written
-// as an exclamation mark in sysfs.
-func (s System) node(name string) string {
-	return filepath.Join(or(s.DevDir, "/dev"), strings.ReplaceAll(name, "!", "/"))
+// matches returns all disks that have a volume's serial, the names of those that
+// don't tell theirs, and how many it has looked at.
+func (s *System) matches(ctx context.Context, volumeID string) (found []seen, unanswered []string, looked int, err error) {
+	if err := checkVolumeID(volumeID); err != nil {
+		return nil, nil, 0, err
+	}
+	disks, err := s.look(ctx)
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("volume %s: look for its disk: %w", volumeID, err)
+	}
+	for _, d := range disks {
+		switch {
+		case d.unanswered:
+			unanswered = append(unanswered, d.name)
+		case compare(volumeID, d.identities) != other:
+			found = append(found, d)
+		}
+	}
+	return found, unanswered, len(disks), nil
 }
 
-// watched returns the directories that change when a disk comes.
-func (s System) watched() []string { return deviceDirs(or(s.DevDir, "/dev")) }
+func names(disks []seen) []string {
+	var all []string
+	for _, d := range disks {
+		all = append(all, d.name)
+	}
+	return all
+}
+
+// noAnswer says of disks that they don't tell what they are.
+func noAnswer(disks []string) string {
+	return strings.Join(disks, ", ") + " could not be asked: all places in the queue are taken, by requests that the storage has not answered"
+}
+
+// emptyError is the error for a disk that is there and can't be read. The kernel asks
+// a SCSI disk for its capacity once: one that didn't answer at that moment, or has
+// come back to its place on a host that announces nothing, has none for ever.
+type emptyError struct{ Disk }
+
+func (e emptyError) Error() string { return e.Path + " has no capacity (yet)" }
+
+// prove builds the Disk of a volume that goes by name in sysfs and by path in
+// the device directory, or says why it must not be touched.
+func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
+	number, err := sys.number(name)
+	if err != nil {
+		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
+	}
+	d := Disk{
+		VolumeID: volumeID, Path: path, Name: name, Number: number, Size: sys.size(name),
+		sysDir: string(sys), procDir: procDir, sequence: sys.sequence(name),
+	}
+	if err := d.Verify(); err != nil {
+		return Disk{}, err
+	}
+	if d.Size == 0 {
+		return Disk{}, fmt.Errorf("volume %s: %w: %w", volumeID, ErrNotFound, emptyError{d})
+	}
+	holders, err := Holders(d)
+	if err != nil {
+		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
+	}
+	if users := foreignUsers(holders); len(users) > 0 {
+		return Disk{}, fmt.Errorf("volume %s: %w: %s is used by %v", volumeID, ErrUnsafe, path, users)
+	}
+	return d, nil
+}
+
+func (s *System) sysfs() sysfs    { return sysfs(or(s.SysDir, "/sys")) }
+func (s *System) procDir() string { return or(s.ProcDir, "/proc") }
+
+// node returns the path of a disk's node. A slash in a kernel name is written
+// as an exclamation mark in sysfs.
+func (s *System) node(name string) string {
+	return filepath.Join(or(s.DevDir, "/dev"), strings.ReplaceAll(name, "!", "/"))
+}

@@ -195,7 +195,7 @@ func TestOddVolumeIDsAreErrors(t *testing.T) {
 		strings.Repeat("-", 36), strings.Replace(volumeA, "6", "g", 1), strings.Repeat("é", 18), "\x00",
 	}
 	for _, id := range ids {
-		for _, finder := range []Finder{tr.system(), Loop{DevDir: tr.path("dev"), SysDir: tr.path("sys")}} {
+		for _, finder := range []Finder{tr.system(), &Loop{DevDir: tr.path("dev"), SysDir: tr.path("sys")}} {
 			if _, err := finder.Find(t.Context(), id); !errors.Is(err, ErrVolumeID) {
 				t.Errorf("%T of %q: %v", finder, id, err)
 			}
@@ -210,13 +210,13 @@ func TestFindObeysItsContextAndSaysWhenSysfsIsMissing(t *testing.T) {
 	if _, err := tr.system().Find(ctx, volumeA); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	if _, err := (System{SysDir: tr.path("nowhere")}).Find(t.Context(), volumeA); err == nil || errors.Is(err, ErrNotFound) {
+	if _, err := (&System{SysDir: tr.path("nowhere")}).Find(t.Context(), volumeA); err == nil || errors.Is(err, ErrNotFound) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestTheDisksOfThisMachineCanBeLookedAt(t *testing.T) {
-	if _, err := (System{}).Find(t.Context(), volumeA); !errors.Is(err, ErrNotFound) {
+	if _, err := (&System{}).Find(t.Context(), volumeA); !errors.Is(err, ErrNotFound) {
 		t.Errorf("%v", err)
 	}
 }
@@ -244,7 +244,7 @@ func TestADiskThatWasReplacedIsNoticed(t *testing.T) {
 		if err := d.Verify(); !errors.Is(err, test.want) {
 			t.Errorf("Verify, %s: %v", test.name, err)
 		}
-		if _, err := Refresh(t.Context(), d); !errors.Is(err, test.want) {
+		if _, err := tr.system().Refresh(t.Context(), d); !errors.Is(err, test.want) {
 			t.Errorf("Refresh, %s: %v", test.name, err)
 		}
 	}

@@ -5,167 +5,147 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
 
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 const (
-	// slowPoll is how often Wait looks without having been woken.
-	slowPoll = time.Second
-	// settle is how long Wait lets a burst of events pass before it looks.
-	settle = 5 * time.Millisecond
+	// pollEvery is how often a disk is looked for without an event.
+	pollEvery = time.Second
+	// scanPause is how long after the first scan of a SCSI host the second one comes;
+	// each later pause is twice as long.
+	scanPause = time.Second
 )
 
-// watcher is a Finder that knows which directories change when a disk comes.
-type watcher interface{ watched() []string }
+// waiter waits for disks. The zero value is ready.
+type waiter struct {
+	arrivals arrivals
+	scans    inflight.Group[struct{}]
+}
+
+// search is what a waiter has to know to find a disk.
+type search struct {
+	// find looks once. It doesn't wait for the cloud once woken has something to
+	// receive, since a disk may have come.
+	find func(ctx context.Context, woken chan struct{}) (Disk, error)
+	// dirs are the directories that change when a disk comes.
+	dirs []string
+	// hosts returns the sysfs directories of the SCSI hosts that have to be scanned.
+	hosts func() []string
+	// poll is how often to look without an event; pollEvery where it is 0.
+	poll time.Duration
+}
+
+// wait implements Finder.Wait.
+func (w *waiter) wait(ctx context.Context, s search) (Disk, error) {
+	woken, leave := w.arrivals.join()
+	defer leave()
+	var scans sync.WaitGroup
+	defer scans.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	poll := time.NewTicker(cmp.Or(s.poll, pollEvery))
+	defer poll.Stop()
+	var err error
+	for looks := 0; ; looks++ {
+		// Directories may have come since, and what came before the watch
+		// would be missed: so watch first, then look.
+		w.arrivals.watch(s.dirs)
+		d, now := s.find(ctx, woken)
+		if now == nil || errors.Is(now, ErrUnsafe) || !errors.Is(now, ErrNotFound) && (ctx.Err() == nil || err == nil) {
+			return d, now
+		}
+		if ctx.Err() == nil || err == nil { // else it was interrupted, and what it says is that
+			err = now
+		}
+		if looks == 0 {
+			for _, host := range s.hosts() {
+				scans.Go(func() { w.scanNowAndThen(ctx, host, woken) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return Disk{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-poll.C:
+		case <-woken:
+		}
+	}
+}
 
 // deviceDirs returns the directories of a /dev in which a new disk shows.
 func deviceDirs(devDir string) []string {
 	return []string{devDir, filepath.Join(devDir, "disk"), filepath.Join(devDir, "disk", "by-id")}
 }
 
-// Waiter waits for disks.
-type Waiter struct {
-	Finder Finder
-	// Poll is how often it looks without having been woken, 1 s when 0: a net for
-	// events that never come, such as a serial that appears after the node.
-	Poll time.Duration
-}
-
-// Wait waits for the disk of a volume, see [Waiter.Wait].
-func Wait(ctx context.Context, f Finder, volumeID string) (Disk, error) {
-	return Waiter{Finder: f}.Wait(ctx, volumeID)
-}
-
-// Wait looks for the disk of a volume until it is found or ctx ends. It is
-// woken by the kernel's events and by changes in the device directories, and has
-// those SCSI hosts look again that announce nothing, and a disk that has the serial
-// but no capacity. Only ErrNotFound makes it wait: any other error is returned at
-// once. When ctx ends, the error wraps both its cause and what was last found.
-func (w Waiter) Wait(ctx context.Context, volumeID string) (Disk, error) {
-	f := w.Finder
-	d, err := f.Find(ctx, volumeID)
-	if !errors.Is(err, ErrNotFound) {
-		return d, err
-	}
-	var dirs []string
-	if f, ok := f.(watcher); ok {
-		dirs = f.watched()
-	}
-	bell := newBell(dirs)
-	defer bell.close()
-	poll := time.NewTicker(cmp.Or(w.Poll, slowPoll))
-	defer poll.Stop()
-	hosts, capacity := newLooks(), newLooks()
-	defer hosts.stop()
-	defer capacity.stop()
-	if f, ok := f.(scanner); ok {
-		hosts.begin(scanOf(ctx, f.muteHosts()))
-	}
-	for {
-		// Directories may have come since, and what came before the watch
-		// would be missed: so watch first, then look.
-		bell.watch()
-		d, now := f.Find(ctx, volumeID)
-		if now == nil || errors.Is(now, ErrUnsafe) || !errors.Is(now, ErrNotFound) && ctx.Err() == nil {
-			return d, now
+// scanNowAndThen scans a SCSI host until ctx ends, and wakes after each scan. A scan
+// costs a host an inquiry per possible disk. One that hangs is waited for by all calls.
+func (w *waiter) scanNowAndThen(ctx context.Context, host string, woken chan struct{}) {
+	logging.From(ctx).Debug("a host that doesn't announce disks is scanned", zap.String("host", host))
+	for pause := scanPause; ; pause *= 2 {
+		_, err := w.scans.Do(ctx, host, func() (struct{}, error) {
+			return struct{}{}, os.WriteFile(filepath.Join(host, "scan"), []byte("- - -"), 0)
+		})
+		if err != nil && ctx.Err() == nil {
+			logging.From(ctx).Warn("a SCSI host could not be scanned", zap.String("host", host), zap.Error(err))
 		}
-		if ctx.Err() == nil { // else it was interrupted, and what it says is that
-			err = now
-		}
-		var empty emptyError
-		if errors.As(now, &empty) {
-			capacity.begin(empty.lookAgain)
-		}
-		select {
-		case <-ctx.Done():
-			return Disk{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		case <-poll.C:
-		case <-hosts.due():
-			hosts.run(ctx)
-		case <-capacity.due():
-			capacity.run(ctx)
-		case <-hosts.done:
-			hosts.done = nil
-		case <-capacity.done: // the kernel doesn't tell of what it has found
-			capacity.done = nil
-		case <-bell.events():
-			bell.drain(ctx)
-		case <-bell.kernel.rings():
-			bell.drain(ctx)
-		case err := <-bell.overflow():
-			logging.From(ctx).Debug("device events were lost", zap.Error(err))
-		}
-	}
-}
-
-// bell rings when the kernel tells of a disk or a directory changes. Where the
-// kernel gives neither (inotify is limited per user), it stays silent and the
-// slow poll does the work.
-type bell struct {
-	kernel  *uevents
-	watcher *fsnotify.Watcher
-	dirs    []string
-}
-
-func newBell(dirs []string) *bell {
-	b := &bell{kernel: listen(), dirs: dirs}
-	if w, err := fsnotify.NewWatcher(); err == nil {
-		b.watcher = w
-	}
-	return b
-}
-
-// watch adds the directories that exist; those already watched don't mind.
-func (b *bell) watch() {
-	for _, dir := range b.dirs {
-		if b.watcher != nil {
-			_ = b.watcher.Add(dir) // missing now, it may come later
-		}
-	}
-}
-
-func (b *bell) events() <-chan fsnotify.Event {
-	if b.watcher == nil {
-		return nil
-	}
-	return b.watcher.Events
-}
-
-// overflow rings when events were lost.
-func (b *bell) overflow() <-chan error {
-	if b.watcher == nil {
-		return nil
-	}
-	return b.watcher.Errors
-}
-
-// drain lets the rest of a burst pass.
-func (b *bell) drain(ctx context.Context) {
-	timer := time.NewTimer(settle)
-	defer timer.Stop()
-	for {
+		wake(woken)
 		select {
 		case <-ctx.Done():
 			return
-		case <-timer.C:
-			return
-		case <-b.events():
-		case <-b.kernel.rings():
-		case err := <-b.overflow():
-			logging.From(ctx).Debug("device events were lost", zap.Error(err))
+		case <-time.After(pause):
 		}
 	}
 }
 
-func (b *bell) close() {
-	b.kernel.close()
-	if b.watcher != nil {
-		_ = b.watcher.Close() // it only closes descriptors
+// silentHosts returns the sysfs directories of SCSI hosts that don't tell the
+// kernel when a disk comes. All others are left alone: those of virtio that have
+// agreed to tell, those of Hyper-V and VMware's own kind, which tell always, and
+// those of ATA, USB and storage networks, where no volume is attached.
+func (s sysfs) silentHosts() []string {
+	class, err := filepath.Glob(filepath.Join(string(s), "class", "scsi_host", "host*"))
+	if err != nil {
+		return nil
 	}
+	return slices.DeleteFunc(class, func(host string) bool { return !isSilent(host) })
+}
+
+func isSilent(host string) bool {
+	driver, err := os.ReadFile(filepath.Join(host, "proc_name"))
+	if err != nil {
+		return false
+	}
+	switch strings.TrimSpace(string(driver)) {
+	case "virtio_scsi":
+		return !announcesOnVirtio(host)
+	case "mptspi", "mptsas", "sym53c8xx", "am53c974", "BusLogic":
+		return true // controllers of old that QEMU and VMware emulate
+	}
+	return false
+}
+
+// announcesOnVirtio tells whether a virtio-scsi host and its driver have agreed
+// on VIRTIO_SCSI_F_HOTPLUG. The device is above the host in sysfs.
+func announcesOnVirtio(host string) bool {
+	const hotplug = 1 // the bit, and the character in the list of bits
+	path, err := filepath.EvalSymlinks(host)
+	if err != nil {
+		return true
+	}
+	for ; len(path) > 1; path = filepath.Dir(path) {
+		if !strings.HasPrefix(filepath.Base(path), "virtio") {
+			continue
+		}
+		features, err := os.ReadFile(filepath.Join(path, "features"))
+		return err != nil || len(features) <= hotplug || features[hotplug] == '1'
+	}
+	return true
 }

@@ -5,40 +5,43 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// observed tells when a Finder has looked, as often as looked has room.
-type observed struct {
-	System
-	looked chan struct{}
-}
-
-func (o observed) Find(ctx context.Context, volumeID string) (Disk, error) {
-	d, err := o.System.Find(ctx, volumeID)
-	select {
-	case o.looked <- struct{}{}:
-	default:
+// observed is a search by s, without looks but those that events call for, which tells
+// when it has looked as often as looked has room.
+func observed(s *System, volumeID string, looked chan struct{}) search {
+	return search{
+		find: func(ctx context.Context, _ chan struct{}) (Disk, error) {
+			d, err := s.Find(ctx, volumeID)
+			select {
+			case looked <- struct{}{}:
+			default:
+			}
+			return d, err
+		},
+		dirs: deviceDirs(s.DevDir), hosts: s.sysfs().silentHosts, poll: time.Hour,
 	}
-	return d, err
 }
 
 func TestWaitIsWokenByADiskThatComes(t *testing.T) {
 	tr := newTree(t)
-	o := observed{tr.system(), make(chan struct{}, 2)}
+	s, looked := tr.system(), make(chan struct{}, 2)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	found := make(chan error, 1)
 	go func() {
-		d, err := Waiter{Finder: o, Poll: time.Hour}.Wait(ctx, volumeA)
+		d, err := s.wait(ctx, observed(s, volumeA, looked))
 		if err == nil && d.Name != "vdb" {
 			err = errors.New("found " + d.Name)
 		}
 		found <- err
 	}()
-	<-o.looked
-	<-o.looked // by now it watches
+	<-looked // it watches before it looks
 	start := time.Now()
 	tr.disk("vdb", "252:16", map[string]string{"serial": volumeA[:20]})
 	tr.link("../../vdb", "dev/disk/by-id/virtio-"+volumeA[:20])
@@ -48,17 +51,68 @@ func TestWaitIsWokenByADiskThatComes(t *testing.T) {
 	t.Logf("after %v", time.Since(start))
 }
 
+// TestAHundredWaitersShareOneWatcherAndItsLooks: a new disk makes all of them look,
+// but not each of them at all disks.
+func TestAHundredWaitersShareOneWatcherAndItsLooks(t *testing.T) {
+	const waiters = 100
+	tr := newTree(t)
+	s, looked := tr.system(), make(chan struct{}, waiters)
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls sync.WaitGroup
+	for range waiters {
+		calls.Go(func() {
+			if _, err := s.wait(ctx, observed(s, volumeA, looked)); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	}
+	for range waiters {
+		<-looked
+	}
+	descriptors, goroutines := openFiles(t), runtime.NumGoroutine()
+	// Each waiter has its call and nothing else; the watcher reads by two goroutines
+	// and one of fsnotify's, with one netlink socket, one inotify and what it is woken by.
+	if most := 2 + waiters + 8; goroutines > most {
+		t.Errorf("%d goroutines, want %d at most", goroutines, most)
+	}
+	if n := strings.Count(descriptors, "inotify"); n != 1 {
+		t.Errorf("%d inotify descriptors: %s", n, descriptors)
+	}
+	cancel()
+	calls.Wait()
+	if n := strings.Count(openFiles(t), "inotify"); n != 0 {
+		t.Errorf("%d inotify descriptors are left", n)
+	}
+}
+
+// openFiles lists what this process has open.
+func openFiles(t *testing.T) string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
+			all = append(all, target)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
 func TestWaitFindsADiskWhoseDirectoriesComeLater(t *testing.T) {
 	tr := newTree(t)
 	tr.remove("dev")
-	o := observed{tr.system(), make(chan struct{}, 2)}
+	s, looked := tr.system(), make(chan struct{}, 2)
 	found := make(chan error, 1)
 	go func() {
-		_, err := Wait(t.Context(), o, volumeA)
+		search := observed(s, volumeA, looked)
+		search.poll = 0
+		_, err := s.wait(t.Context(), search)
 		found <- err
 	}()
-	<-o.looked
-	<-o.looked
+	<-looked
 	tr.dir("dev")
 	tr.disk("vdb", "252:16", map[string]string{"serial": volumeA[:20]})
 	if err := <-found; err != nil {
@@ -69,22 +123,22 @@ func TestWaitFindsADiskWhoseDirectoriesComeLater(t *testing.T) {
 func TestWaitFindsADiskWhoseSerialComesWithoutAnEvent(t *testing.T) {
 	tr := newTree(t)
 	tr.disk("vdb", "252:16", nil)
-	o := observed{tr.system(), make(chan struct{}, 2)}
+	s, looked := tr.system(), make(chan struct{}, 2)
 	found := make(chan error, 1)
 	go func() {
-		_, err := Waiter{Finder: o, Poll: time.Millisecond}.Wait(t.Context(), volumeA)
+		search := observed(s, volumeA, looked)
+		search.poll = time.Millisecond
+		_, err := s.wait(t.Context(), search)
 		found <- err
 	}()
-	<-o.looked
-	<-o.looked
+	<-looked
 	tr.file("sys/block/vdb/serial", volumeA[:20])
 	if err := <-found; err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestWaitHasTheKernelLookAgainAtADiskWithoutCapacity: the kernel asks but once, and
-// doesn't tell what it has found.
+// TestWaitHasTheKernelLookAgainAtADiskWithoutCapacity: the kernel asks but once.
 func TestWaitHasTheKernelLookAgainAtADiskWithoutCapacity(t *testing.T) {
 	tr := newTree(t)
 	tr.disk("sda", "8:0", map[string]string{"device/vpd_pg80": page(0x80, volumeA), "size": "0", "device/rescan": ""})
@@ -97,7 +151,9 @@ func TestWaitHasTheKernelLookAgainAtADiskWithoutCapacity(t *testing.T) {
 	}
 	found := make(chan result, 1)
 	go func() {
-		d, err := Waiter{Finder: tr.system(), Poll: time.Hour}.Wait(ctx, volumeA)
+		s := tr.system()
+		s.Poll = 10 * time.Millisecond
+		d, err := s.Wait(ctx, volumeA)
 		found <- result{d, err}
 	}()
 	for asked := false; !asked && ctx.Err() == nil; time.Sleep(time.Millisecond) {
@@ -116,21 +172,57 @@ func TestWaitHasTheKernelLookAgainAtADiskWithoutCapacity(t *testing.T) {
 	}
 }
 
+// TestASlowMetadataServiceDelaysNoDisk: the server has a disk of which nothing tells what
+// it is, so that the service is asked, and takes long.
+func TestASlowMetadataServiceDelaysNoDisk(t *testing.T) {
+	tr := newTree(t)
+	tr.bare("vdb", "252:16", "", nil)
+	s := tr.system()
+	s.Poll = time.Hour
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	s.Locate = func(context.Context, string) (Location, error) {
+		wake(asked)
+		<-answer
+		return Location{}, errors.New("too late")
+	}
+	defer close(answer)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	found := make(chan error, 1)
+	go func() {
+		d, err := s.Wait(ctx, volumeA)
+		if err == nil && d.Name != "vdc" {
+			err = errors.New("found " + d.Name)
+		}
+		found <- err
+	}()
+	<-asked
+	tr.disk("vdc", "252:32", map[string]string{"serial": volumeA[:20]})
+	tr.link("../../vdc", "dev/disk/by-id/virtio-"+volumeA[:20])
+	select {
+	case err := <-found:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the disk isn't found as long as the service doesn't answer")
+	}
+}
+
 func TestWaitEndsWithItsContextAndSaysWhatItSaw(t *testing.T) {
 	tr := newTree(t)
-	o := observed{tr.system(), make(chan struct{}, 2)}
+	s, looked := tr.system(), make(chan struct{}, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		<-o.looked
-		<-o.looked
+		<-looked
 		cancel()
 	}()
-	if _, err := Wait(ctx, o, volumeA); !errors.Is(err, context.Canceled) || !errors.Is(err, ErrNotFound) {
+	if _, err := s.wait(ctx, observed(s, volumeA, looked)); !errors.Is(err, context.Canceled) || !errors.Is(err, ErrNotFound) {
 		t.Errorf("%v", err)
 	}
 	cancelled, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := Wait(cancelled, tr.system(), volumeA); !errors.Is(err, context.Canceled) {
+	if _, err := tr.system().Wait(cancelled, volumeA); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled before: %v", err)
 	}
 }
@@ -139,10 +231,10 @@ func TestWaitDoesNotWaitForWhatIsWrong(t *testing.T) {
 	tr := newTree(t)
 	tr.disk("vdb", "252:16", map[string]string{"serial": volumeA[:20]})
 	tr.disk("vdc", "252:32", map[string]string{"serial": volumeA[:20]})
-	if _, err := Wait(t.Context(), tr.system(), volumeA); !errors.Is(err, ErrUnsafe) {
+	if _, err := tr.system().Wait(t.Context(), volumeA); !errors.Is(err, ErrUnsafe) {
 		t.Errorf("%v", err)
 	}
-	if _, err := Wait(t.Context(), tr.system(), "odd"); !errors.Is(err, ErrVolumeID) {
+	if _, err := tr.system().Wait(t.Context(), "odd"); !errors.Is(err, ErrVolumeID) {
 		t.Errorf("%v", err)
 	}
 }
@@ -151,7 +243,7 @@ func TestWaitFindsALoopDeviceThatComes(t *testing.T) {
 	dev := t.TempDir()
 	found := make(chan error, 1)
 	go func() {
-		_, err := Wait(t.Context(), Loop{DevDir: dev}, volumeA)
+		_, err := (&Loop{DevDir: dev}).Wait(t.Context(), volumeA)
 		found <- err
 	}()
 	attach(t, dev, "volume-"+volumeA, volumeA)

@@ -1,49 +1,76 @@
 package controller
 
 import (
+	"context"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
-// Tenant is a cloud that is known from the secret of an earlier call.
-type Tenant struct {
-	// Name is its name in tokens: it tells nothing about the secret, and is
-	// never given again.
-	Name    string
+// Source has the clouds that calls are about.
+type Source interface {
+	// Use returns the cloud that the secrets of a call name, or hold credentials for.
+	// release has to be called when the call is over.
+	Use(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error)
+	// All returns every cloud that is known, in the order of lists.
+	All() (all []Cloud, release func())
+}
+
+// Cloud is one of all clouds.
+type Cloud struct {
+	// Name is its name in tokens. It tells nothing about a secret, and is never given
+	// to another cloud.
+	Name string
+	// Service is nil where Err says why there is none at present.
 	Service *volumes.Service
+	Err     error
 }
 
-// clouds are those that a call without a secret is about: the configured ones
-// by name, then the tenants.
-type clouds struct {
-	names    []string
-	services map[string]*volumes.Service
-	tenants  map[string]bool
+// fixed are clouds that never change.
+type fixed map[string]*volumes.Service
+
+// Use returns the cloud that the secret names.
+func (f fixed) Use(_ context.Context, secrets map[string]string) (*volumes.Service, func(), error) {
+	service, ok := f[secrets[CloudSecret]]
+	if !ok {
+		return nil, nil, fmt.Errorf("%w: secret %q names cloud %q, which is not configured; there are: %s", cloud.ErrInvalid,
+			CloudSecret, secrets[CloudSecret], strings.Join(slices.Sorted(maps.Keys(f)), ", "))
+	}
+	return service, func() {}, nil
 }
 
-// everyCloud returns all clouds. release has to be called when the call is over.
-func (s *Server) everyCloud() (all clouds, release func()) {
-	all = clouds{names: s.cloudNames(), services: make(map[string]*volumes.Service), tenants: make(map[string]bool)}
-	for name, service := range s.cfg.Clouds {
-		all.services[name] = service
+// All returns them by name.
+func (f fixed) All() ([]Cloud, func()) {
+	all := make([]Cloud, 0, len(f))
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		all = append(all, Cloud{Name: name, Service: f[name]})
 	}
-	if s.cfg.Tenants == nil {
-		return all, func() {}
-	}
-	tenants, release := s.cfg.Tenants()
-	for _, t := range tenants {
-		all.names = append(all.names, t.Name)
-		all.services[t.Name], all.tenants[t.Name] = t.Service, true
-	}
-	return all, release
+	return all, func() {}
+}
+
+// cloud returns the cloud of a call as a gRPC method needs it.
+func (s *Server) cloud(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error) {
+	service, release, err = s.cfg.Source.Use(ctx, secrets)
+	return service, release, statusOf(err)
+}
+
+// clouds are those that a call without a secret is about.
+type clouds []Cloud
+
+// find returns the place of a cloud, -1 for an unknown one.
+func (c clouds) find(name string) int {
+	return slices.IndexFunc(c, func(one Cloud) bool { return one.Name == name })
 }
 
 // after returns the name of the cloud that follows one.
 func (c clouds) after(name string) (next string, ok bool) {
-	i := slices.Index(c.names, name) + 1
-	if i == 0 || i == len(c.names) {
+	i := c.find(name) + 1
+	if i == 0 || i == len(c) {
 		return "", false
 	}
-	return c.names[i], true
+	return c[i].Name, true
 }

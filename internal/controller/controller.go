@@ -5,8 +5,6 @@ package controller
 
 import (
 	"context"
-	"slices"
-	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -15,20 +13,19 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
-// cloudSecret is the key of a secret that names the cloud a call is about.
-const cloudSecret = "cloud"
+// CloudSecret is the key of a secret that names the cloud a call is about.
+const CloudSecret = "cloud"
 
 // Config is what the service works with.
 type Config struct {
-	// Clouds are the clouds by name; "" is the one for calls that name none.
+	// Source has the clouds.
+	Source Source
+	// Clouds are the clouds where Source is nil: those that never change, by name; ""
+	// is the one for calls that name none.
 	Clouds map[string]*volumes.Service
-	// Open returns the cloud that the secrets of a call hold credentials for, and
-	// what to call when the call is over; nil where they hold none. It may be
-	// nil itself.
-	Open func(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error)
-	// Tenants returns the clouds that Open has opened, and what to call when they
-	// are not used any more. It may be nil.
-	Tenants func() (tenants []Tenant, release func())
+	// Incomplete tells that Source may have clouds that All does not know: those that
+	// secrets of later calls lead to. LIST_VOLUMES_PUBLISHED_NODES is then not announced.
+	Incomplete bool
 	// Annotations returns the annotations of a PersistentVolumeClaim; see
 	// package claims. Nil: claims are not looked at.
 	Annotations func(ctx context.Context, namespace, name string) (map[string]string, error)
@@ -53,37 +50,11 @@ type Server struct {
 }
 
 // New returns the service.
-func New(cfg Config) *Server { return &Server{cfg: cfg} }
-
-// cloud returns the cloud that the secrets of a call name, or hold credentials
-// for. release has to be called when the call is over.
-func (s *Server) cloud(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error) {
-	if s.cfg.Open != nil {
-		service, release, err := s.cfg.Open(ctx, secrets)
-		if err != nil {
-			return nil, nil, statusOf(err)
-		}
-		if service != nil {
-			return service, release, nil
-		}
+func New(cfg Config) *Server {
+	if cfg.Source == nil {
+		cfg.Source = fixed(cfg.Clouds)
 	}
-	name := secrets[cloudSecret]
-	service, ok := s.cfg.Clouds[name]
-	if !ok {
-		return nil, nil, status.Errorf(codes.InvalidArgument, "secret %q names cloud %q, which is not configured; there are: %s",
-			cloudSecret, name, strings.Join(s.cloudNames(), ", "))
-	}
-	return service, func() {}, nil
-}
-
-// cloudNames returns the names of the clouds in order.
-func (s *Server) cloudNames() []string {
-	names := make([]string, 0, len(s.cfg.Clouds))
-	for name := range s.cfg.Clouds {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return &Server{cfg: cfg}
 }
 
 // ControllerGetCapabilities returns what the service can do. PUBLISH_READONLY is
@@ -92,13 +63,15 @@ func (s *Server) cloudNames() []string {
 // and makes the disk so, as the publish context tells it. What the capability
 // promises beyond that, a refusal of a second publish that differs from the
 // first, would take a request more for each: neither Nova nor Cinder remembers
-// how a publish was meant.
+// how a publish was meant. LIST_VOLUMES_PUBLISHED_NODES is not part of it where secrets
+// may hold credentials: external-attacher publishes what the list lacks once more
+// (ReconcileVA of its pkg/controller/csi_handler.go), and after a start the list lacks the
+// volumes of all clouds whose secrets have not come yet.
 func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
 	types := []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
 		csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME,
 		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
-		csi.ControllerServiceCapability_RPC_LIST_VOLUMES_PUBLISHED_NODES,
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT,
 		csi.ControllerServiceCapability_RPC_LIST_SNAPSHOTS,
 		csi.ControllerServiceCapability_RPC_GET_SNAPSHOT,
@@ -109,6 +82,9 @@ func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCa
 		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
 		// Without it the sidecars pass SINGLE_NODE_WRITER for ReadWriteOncePod.
 		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	}
+	if !s.cfg.Incomplete {
+		types = append(types, csi.ControllerServiceCapability_RPC_LIST_VOLUMES_PUBLISHED_NODES)
 	}
 	resp := &csi.ControllerGetCapabilitiesResponse{}
 	for _, t := range types {

@@ -15,16 +15,20 @@ import (
 
 // ControllerGetVolume returns a volume and where it is published. The request
 // names no cloud, so that all are asked until one has it: also those that are
-// known from the secrets of earlier calls, as long as they are in use.
+// known from the secrets of earlier calls.
 func (s *Server) ControllerGetVolume(ctx context.Context, req *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
 	if req.GetVolumeId() == "" {
 		return nil, missing("volume_id")
 	}
-	all, release := s.everyCloud()
+	all, release := s.cfg.Source.All()
 	defer release()
 	var failed error
-	for _, name := range all.names {
-		volume, err := all.services[name].Get(ctx, req.GetVolumeId())
+	for _, one := range all {
+		if one.Err != nil {
+			failed = one.Err
+			continue
+		}
+		volume, err := one.Service.Get(ctx, req.GetVolumeId())
 		switch {
 		case err == nil:
 			return &csi.ControllerGetVolumeResponse{

@@ -184,7 +184,8 @@ func FuzzTokensNeverDoHarm(f *testing.F) {
 	} {
 		f.Add(token)
 	}
-	s, _ := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}}).everyCloud()
+	all, _ := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}}).cfg.Source.All()
+	s := clouds(all)
 	f.Add("backup/0d5a1f2e-1111-4222-8333-00000000000a@17")
 	f.Fuzz(func(t *testing.T, token string) {
 		page, err := snapshotPage(token, 0)

@@ -5,12 +5,10 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
-	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // mostEntries is about how many volumes one answer holds where the caller does
@@ -19,29 +17,29 @@ import (
 const mostEntries = 1000
 
 // ListVolumes returns the volumes of all clouds and where each is published,
-// page by page: a page of Cinder's is read, answered and forgotten. Clouds that
-// are known from secrets alone are among them as long as they are in use.
+// page by page: a page of Cinder's is read, answered and forgotten. A cloud that does
+// not answer is an error and never left out: what is not in the list passes for not
+// attached.
 func (s *Server) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
 	limit := int(req.GetMaxEntries())
 	if limit < 0 {
 		return nil, status.Errorf(codes.InvalidArgument, "max_entries %d is negative", limit)
 	}
-	all, release := s.everyCloud()
+	known, release := s.cfg.Source.All()
 	defer release()
+	all := clouds(known)
 	at, err := all.parsePosition(req.GetStartingToken())
 	if err != nil {
 		return nil, err
 	}
 	resp := &csi.ListVolumesResponse{}
 	for {
-		found, next, err := all.services[at.cloud].List(ctx, at.page(limit))
-		switch {
-		case err == nil:
-		case all.tenants[at.cloud] && at.marker == "" && ctx.Err() == nil:
-			// What is wrong with a tenant's cloud is no reason to tell nothing
-			// about the others.
-			logging.From(ctx).Warn("a cloud that is known from a secret is left out of the list", zap.Error(err))
-		default:
+		here := all[all.find(at.cloud)]
+		if here.Err != nil {
+			return nil, statusOf(here.Err)
+		}
+		found, next, err := here.Service.List(ctx, at.page(limit))
+		if err != nil {
 			return nil, statusOfPage(err, at.token())
 		}
 		for i := range found {

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,13 +40,13 @@ func (p position) page(limit int) cloud.Page {
 // parsePosition reads a token. An empty one is the beginning of the first cloud.
 func (c clouds) parsePosition(token string) (position, error) {
 	if token == "" {
-		if len(c.names) == 0 {
+		if len(c) == 0 {
 			return position{}, status.Error(codes.FailedPrecondition, "no cloud is configured")
 		}
-		return position{cloud: c.names[0]}, nil
+		return position{cloud: c[0].Name}, nil
 	}
 	place, name, _ := strings.Cut(token, ":")
-	if !slices.Contains(c.names, name) {
+	if c.find(name) < 0 {
 		return position{}, status.Errorf(codes.Aborted, "starting token %q names cloud %q, which is not configured or not in use any more: start over", token, name)
 	}
 	marker, created, ok := parsePlace(place)

@@ -27,15 +27,21 @@ func (c *Cloud) adminRoutes(mux *http.ServeMux) {
 		"GET /admin/servers":           func(*http.Request) (any, error) { return c.listServers(), nil },
 		"POST /admin/servers":          c.addServer,
 		"DELETE /admin/servers/{name}": c.deleteServer,
-		"GET /admin/dump":              func(*http.Request) (any, error) { return c.state.Dump() },
-		"GET /admin/behaviour":         func(*http.Request) (any, error) { return c.state.Behaviour(), nil },
-		"PUT /admin/behaviour":         c.setBehaviour,
-		"GET /admin/latency":           func(*http.Request) (any, error) { return c.state.Latency(), nil },
-		"PUT /admin/latency":           c.setLatency,
-		"GET /admin/accounts":          func(*http.Request) (any, error) { return c.accounts(), nil },
-		"PUT /admin/quotas":            c.setQuotas,
-		"DELETE /admin/tokens":         func(*http.Request) (any, error) { c.identity.ExpireAll(); return nil, nil },
-		"POST /admin/wipe":             func(*http.Request) (any, error) { return nil, c.state.Clear() },
+		"PUT /admin/servers/{name}/hang": func(r *http.Request) (any, error) {
+			return nil, c.state.HangCompute(r.PathValue("name"))
+		},
+		"DELETE /admin/servers/{name}/hang": func(r *http.Request) (any, error) {
+			return nil, c.state.WakeCompute(r.PathValue("name"))
+		},
+		"GET /admin/dump":      func(*http.Request) (any, error) { return c.state.Dump() },
+		"GET /admin/behaviour": func(*http.Request) (any, error) { return c.state.Behaviour(), nil },
+		"PUT /admin/behaviour": c.setBehaviour,
+		"GET /admin/latency":   func(*http.Request) (any, error) { return c.state.Latency(), nil },
+		"PUT /admin/latency":   c.setLatency,
+		"GET /admin/accounts":  func(*http.Request) (any, error) { return c.accounts(), nil },
+		"PUT /admin/quotas":    c.setQuotas,
+		"DELETE /admin/tokens": func(*http.Request) (any, error) { c.identity.ExpireAll(); return nil, nil },
+		"POST /admin/wipe":     func(*http.Request) (any, error) { return nil, c.state.Clear() },
 	} {
 		mux.Handle(pattern, c.adminHandler(h))
 	}

@@ -194,6 +194,7 @@ func (c *Cloud) Admin() *admin.Client { return admin.NewClient(c.url) }
 // Start finds everything; an ephemeral cloud removes all of it instead.
 func (c *Cloud) Close() error {
 	c.closing.Do(func() {
+		c.state.Interrupt()
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
 		err := c.server.Shutdown(ctx)

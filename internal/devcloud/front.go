@@ -76,6 +76,9 @@ func (f *front) serve(w http.ResponseWriter, r *rest.Request, route rest.Route) 
 		return 0, false
 	}
 	resp := f.act(r, route)
+	if spoil.Twice {
+		resp = f.act(r, route)
+	}
 	if spoil.Drop || resp == nil {
 		return 0, false
 	}

@@ -18,7 +18,7 @@ func TestTheAffinityOfAClaimReachesTheVolume(t *testing.T) {
 	server.Put("space/one", nil)
 	server.Put("space/two", map[string]string{"cinder.csi.openstack.org/affinity": "pvc-1"})
 	s := start(t, driver.Config{
-		Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""},
+		Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""},
 		PVCAnnotations: true, Kubernetes: claims.Options{ServiceAccountDir: server.ServiceAccount(t, "token")},
 	})
 	client := csi.NewControllerClient(s.conn)

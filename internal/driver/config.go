@@ -10,6 +10,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
 )
 
@@ -46,6 +47,14 @@ type Config struct {
 	KubeletRegistrationPath string
 	// PluginRegistrationPath is the kubelet's directory of registration sockets.
 	PluginRegistrationPath string
+	// SecretAuthURLs are the addresses that the credentials of secrets may lead to; see
+	// openstack.ParseAddresses. None: such secrets are refused.
+	SecretAuthURLs []string
+	// MaxSecretClouds is the largest number of sets of such credentials in use; 100
+	// where it is 0.
+	MaxSecretClouds int
+	// Limits hold the requests to each cloud back.
+	Limits openstack.Limits
 	// UserAgent is added to the HTTP user agent.
 	UserAgent []string
 	// NodeID is this server's UUID, used where the cloud does not tell it.
@@ -78,6 +87,12 @@ func (c *Config) Validate() error {
 	}
 	if !filesystem.Supported(c.DefaultFSType) {
 		return fmt.Errorf("--default-fstype=%s: no such filesystem here", c.DefaultFSType)
+	}
+	if _, err := openstack.ParseAddresses(c.SecretAuthURLs); err != nil {
+		return fmt.Errorf("--secret-auth-urls: %w", err)
+	}
+	if c.MaxSecretClouds < 0 || c.Limits.Reads < 0 || c.Limits.Writes < 0 || c.Limits.Burst < 0 {
+		return errors.New("--max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
 	}
 	return c.validateRegistration()
 }

@@ -12,114 +12,91 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
-	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
 // controllerRole is the controller service and the clouds behind it.
 type controllerRole struct {
-	server  *controller.Server
-	clients map[string]*openstack.Client
-	tenants *tenants
+	server *controller.Server
+	clouds *clouds
 	// claims reads PersistentVolumeClaims; nil where that is not asked for.
 	claims *claims.Client
-	// stop ends the goroutine that looks for changed credentials.
-	stop func()
 }
 
-// newController connects to every cloud that is named; one that cannot be
-// reached is an error, since volumes of it could not be served.
-func newController(ctx context.Context, cfg Config, logger *zap.Logger, registry prometheus.Registerer) (*controllerRole, error) {
+// newController reads the configuration and asks no cloud. Its errors are about the
+// configuration.
+func newController(cfg Config, logger *zap.Logger, registry prometheus.Registerer) (*controllerRole, error) {
+	if cfg.Cluster == "" {
+		logger.Warn("--cluster is empty: volumes and snapshots are not created, since those of other clusters in the project could not be told from them; give each cluster a name")
+	}
 	seen := openstack.Fingerprint(cfg.CloudConfig)
 	conf, err := openstack.ReadConfig(cfg.CloudConfig...)
 	if err != nil {
 		return nil, err
 	}
-	connect := func(ctx context.Context, section openstack.CloudConfig) (*openstack.Client, error) {
-		return openstack.Connect(logging.Into(ctx, logger), section, openstack.Options{
+	allowed, err := openstack.ParseAddresses(cfg.SecretAuthURLs)
+	if err != nil {
+		return nil, fmt.Errorf("--secret-auth-urls: %w", err)
+	}
+	open := func(section openstack.CloudConfig) (*openstack.Client, error) {
+		return openstack.New(section, openstack.Options{
 			Version:                  cfg.Version,
 			UserAgent:                cfg.UserAgent,
 			IgnoreVolumeMicroversion: conf.BlockStorage.IgnoreVolumeMicroversion,
 			Registerer:               registry,
+			Limits:                   cfg.Limits,
+			SecretAddresses:          allowed,
 		})
 	}
-	opts := volumes.Options{Cluster: cfg.Cluster, Logger: logger}
-	role := &controllerRole{tenants: newTenants(connect, opts, tenantIdle), clients: map[string]*openstack.Client{}, stop: func() {}}
-	clouds := map[string]*volumes.Service{}
-	for _, name := range cfg.CloudNames {
-		section, err := conf.Cloud(name)
-		if err == nil {
-			var client *openstack.Client
-			if client, err = connect(ctx, section); err == nil {
-				role.clients[name] = client
-				clouds[name] = volumes.New(client, opts)
-			}
-		}
-		if err != nil {
-			role.close()
-			return nil, err
-		}
-	}
-	annotations, err := role.readClaims(cfg)
-	if err != nil {
+	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
+	if err := role.start(cfg, conf, registry); err != nil {
 		role.close()
 		return nil, err
 	}
 	role.server = controller.New(controller.Config{
-		Annotations:    annotations,
-		Clouds:         clouds,
-		Open:           role.tenants.use,
-		Tenants:        role.listTenants,
-		Cluster:        cfg.Cluster,
+		Annotations:    role.annotations(),
+		Source:         role.clouds,
+		Incomplete:     !allowed.Off(),
 		WithTopology:   cfg.Topology,
 		IgnoreVolumeAZ: conf.BlockStorage.IgnoreVolumeAZ,
-		Version:        cfg.Version,
 
 		AllowUnknownParameters: cfg.AllowUnknownParameters,
 	})
-	role.reload(ctx, &reloader{
-		paths: cfg.CloudConfig, clients: role.clients, every: cmp.Or(cfg.ReloadEvery, reloadEvery), logger: logger,
-		started: conf.BlockStorage, seen: seen,
-	})
+	changes := &reloader{paths: cfg.CloudConfig, clouds: role.clouds, logger: logger, started: conf.BlockStorage, seen: seen}
+	changes.run(cmp.Or(cfg.ReloadEvery, reloadEvery))
 	return role, nil
 }
 
-// listTenants returns the tenants that are no configured cloud under another
-// name.
-func (r *controllerRole) listTenants() ([]controller.Tenant, func()) {
-	projects := make(map[string]bool, len(r.clients))
-	for _, client := range r.clients {
-		projects[client.Project()] = true
+// start opens the clouds of cloud.conf, and the way to Kubernetes where it is asked for.
+func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prometheus.Registerer) (err error) {
+	for _, name := range cfg.CloudNames {
+		section, err := conf.Cloud(name)
+		if err != nil {
+			return err
+		}
+		if err := r.clouds.add(name, section); err != nil {
+			return err
+		}
 	}
-	return r.tenants.all(projects)
+	if err := registry.Register(r.clouds.up); err != nil {
+		return fmt.Errorf("register the metric of connected clouds: %w", err)
+	}
+	if cfg.PVCAnnotations {
+		if r.claims, err = claims.New(cfg.Kubernetes); err != nil {
+			return fmt.Errorf("--pvc-annotations: %w", err)
+		}
+	}
+	return nil
 }
 
-// readClaims returns what reads the annotations of claims, nil where that is not
+// annotations returns what reads the annotations of claims, nil where that is not
 // asked for.
-func (r *controllerRole) readClaims(cfg Config) (func(context.Context, string, string) (map[string]string, error), error) {
-	if !cfg.PVCAnnotations {
-		return nil, nil
+func (r *controllerRole) annotations() func(context.Context, string, string) (map[string]string, error) {
+	if r.claims == nil {
+		return nil
 	}
-	var err error
-	if r.claims, err = claims.New(cfg.Kubernetes); err != nil {
-		return nil, fmt.Errorf("--pvc-annotations: %w", err)
-	}
-	return r.claims.Annotations, nil
-}
-
-// reload looks for changed credentials until the role is closed.
-func (r *controllerRole) reload(ctx context.Context, changes *reloader) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		changes.run(ctx)
-	}()
-	r.stop = func() {
-		cancel()
-		<-done
-	}
+	return r.claims.Annotations
 }
 
 func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
@@ -127,12 +104,8 @@ func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
 }
 
 func (r *controllerRole) close() {
-	r.stop()
-	r.tenants.close()
+	r.clouds.close()
 	if r.claims != nil {
 		r.claims.Close()
-	}
-	for _, c := range r.clients {
-		c.Close()
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,8 +17,8 @@ import (
 )
 
 // Run serves the configured roles until ctx ends. What is wrong with the
-// configuration, or with the way to the cloud, is returned within 10 s in one
-// line that names the file, key or URL.
+// configuration is returned at once, in one line that names the file and the key. What
+// is wrong with a cloud is in the log, in /readyz and in the answers of calls for it.
 func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -30,13 +29,15 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 	services := []func(grpc.ServiceRegistrar){func(r grpc.ServiceRegistrar) {
 		csi.RegisterIdentityServer(r, identity.New(identity.Config{Version: cfg.Version, Topology: cfg.Topology}))
 	}}
+	ready := readiness{}
 	if cfg.Controller {
-		controller, err := newController(ctx, cfg, logger, registry)
+		controller, err := newController(cfg, logger, registry)
 		if err != nil {
 			return err
 		}
 		defer controller.close()
 		services = append(services, controller.register)
+		ready.clouds = controller.clouds
 	}
 	if cfg.Node {
 		node, err := newNode(cfg)
@@ -46,11 +47,11 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 		defer func() { err = errors.Join(err, node.close()) }()
 		services = append(services, node.register)
 	}
-	return serve(ctx, cfg, logger, registry, services)
+	return serve(ctx, cfg, logger, registry, &ready, services)
 }
 
-func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *prometheus.Registry, services []func(grpc.ServiceRegistrar)) error {
-	server, err := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry}, func(r grpc.ServiceRegistrar) {
+func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *prometheus.Registry, ready *readiness, services []func(grpc.ServiceRegistrar)) error {
+	server, err := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry, Interrupt: csi.Controller_ServiceDesc.ServiceName}, func(r grpc.ServiceRegistrar) {
 		for _, register := range services {
 			register(r)
 		}
@@ -66,8 +67,7 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *promet
 	if err != nil {
 		return err
 	}
-	var registered atomic.Bool
-	ready := func() bool { return cfg.KubeletRegistrationPath == "" || registered.Load() }
+	ready.registers = cfg.KubeletRegistrationPath != ""
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.HTTPEndpoint != "" {
 		web, err := listenHTTP(ctx, cfg.HTTPEndpoint)
@@ -79,7 +79,7 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *promet
 	}
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	if cfg.KubeletRegistrationPath != "" {
-		group.Go(func() error { return register(ctx, cfg, endpoint, logger, &registered) })
+		group.Go(func() error { return register(ctx, cfg, endpoint, logger, &ready.registered) })
 	}
 	logger.Info("serving", zap.String("version", cfg.Version), zap.Stringer("endpoint", endpoint),
 		zap.Bool("controller", cfg.Controller), zap.Bool("node", cfg.Node))

@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -32,12 +33,17 @@ type started struct {
 
 func start(t *testing.T, cfg driver.Config) started {
 	t.Helper()
+	return startLogging(t, cfg, zap.NewNop())
+}
+
+func startLogging(t *testing.T, cfg driver.Config, logger *zap.Logger) started {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "csi.sock")
 	cfg.Endpoint = "unix://" + socket
-	cfg.DefaultFSType = "ext4"
+	cfg.DefaultFSType, cfg.Cluster = "ext4", cmp.Or(cfg.Cluster, "test")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- driver.Run(ctx, cfg, zap.NewNop()) }()
+	go func() { done <- driver.Run(ctx, cfg, logger) }()
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
@@ -90,6 +96,15 @@ func startCloud(t *testing.T) (cloud *devcloud.Cloud, conf string) {
 	return cloud, conf
 }
 
+func listenLoopback(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -104,7 +119,7 @@ func TestBothRolesServeOnOneEndpointUntilTold(t *testing.T) {
 	cloud, conf := startCloud(t)
 	address := freeAddress(t)
 	s := start(t, driver.Config{
-		Controller: true, Node: true, Topology: true, Version: "v1", CloudConfig: []string{conf}, CloudNames: []string{""},
+		Controller: true, Cluster: "test", Node: true, Topology: true, Version: "v1", CloudConfig: []string{conf}, CloudNames: []string{""},
 		MetadataURL: cloud.MetadataURL("node1"), HTTPEndpoint: address, DevelopmentDeviceDir: cloud.DeviceDir("node1"),
 	})
 	info, err := csi.NewIdentityClient(s.conn).GetPluginInfo(t.Context(), &csi.GetPluginInfoRequest{})

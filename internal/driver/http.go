@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,26 +39,49 @@ func healthy(endpoint rpc.Endpoint) http.HandlerFunc {
 	}
 }
 
-// readiness answers whether the plugin is of use: healthy, and registered with
-// the kubelet where it registers itself. An update that the kubelets refuse then
-// stops at the first node; a restart would make nothing better.
-func readiness(endpoint rpc.Endpoint, ready func() bool) http.HandlerFunc {
+// readiness answers whether the plugin is of use: healthy, registered with the kubelet
+// where it registers itself, and connected to a cloud since it started where it has
+// any. An update that the kubelets refuse, or whose credentials are wrong, then stops
+// at the first pod; a restart would make nothing better. A cloud that goes away later,
+// or one of several, leaves the plugin ready: what is left of the clouds needs it, and
+// pods that are not ready would keep nodes from being drained.
+type readiness struct {
+	// registers tells that the plugin registers itself with the kubelet.
+	registers  bool
+	registered atomic.Bool
+	// clouds is nil without the controller role.
+	clouds *clouds
+}
+
+func (s *readiness) handler(endpoint rpc.Endpoint) http.HandlerFunc {
 	health := healthy(endpoint)
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !ready() {
+		if s.registers && !s.registered.Load() {
 			http.Error(w, "the kubelet has not registered the driver; the log has what it said, if it came at all", http.StatusServiceUnavailable)
 			return
 		}
+		var said string
+		if s.clouds != nil {
+			names, all := s.clouds.unready()
+			for _, name := range names {
+				said += fmt.Sprintf("cloud %q is not connected; the log has the reason\n", name)
+			}
+			if all {
+				http.Error(w, said, http.StatusServiceUnavailable)
+				return
+			}
+		}
 		health(w, r)
+		_, _ = w.Write([]byte(said))
 	}
 }
 
 // serveHTTP serves /metrics, /healthz and /readyz until ctx ends.
-func serveHTTP(ctx context.Context, listener net.Listener, registry *prometheus.Registry, endpoint rpc.Endpoint, ready func() bool) error {
+func serveHTTP(ctx context.Context, listener net.Listener, registry *prometheus.Registry, endpoint rpc.Endpoint, ready *readiness) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
 	mux.HandleFunc("GET /healthz", healthy(endpoint))
-	mux.HandleFunc("GET /readyz", readiness(endpoint, ready))
+	mux.HandleFunc("GET /readyz", ready.handler(endpoint))
 	server := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

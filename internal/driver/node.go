@@ -32,9 +32,11 @@ func newNode(cfg Config) (*nodeRole, error) {
 		}
 	}
 	fs := filesystem.New(filesystem.Options{})
+	server := server(cfg, conf.Metadata)
 	return &nodeRole{fs: fs, server: node.New(node.Config{
-		Identity:           identify(cfg, conf.Metadata),
-		Finder:             finder(cfg, conf.Metadata),
+		Identity:           identify(cfg, server),
+		Finder:             finder(cfg, server),
+		Deployed:           cfg.DevelopmentDeviceDir == "",
 		FS:                 fs,
 		WithTopology:       cfg.Topology,
 		AdditionalTopology: cfg.AdditionalTopology,
@@ -43,13 +45,12 @@ func newNode(cfg Config) (*nodeRole, error) {
 	})}, nil
 }
 
-func finder(cfg Config, metadata openstack.Metadata) blockdev.Finder {
+func finder(cfg Config, server *instance.Server) blockdev.Finder {
 	if cfg.DevelopmentDeviceDir != "" {
-		return blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}
+		return &blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}
 	}
-	opts := sources(cfg, metadata)
-	return blockdev.System{Serials: new(blockdev.Serials), Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
-		found, live, err := instance.DiskAddresses(ctx, opts, volumeID)
+	return &blockdev.System{Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
+		found, live, err := server.DiskAddresses(ctx, volumeID)
 		at := blockdev.Location{Live: live}
 		for _, d := range found {
 			at.Addresses = append(at.Addresses, d.Bus+"-"+d.Address)
@@ -58,8 +59,8 @@ func finder(cfg Config, metadata openstack.Metadata) blockdev.Finder {
 	}}
 }
 
-// sources tells where the server learns what the cloud knows of it.
-func sources(cfg Config, metadata openstack.Metadata) instance.Options {
+// server is this server, with the places where it learns what the cloud knows of it.
+func server(cfg Config, metadata openstack.Metadata) *instance.Server {
 	opts := instance.Options{
 		DevDir:      cfg.DevelopmentDeviceDir,
 		MetadataURL: cfg.MetadataURL,
@@ -68,16 +69,15 @@ func sources(cfg Config, metadata openstack.Metadata) instance.Options {
 	for _, source := range metadata.Order() {
 		opts.Order = append(opts.Order, instance.Source(source))
 	}
-	return opts
+	return instance.New(opts)
 }
 
 // identify asks the cloud who this server is. The node id of the command line
 // is the last resort, and only if it is a UUID: manifests of old releases pass
 // the node's name there, which Nova does not know.
-func identify(cfg Config, metadata openstack.Metadata) func(context.Context) (instance.Identity, error) {
-	opts := sources(cfg, metadata)
+func identify(cfg Config, server *instance.Server) func(context.Context) (instance.Identity, error) {
 	return func(ctx context.Context) (instance.Identity, error) {
-		id, err := instance.Find(ctx, opts)
+		id, err := server.Identify(ctx)
 		if err != nil && uuid.Validate(cfg.NodeID) == nil && ctx.Err() == nil {
 			return instance.Identity{ServerID: cfg.NodeID}, nil
 		}

@@ -1,12 +1,12 @@
 package driver
 
 import (
-	"context"
+	"errors"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 
-	"github.com/cinder-csi/cinder-csi/internal/backoff"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 )
 
@@ -15,50 +15,46 @@ import (
 // and a read of a few kilobytes costs less than the machinery to notice that.
 const reloadEvery = 30 * time.Second
 
-// reloader takes up changed files with credentials without a restart.
-type reloader struct {
-	paths   []string
-	clients map[string]*openstack.Client
-	every   time.Duration
-	logger  *zap.Logger
-	// started is the section [BlockStorage] with which the driver works: what it
-	// says shapes answers that Kubernetes has stored, so that it holds until the
-	// next start.
-	started openstack.BlockStorage
-	// seen is the state of the files with which the clients are connected.
-	seen string
-}
-
 // longest is how many times reloadEvery the pause between two attempts with the
 // same files may be. Keystone may lock an account after some wrong passwords, and
 // with it the old one that still works ([security_compliance]
 // lockout_failure_attempts).
 const longest = 20
 
-// run looks at the files until ctx ends. A change that does not work, such as a
-// file that is half written, is told and tried again after pauses that double; what
-// worked before goes on working as long as the cloud lets it.
-func (r *reloader) run(ctx context.Context) {
-	ticker := time.NewTicker(r.every)
-	defer ticker.Stop()
-	refused := backoff.New[string](backoff.Options{First: 2 * r.every, Max: longest * r.every, Size: 1})
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			r.look(ctx, refused)
-		}
-	}
+// reloader takes up changed files with credentials without a restart.
+type reloader struct {
+	paths  []string
+	clouds *clouds
+	logger *zap.Logger
+	// started is the section [BlockStorage] with which the driver works: what it
+	// says shapes answers that Kubernetes has stored, so that it holds until the
+	// next start.
+	started openstack.BlockStorage
+	// seen is the state of the files that the clients work with, and tried one that
+	// did not work when it was tried last; until is when to try that again.
+	seen, tried string
+	until       time.Time
+	pauses      *backoff.ExponentialBackOff
 }
 
-func (r *reloader) look(ctx context.Context, refused *backoff.Failures[string]) {
+// run looks at the files until the clouds are closed. A change that does not work, such
+// as a file that is half written, is told and tried again after pauses that double;
+// what worked before goes on working as long as the cloud lets it.
+func (r *reloader) run(every time.Duration) {
+	r.pauses = &backoff.ExponentialBackOff{InitialInterval: 2 * every, MaxInterval: longest * every, Multiplier: 2, RandomizationFactor: 0.2}
+	r.clouds.every(every, "reading cloud.conf again", func() bool {
+		r.look()
+		return false
+	})
+}
+
+func (r *reloader) look() {
 	found := openstack.Fingerprint(r.paths)
-	if found == r.seen {
+	switch {
+	case found == r.seen, found == r.tried && time.Now().Before(r.until):
 		return
-	}
-	if left, _ := refused.Check(found); left > 0 {
-		return
+	case found != r.tried:
+		r.pauses.Reset()
 	}
 	conf, err := openstack.ReadConfig(r.paths...)
 	if err != nil {
@@ -68,21 +64,32 @@ func (r *reloader) look(ctx context.Context, refused *backoff.Failures[string]) 
 	if conf.BlockStorage != r.started {
 		r.logger.Warn("the section [BlockStorage] has changed: it is taken up at the next start")
 	}
-	complete := true
-	for name, client := range r.clients {
+	if r.takeUp(conf) {
+		r.seen, r.tried = found, ""
+		return
+	}
+	r.tried, r.until = found, time.Now().Add(r.pauses.NextBackOff())
+}
+
+// takeUp hands the sections to the clients and reports whether that need not be tried
+// again.
+func (r *reloader) takeUp(conf openstack.Config) (complete bool) {
+	complete = true
+	for name, one := range r.clouds.configured {
+		log := r.logger.With(zap.String("cloud", name))
 		section, err := conf.Cloud(name)
 		if err == nil {
-			err = client.Reconnect(ctx, section)
+			err = one.client.Reconnect(r.clouds.ctx, section)
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+			log.Info("changed credentials are in use")
+		case errors.Is(err, openstack.ErrOtherProject):
+			log.Error("the changed credentials are taken up at the next start, those before stay in use", zap.Error(err))
+		default:
 			complete = false
-			refused.Fail(found, err)
-			r.logger.Error("the changed credentials do not work, those before stay in use", zap.String("cloud", name), zap.Error(err))
-			continue
+			log.Error("the changed credentials do not work, those before stay in use", zap.Error(err))
 		}
-		r.logger.Info("changed credentials are in use", zap.String("cloud", name))
 	}
-	if complete {
-		r.seen = found
-	}
+	return complete
 }

@@ -139,3 +139,9 @@ func (a attributes) flags() uintptr {
 func tooOld(err error) bool {
 	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM)
 }
+
+// withoutAttribute tells whether a kernel that knows fsmount(2) doesn't know an
+// attribute: nosymfollow is one from Linux 5.14 on. mount(8) then says so, or does it.
+func withoutAttribute(err error, a attributes) bool {
+	return errors.Is(err, unix.EINVAL) && a.set&unix.MOUNT_ATTR_NOSYMFOLLOW != 0
+}

@@ -13,10 +13,10 @@ func BenchmarkFormat(b *testing.B) {
 	for _, fsType := range kinds() {
 		b.Run(fsType+"/driver", func(b *testing.B) {
 			bench(b, func(d *looptest.Device, target string) {
-				if c, err := f.Probe(b.Context(), d.Path); err != nil || c.Kind != Blank {
+				if c, err := f.Probe(b.Context(), owned(d)); err != nil || c.Kind != Blank {
 					b.Fatal(c, err)
 				}
-				if err := f.Format(b.Context(), d.Path, fsType, nil); err != nil {
+				if err := f.Format(b.Context(), owned(d), Quick, fsType, nil); err != nil {
 					b.Fatal(err)
 				}
 				if err := f.Mount(b.Context(), d.Path, target, fsType, nil); err != nil {
@@ -58,7 +58,7 @@ func BenchmarkProbe(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			d := looptest.New(b, looptest.Options{Size: size})
 			for b.Loop() {
-				if c, err := f.Probe(b.Context(), d.Path); err != nil || c.Kind != Blank {
+				if c, err := f.Probe(b.Context(), owned(d)); err != nil || c.Kind != Blank {
 					b.Fatal(c, err)
 				}
 			}

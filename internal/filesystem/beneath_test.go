@@ -22,20 +22,20 @@ func TestWhatIsBeneathAMappingIsReadPastTheCache(t *testing.T) {
 	fs := New(Options{})
 	probe := func() Content {
 		t.Helper()
-		content, err := fs.ProbeMapping(t.Context(), mapping, beneath)
+		content, err := fs.Probe(t.Context(), Device{Path: mapping, Beneath: &beneath})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return content
 	}
 
-	if _, err := fs.Probe(t.Context(), below.Path); err != nil { // fills the cache with zeros
+	if _, err := fs.Probe(t.Context(), Device{Path: below.Path}); err != nil { // fills the cache with zeros
 		t.Fatal(err)
 	}
 	if got := probe(); got.Kind != Blank {
 		t.Fatalf("a mapping of which nothing was written is %+v", got)
 	}
-	if err := fs.FormatMapping(t.Context(), mapping, beneath, ext4, nil); err != nil {
+	if err := fs.Format(t.Context(), Device{Path: mapping, Beneath: &beneath}, Quick, ext4, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := probe(); got.Kind != Filesystem || got.Type != ext4 {
@@ -52,7 +52,7 @@ func TestWhatIsBeneathAMappingIsReadPastTheCache(t *testing.T) {
 	if got := probe(); got.Kind != Foreign {
 		t.Errorf("what is left of a filesystem is %+v", got)
 	}
-	if err := fs.FormatMapping(t.Context(), mapping, beneath, ext4, nil); err == nil {
+	if err := fs.Format(t.Context(), Device{Path: mapping, Beneath: &beneath}, Quick, ext4, nil); err == nil {
 		t.Error("it was formatted")
 	}
 	if below.Hash(t) != before {

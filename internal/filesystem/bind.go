@@ -51,7 +51,7 @@ func (f *FS) bind(source, place string, readOnly bool, options []string) error {
 			return errors.New("target is a symlink")
 		}
 		a := bindAttributes(readOnly, options)
-		if err = bindAtOnce(source, place, a); tooOld(err) {
+		if err = bindAtOnce(source, place, a); tooOld(err) || withoutAttribute(err, a) {
 			err = bindInSteps(source, place, a)
 		}
 		if err != nil {
@@ -91,27 +91,38 @@ func (f *FS) verifyBind(source, place string, readOnly bool) error {
 	if err := sameThing(source, place); err != nil {
 		return err
 	}
-	if mounted.ReadOnly == readOnly {
-		return nil
-	}
-	if readOnly {
+	switch {
+	case readOnly && !mounted.ReadOnly:
 		return fmt.Errorf("%w: writable, and it should be read-only", ErrMounted)
+	case !readOnly && mounted.GivenUp:
+		return fmt.Errorf("%w: %s", ErrGivenUp, source)
+	case !readOnly && !mounted.Writable():
+		return fmt.Errorf("%w: read-only, and it should be writable", ErrMounted)
 	}
-	return fmt.Errorf("%w: read-only, and it should be writable", ErrMounted)
+	return nil
 }
 
 // sameThing returns nil when both paths lead to the same file, directory or node.
 func sameThing(source, place string) error {
 	a, err := os.Stat(source)
 	if err != nil {
-		return fmt.Errorf("source: %w", err)
+		return fmt.Errorf("source: %w", spent(err))
 	}
 	b, err := os.Stat(place)
 	if err != nil {
-		return fmt.Errorf("target: %w", err)
+		return fmt.Errorf("target: %w", spent(err))
 	}
 	if !os.SameFile(a, b) {
 		return fmt.Errorf("%w: something else than %s", ErrMounted, source)
 	}
 	return nil
+}
+
+// spent wraps the error of a look at the root of a filesystem with ErrGivenUp when
+// it is XFS's way of saying so.
+func spent(err error) error {
+	if errors.Is(err, unix.EIO) {
+		return fmt.Errorf("%w: %w", ErrGivenUp, err)
+	}
+	return err
 }

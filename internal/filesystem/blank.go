@@ -41,8 +41,9 @@ type extent struct{ offset, length int64 }
 // telling returns the stretches of a device that must be zero before it may
 // pass for blank: head, tail, and wherever ext, XFS, btrfs and LUKS2 keep
 // copies of their superblocks.
-func telling(size int64) []extent {
-	places := slices.Concat(extPlaces(size), xfsPlaces(size), btrfsPlaces(), luksPlaces(), farPlaces(size))
+// Besides, it returns those that are given.
+func telling(size int64, besides ...int64) []extent {
+	places := slices.Concat(besides, extPlaces(size), xfsPlaces(size), btrfsPlaces(), luksPlaces(), farPlaces(size), markPlaces(size))
 	step := int64(stride)
 	for size/step > maxStrides {
 		step *= 2
@@ -98,18 +99,24 @@ func extPlaces(size int64) []int64 {
 // xfsPlaces returns where the allocation groups of an XFS begin that was made
 // with so many of them as mkfs.xfs likes.
 func xfsPlaces(size int64) []int64 {
-	const block = 4 << 10
 	var places []int64
 	for _, groups := range []int64{2, 4, 8, 16, 32} {
-		blocks := size / block
-		group := (blocks + groups - 1) / groups
-		for n := int64(1); n < groups; n++ {
-			places = append(places, n*group*block)
-		}
+		places = append(places, groupPlaces(size, groups)...)
 	}
 	const largest = 1 << 40 // bytes of a group, of more than 4 TiB
 	for at := int64(largest); at < size; at += largest {
 		places = append(places, at)
+	}
+	return places
+}
+
+// groupPlaces returns where the groups of an XFS of so many begin.
+func groupPlaces(size, groups int64) []int64 {
+	const block = 4 << 10
+	group := (size/block + groups - 1) / groups
+	var places []int64
+	for n := int64(1); n < groups; n++ {
+		places = append(places, n*group*block)
 	}
 	return places
 }
@@ -132,7 +139,7 @@ func farPlaces(size int64) []int64 {
 
 // firstData reads the telling parts of a device. It returns what it found that
 // isn't zero, or "" when there is nothing. A part that can't be read is an error.
-func firstData(ctx context.Context, d *device) (string, error) {
+func firstData(ctx context.Context, d *handle) (string, error) {
 	extents := telling(d.size)
 	// All that will be read is asked for at once, so that the latency of a
 	// network counts but once; reading ahead beyond it would multiply what the
@@ -217,6 +224,8 @@ func describe(buf []byte, base int64, at int) string {
 	where := base + int64(start)
 	var kind string
 	switch {
+	case bytes.HasPrefix(part, []byte(markMagic)):
+		return fmt.Sprintf("the mark of a mkfs that never ended, of another volume, at byte %d", where)
 	case len(part) >= superLength && binary.LittleEndian.Uint16(part[0x38:]) == 0xEF53:
 		kind = "ext"
 	case bytes.HasPrefix(part, []byte("XFSB")):

@@ -68,7 +68,7 @@ func TestManyFormatsAtOnceDoNotHinderEachOther(t *testing.T) {
 		d := blankDisk(t)
 		fsType := kinds()[i%len(kinds())]
 		all.Go(func() {
-			if err := f.Format(soon(t), d.Path, fsType, nil); err != nil {
+			if err := f.Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil); err != nil {
 				t.Errorf("%s: %v", fsType, err)
 			}
 		})
@@ -95,7 +95,7 @@ func TestADeviceThatIsHeldForAMomentIsFormattedAfterwards(t *testing.T) {
 	for _, fsType := range kinds() {
 		d := blankDisk(t)
 		releaseSoon(hold(t, d))
-		if err := f.Format(soon(t), d.Path, fsType, nil); err != nil {
+		if err := f.Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil); err != nil {
 			t.Errorf("%s: %v", fsType, err)
 		}
 	}
@@ -128,7 +128,7 @@ func TestAnMkfsThatFindsTheDeviceInUseIsTriedAgain(t *testing.T) {
 	for _, fsType := range kinds() {
 		d := blankDisk(t)
 		programs, started := busyOnce(t, d, nil)
-		if err := New(Options{Exec: programs}).Format(soon(t), d.Path, fsType, nil); err != nil || *started != 2 {
+		if err := New(Options{Exec: programs}).Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil); err != nil || *started != 2 {
 			t.Errorf("%s: %v, after %d mkfs", fsType, err, *started)
 		}
 	}
@@ -138,7 +138,7 @@ func TestWhatWasWrittenWhileTheDeviceWasInUseIsKept(t *testing.T) {
 	for _, fsType := range kinds() {
 		d := blankDisk(t)
 		programs, started := busyOnce(t, d, []byte("precious"))
-		err := New(Options{Exec: programs}).Format(soon(t), d.Path, fsType, nil)
+		err := New(Options{Exec: programs}).Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil)
 		if !errors.Is(err, ErrNotBlank) || *started != 1 {
 			t.Errorf("%s: %v, after %d mkfs", fsType, err, *started)
 		}

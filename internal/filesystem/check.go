@@ -11,10 +11,10 @@ import (
 )
 
 // Check makes sure that an unmounted filesystem is fit to be mounted. An ext
-// filesystem that wasn't unmounted cleanly is repaired as far as e2fsck does
-// without asking (-p); where that isn't enough it fails with ErrCorrupt and
-// e2fsck's own words. XFS and btrfs need nothing: their logs are replayed when
-// they are mounted. Of a read-only device nothing is checked, since it is
+// filesystem that has errors on record, or no journal and wasn't unmounted cleanly, is
+// repaired as far as e2fsck does without asking (-p); where that isn't enough it
+// fails with ErrCorrupt and e2fsck's own words. Nothing else needs it: the kernel
+// replays journals, and the logs of XFS and btrfs, when it mounts. Of a read-only device nothing is checked, since it is
 // mounted without its journal being replayed.
 //
 // It fails with ErrBusy when something uses the device. An e2fsck waits for its
@@ -92,7 +92,7 @@ func (f *FS) exclusively(ctx context.Context, path, what string, work func(conte
 		return err
 	}
 	return f.jobs.onDevice(ctx, d, what, func(detached context.Context) error {
-		giveBack, err := f.checks.take(ctx)
+		giveBack, err := f.checksOf(d.size).take(ctx)
 		if err != nil {
 			return err
 		}

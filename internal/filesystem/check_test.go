@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
@@ -155,14 +157,69 @@ func TestAnUncleanFilesystemIsRepaired(t *testing.T) {
 
 func TestAFilesystemInUseIsNotChecked(t *testing.T) {
 	f := New(Options{})
+	d := blankDisk(t)
+	if err := f.Format(soon(t), Device{Path: d.Path}, Quick, ext4, []string{"-O", "^has_journal"}); err != nil {
+		t.Fatal(err)
+	}
+	target := mountDir(t)
+	if err := f.Mount(soon(t), d.Path, target, ext4, nil); err != nil {
+		t.Fatal(err)
+	}
+	// Mounted without a journal it is unclean.
+	if err := f.Check(soon(t), d.Path, ext4); !errors.Is(err, ErrBusy) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestAJournalIsLeftToTheKernel: after a node has lost its power, every volume that it
+// had would wait for an e2fsck that finds nothing.
+func TestAJournalIsLeftToTheKernel(t *testing.T) {
+	g := newGate("e2fsck")
+	close(g.open)
+	f := New(Options{Exec: g.exec()})
 	d := formattedDisk(t, f, ext4)
 	target := mountDir(t)
 	if err := f.Mount(soon(t), d.Path, target, ext4, nil); err != nil {
 		t.Fatal(err)
 	}
-	// Mounted, its journal is in use, which makes it unclean.
-	if err := f.Check(soon(t), d.Path, ext4); !errors.Is(err, ErrBusy) {
-		t.Errorf("%v", err)
+	copied := looptest.New(t, looptest.Options{Size: 512 * mib})
+	if err := os.WriteFile(target+"/file", []byte("data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "sync", "-f", target)
+	run(t, "dd", "if="+d.Path, "of="+copied.Path, "bs=1M", "conv=fsync", "iflag=direct", "status=none")
+	if !strings.Contains(run(t, "dumpe2fs", "-h", copied.Path), "needs_recovery") {
+		t.Fatal("its journal isn't in use")
+	}
+	if err := f.Check(soon(t), copied.Path, ext4); err != nil || g.started != 0 {
+		t.Errorf("%v, after %d e2fsck", err, g.started)
+	}
+	again := mountDir(t)
+	if err := f.Mount(soon(t), copied.Path, again, ext4, nil); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(again + "/file"); string(data) != "data" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// TestLongChecksDoNotHoldUpShortOnes: a filesystem of terabytes takes e2fsck hours.
+func TestLongChecksDoNotHoldUpShortOnes(t *testing.T) {
+	f := New(Options{})
+	for range checksAtOnce {
+		giveBack, err := f.checksOf(longCheck + 1).take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer giveBack()
+	}
+	if err := f.Check(soon(t), uncleanDisk(t).Path, ext4); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := f.checksOf(longCheck + 1).take(ctx); !errors.Is(err, errNeverBegan) {
+		t.Errorf("a third long one: %v", err)
 	}
 }
 

@@ -2,9 +2,9 @@ package filesystem
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -13,9 +13,9 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 )
 
-// device is an open block device. While it is open, its number can't be given
+// handle is an open block device. While it is open, its number can't be given
 // to another disk, even when this one is unplugged.
-type device struct {
+type handle struct {
 	*os.File
 	number   uint64 // dev_t
 	size     int64  // bytes, above 0
@@ -29,13 +29,13 @@ type device struct {
 const busyWait = 2 * time.Second
 
 // openDevice opens a block device for reading.
-func openDevice(path string) (*device, error) {
+func openDevice(path string) (*handle, error) {
 	return open(path, 0)
 }
 
 // claim opens a block device that nothing else uses: no mount in any mount
 // namespace, no swap, no device built upon it, no tool that formats or checks.
-func claim(path string) (*device, error) {
+func claim(path string) (*handle, error) {
 	d, err := open(path, unix.O_EXCL)
 	if errors.Is(err, unix.EBUSY) {
 		return nil, fmt.Errorf("%s is mounted, held or being worked on: %w", path, ErrBusy)
@@ -43,12 +43,12 @@ func claim(path string) (*device, error) {
 	return d, err
 }
 
-func open(path string, flags int) (*device, error) {
+func open(path string, flags int) (*handle, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("device: %w", err)
 	}
-	d := &device{File: f}
+	d := &handle{File: f}
 	if err := d.inspect(); err != nil {
 		return nil, errors.Join(fmt.Errorf("device %s: %w", path, err), f.Close())
 	}
@@ -56,7 +56,7 @@ func open(path string, flags int) (*device, error) {
 }
 
 // inspect fills in what the kernel knows about the open device.
-func (d *device) inspect() error {
+func (d *handle) inspect() error {
 	var st unix.Stat_t
 	fd := int(d.Fd())
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -66,10 +66,12 @@ func (d *device) inspect() error {
 		return errors.New("not a block device")
 	}
 	d.number = st.Rdev
-	var err error
-	if d.size, err = d.Seek(0, io.SeekEnd); err != nil {
+	// lseek(2) would wait for a read of the device that hangs.
+	size := make([]byte, 8)
+	if err := ioctl(d.File, unix.BLKGETSIZE64, size); err != nil {
 		return fmt.Errorf("capacity: %w", err)
 	}
+	d.size = int64(binary.NativeEndian.Uint64(size)) // #nosec G115 -- the kernel counts bytes as it does
 	if d.size == 0 {
 		return errors.New("has no capacity")
 	}
@@ -84,7 +86,7 @@ func (d *device) inspect() error {
 // release gives a claim back, and waits until nobody has a copy of it: a child
 // that was forked meanwhile has one until it has begun its program. Who claims
 // the device next would fail.
-func (d *device) release() {
+func (d *handle) release() {
 	path := d.Name()
 	d.close()
 	for limit := time.Now().Add(busyWait); time.Now().Before(limit); time.Sleep(time.Millisecond) {
@@ -121,7 +123,7 @@ func (f *FS) whenFree(ctx context.Context, number uint64, work func() error) err
 }
 
 // close closes the device; that can't lose anything, since it was only read.
-func (d *device) close() {
+func (d *handle) close() {
 	_ = d.Close()
 }
 

@@ -15,7 +15,7 @@ import (
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
 
-	"github.com/cinder-csi/cinder-csi/internal/keylock"
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
 
 var (
@@ -27,14 +27,15 @@ var (
 	// ErrUnsupported means that this package doesn't handle that kind of
 	// filesystem.
 	ErrUnsupported = errors.New("unsupported filesystem")
-	// ErrOptions means that an option isn't one that may be given to mkfs.
-	ErrOptions = errors.New("option refused")
 	// ErrTooSmall means that the device has no room for that kind of filesystem.
 	ErrTooSmall = errors.New("device too small")
 	// ErrReadOnly means that the device or the mount can't be written to.
 	ErrReadOnly = errors.New("read-only")
 	// ErrCorrupt means that the filesystem is damaged and wasn't repaired.
 	ErrCorrupt = errors.New("filesystem is damaged")
+	// ErrGivenUp means that the kernel has given the filesystem up after an error,
+	// see MountPoint.GivenUp. It is repaired when it was unmounted everywhere.
+	ErrGivenUp = errors.New("the kernel has given the filesystem up after an error")
 	// ErrMounted means that something else is mounted at the target, or
 	// otherwise than asked for.
 	ErrMounted = errors.New("target is mounted otherwise")
@@ -58,7 +59,21 @@ const defaultFormats = 2
 // on a node. For a filesystem of several TiB e2fsck and resize2fs take hundreds of
 // MiB, in the one container that all of them share. Their turns aren't those of
 // mkfs: they may take hours, while a blank volume is ready within seconds.
-const checksAtOnce = 2
+//
+// Those of filesystems beyond longCheck bytes have turns of their own, so that two of
+// them don't keep all others waiting.
+const (
+	checksAtOnce = 2
+	longCheck    = 256 << 30
+)
+
+// checksOf returns the turns for a check of a device of that size.
+func (f *FS) checksOf(size int64) turns {
+	if size > longCheck {
+		return f.long
+	}
+	return f.checks
+}
 
 // Options of an FS. The zero value is right for production.
 type Options struct {
@@ -80,9 +95,12 @@ type FS struct {
 	mounter mount.Interface
 	formats turns // of mkfs
 	checks  turns // of e2fsck and resize2fs
+	long    turns // of those that take long
 	jobs    jobs
-	flights flights
-	reads   keylock.Locks[string] // of devices, by path
+	reads   inflight.Group[any] // of devices, by path
+	proofs  proofs
+	stats   inflight.Group[asked] // by filesystem
+	ask     func(MountPoint) (Stats, error)
 
 	statsTimeout time.Duration
 }
@@ -105,9 +123,10 @@ func New(opts Options) *FS {
 	}
 	f := &FS{
 		exec: opts.Exec, mounter: opts.Mounter, statsTimeout: opts.StatsTimeout,
-		formats: make(turns, opts.Formats), checks: make(turns, checksAtOnce),
+		formats: make(turns, opts.Formats), checks: make(turns, checksAtOnce), long: make(turns, checksAtOnce),
+		proofs: proofs{turns: make(turns, proofsAtOnce)},
 	}
-	f.flights.ask = f.statfs
+	f.ask = f.statfs
 	return f
 }
 

@@ -39,7 +39,7 @@ func (f *FS) Grow(ctx context.Context, path, mountpoint string) (int64, error) {
 }
 
 // grow does the work of Grow. When ctx ends, what has begun goes on.
-func (f *FS) grow(ctx context.Context, d *device, path, mountpoint string) error {
+func (f *FS) grow(ctx context.Context, d *handle, path, mountpoint string) error {
 	deviceSize, before, err := f.measure(path, mountpoint)
 	if err != nil || before.full(deviceSize) {
 		return err
@@ -66,11 +66,11 @@ func (f *FS) grow(ctx context.Context, d *device, path, mountpoint string) error
 
 // growUnmounted grows a filesystem that nothing uses, when it is its turn, which
 // one that is large enough has no need to wait for.
-func (f *FS) growUnmounted(ctx context.Context, d *device, path string, s superblock) error {
+func (f *FS) growUnmounted(ctx context.Context, d *handle, path string, s superblock) error {
 	if s.fsType != ext4 {
 		return fmt.Errorf("%s with %d bytes %w", s.fsType, s.size, ErrNeedsMount)
 	}
-	giveBack, err := f.checks.take(ctx)
+	giveBack, err := f.checksOf(d.size).take(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,10 @@ func (f *FS) growMounted(mountpoint string, s superblock, deviceSize int64) erro
 	if !there {
 		return fmt.Errorf("%s: %w", mountpoint, ErrNotMounted)
 	}
-	if m.ReadOnly {
+	if m.GivenUp {
+		return fmt.Errorf("%w: %s", ErrGivenUp, mountpoint)
+	}
+	if !m.Writable() {
 		return fmt.Errorf("mounted %w at %s", ErrReadOnly, mountpoint)
 	}
 	switch s.fsType {

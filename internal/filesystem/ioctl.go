@@ -111,11 +111,21 @@ func (b btrfsIdentity) id() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
-// btrfsInfoOf asks the btrfs mounted at target for its identity.
-func btrfsInfoOf(target string, number uint64) (btrfsIdentity, error) {
-	f, err := openMount(target, number)
+// btrfsInfoOf asks the btrfs at target for its identity, provided that this is the
+// mount with that id. The number that stat reports of a btrfs is a subvolume's, and
+// proves nothing.
+func btrfsInfoOf(target string, mountID uint64) (btrfsIdentity, error) {
+	f, err := os.OpenFile(target, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return btrfsIdentity{}, err
+	}
+	var st unix.Statx_t
+	err = unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st)
+	if err == nil && (st.Mask&unix.STATX_MNT_ID == 0 || st.Mnt_id != mountID) {
+		err = fmt.Errorf("%w: another mount is at %s", ErrNotMounted, target)
+	}
+	if err != nil {
+		return btrfsIdentity{}, errors.Join(err, f.Close())
 	}
 	identity, err := btrfsIdentify(f)
 	return identity, errors.Join(err, f.Close())

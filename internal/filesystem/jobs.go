@@ -50,7 +50,7 @@ func (j *jobs) do(ctx context.Context, key, what string, work func(context.Conte
 
 // onDevice is do for work on a device, which stays open until the work has
 // ended. It closes the device in any case.
-func (j *jobs) onDevice(ctx context.Context, d *device, what string, work func(context.Context) error) error {
+func (j *jobs) onDevice(ctx context.Context, d *handle, what string, work func(context.Context) error) error {
 	return j.doHolding(ctx, "device "+numberString(d.number), what, d.close, work)
 }
 
@@ -137,28 +137,21 @@ func (j *jobs) any() *job {
 }
 
 // abandonable runs read, which changes nothing but may hang in the kernel, and
-// leaves it behind when ctx ends. There is one at a time for each path: whoever
-// asks a device that hangs again and again leaves no more behind than one.
+// leaves it behind when ctx ends. There is one at a time for each path, whatever is
+// read: whoever asks a device that hangs again and again leaves no more behind.
 func abandonable[T any](ctx context.Context, f *FS, path string, read func() (T, error)) (T, error) {
-	type outcome struct {
-		value T
-		err   error
-	}
 	var zero T
-	unlock, err := f.reads.Lock(ctx, path, 0)
-	if err != nil {
-		return zero, fmt.Errorf("an earlier attempt to read %s has not ended: %w", path, err)
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		defer unlock()
-		value, err := read()
-		done <- outcome{value, err}
-	}()
-	select {
-	case o := <-done:
-		return o.value, o.err
-	case <-ctx.Done():
-		return zero, context.Cause(ctx)
+	for {
+		value, err := f.reads.DoAfter(ctx, path, func() (any, error) {
+			value, err := read()
+			return value, err
+		})
+		if err != nil {
+			return zero, err
+		}
+		if value, ok := value.(T); ok {
+			return value, nil
+		}
+		// Somebody else asked at the same time for something else.
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -50,7 +51,7 @@ func blankDisk(t testing.TB) *looptest.Device {
 func formattedDisk(t testing.TB, f *FS, fsType string) *looptest.Device {
 	t.Helper()
 	d := blankDisk(t)
-	if err := f.Format(t.Context(), d.Path, fsType, nil); err != nil {
+	if err := f.Format(t.Context(), Device{Path: d.Path}, Quick, fsType, nil); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -176,3 +177,5 @@ func soon(t testing.TB) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+func uintptrOf(span *[2]uint64) uintptr { return uintptr(unsafe.Pointer(span)) }

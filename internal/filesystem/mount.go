@@ -48,7 +48,7 @@ func mountTarget(target string) (string, error) {
 	}
 	info, err := os.Lstat(place)
 	if err != nil {
-		return "", fmt.Errorf("target: %w", err)
+		return "", fmt.Errorf("target: %w", spent(err))
 	}
 	if !info.IsDir() {
 		return "", fmt.Errorf("target %s is not a directory", target)
@@ -57,7 +57,7 @@ func mountTarget(target string) (string, error) {
 }
 
 // mount does the work of Mount.
-func (f *FS) mount(path string, d *device, place, fsType string, options []string) error {
+func (f *FS) mount(path string, d *handle, place, fsType string, options []string) error {
 	readOnly := wantsReadOnly(options)
 	if d.readOnly && !readOnly {
 		return fmt.Errorf("device is %w", ErrReadOnly)
@@ -89,7 +89,7 @@ func (f *FS) mount(path string, d *device, place, fsType string, options []strin
 func (f *FS) mountFilesystem(source, place, fsType string, options []string) error {
 	if mount, plain, ok := plainOptions(options, hasSELinux()); ok {
 		err := kernelMount(source, place, fsType, mount, plain)
-		if !tooOld(err) {
+		if !tooOld(err) && !withoutAttribute(err, mount) {
 			return err
 		}
 	}
@@ -107,7 +107,9 @@ func sameMount(m MountPoint, number uint64, readOnly bool) error {
 		return fmt.Errorf("%w: device %s is, and %s should be", ErrMounted, numberString(m.Number), numberString(number))
 	case m.Root != "/":
 		return fmt.Errorf("%w: only %s of the device is", ErrMounted, m.Root)
-	case m.ReadOnly && !readOnly:
+	case m.GivenUp:
+		return fmt.Errorf("%w: %s", ErrGivenUp, m.Target)
+	case (m.ReadOnly || m.FilesystemReadOnly) && !readOnly:
 		return fmt.Errorf("%w: read-only, and it should be writable", ErrMounted)
 	case !m.ReadOnly && readOnly:
 		return fmt.Errorf("%w: writable, and it should be read-only", ErrMounted)

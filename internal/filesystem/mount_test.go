@@ -470,3 +470,31 @@ func TestAMountTellsWhetherOthersSeeWhatIsMountedBelow(t *testing.T) {
 		}
 	}
 }
+
+// TestTheDiskOfABtrfsIsItsOwnWhateverHasItsNameNow: udev gives names anew.
+func TestTheDiskOfABtrfsIsItsOwnWhateverHasItsNameNow(t *testing.T) {
+	f := New(Options{})
+	d := formattedDisk(t, f, btrfs)
+	node := filepath.Join(t.TempDir(), "vdb")
+	named := func(number uint64) {
+		_ = os.Remove(node)
+		if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(number)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	named(d.Number)
+	dir := mountDir(t)
+	if err := f.Mount(soon(t), node, dir, btrfs, nil); err != nil {
+		t.Fatal(err)
+	}
+	named(blankDisk(t).Number)
+	if m, _, err := f.Lookup(dir); err != nil || m.Number != d.Number {
+		t.Errorf("another disk has its name: %+v, %v, want %s", m, err, numberString(d.Number))
+	}
+	if err := os.Remove(node); err != nil {
+		t.Fatal(err)
+	}
+	if m, _, err := f.Lookup(dir); err != nil || m.Number != d.Number {
+		t.Errorf("its name is gone: %+v, %v, want %s", m, err, numberString(d.Number))
+	}
+}

@@ -30,8 +30,17 @@ type MountPoint struct {
 	// Options are those of this mount alone, SuperOptions those that all mounts
 	// of the filesystem share.
 	Options, SuperOptions []string
-	// ReadOnly is true when the mount or the filesystem is.
+	// ReadOnly is true when this mount is, whatever the filesystem is.
 	ReadOnly bool
+	// FilesystemReadOnly is true when the filesystem is, and with it every mount.
+	FilesystemReadOnly bool
+	// GivenUp is true when the kernel has given the filesystem up after an error:
+	// nothing can be written to it, whatever the options say, until it was unmounted
+	// and repaired. A filesystem that is read-only below a writable mount counts as
+	// given up: the kernel makes it so where it knows no other way (errors=remount-ro).
+	GivenUp bool
+	// id is the kernel's number of the mount.
+	id uint64
 	// Shared is true when what is mounted below is also seen in other mount
 	// namespaces, such as the node's.
 	Shared bool
@@ -160,19 +169,44 @@ func topmost(infos []*mountinfo.Info, place string) *mountinfo.Info {
 // mountPoint translates a line of mountinfo.
 func mountPoint(info *mountinfo.Info) MountPoint {
 	m := MountPoint{
-		Target: info.Mountpoint, Root: info.Root, FSType: info.FSType, Source: info.Source,
+		id: uint64(max(0, info.ID)), Target: info.Mountpoint, Root: info.Root, FSType: info.FSType, Source: info.Source,
 		Number:       unix.Mkdev(uint32(info.Major), uint32(info.Minor)), // #nosec G115 -- the kernel's own numbers
 		Options:      strings.Split(info.Options, ","),
 		SuperOptions: strings.Split(info.VFSOptions, ","),
 	}
 	m.Shared = slices.ContainsFunc(strings.Fields(info.Optional), func(field string) bool { return strings.HasPrefix(field, "shared:") })
-	m.ReadOnly = slices.Contains(m.Options, "ro") || slices.Contains(m.SuperOptions, "ro")
+	m.ReadOnly = slices.Contains(m.Options, "ro")
+	m.FilesystemReadOnly = slices.Contains(m.SuperOptions, "ro")
+	m.GivenUp = givenUp(m)
 	if m.FSType == btrfs {
 		if number, err := btrfsDisk(m); err == nil {
 			m.Number = number
 		}
 	}
 	return m
+}
+
+// Writable tells whether a workload can write through the mount.
+func (m MountPoint) Writable() bool {
+	return !m.ReadOnly && !m.FilesystemReadOnly && !m.GivenUp
+}
+
+// givenUp tells whether the kernel has given a filesystem up. XFS says so in no
+// option: from then on it answers nothing but EIO, of its root directory from memory.
+func givenUp(m MountPoint) bool {
+	if m.FilesystemReadOnly && !m.ReadOnly {
+		return true
+	}
+	for _, o := range m.SuperOptions {
+		if o == "emergency_ro" || o == "shutdown" {
+			return true
+		}
+	}
+	if m.FSType != xfs {
+		return false
+	}
+	var st unix.Stat_t
+	return errors.Is(unix.Lstat(m.Target, &st), unix.EIO)
 }
 
 // btrfsDisk returns the number of the one disk that a btrfs is on. The
@@ -196,7 +230,7 @@ func btrfsDisk(m MountPoint) (uint64, error) {
 // btrfsDiskBySysfs asks the mounted filesystem for its id, and sysfs for the
 // disk of the filesystem with that id.
 func btrfsDiskBySysfs(m MountPoint) (uint64, error) {
-	info, err := btrfsInfoOf(m.Target, m.Number)
+	info, err := btrfsInfoOf(m.Target, m.id)
 	if err != nil {
 		return 0, err
 	}

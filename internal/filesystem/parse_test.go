@@ -2,7 +2,6 @@ package filesystem
 
 import (
 	"bytes"
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -75,18 +74,6 @@ func TestVersionsAreRead(t *testing.T) {
 	}
 }
 
-func TestPresetsGiveWayToWhatIsAsked(t *testing.T) {
-	asked := []option{{"-E", "discard,stride=4"}}
-	for _, value := range []string{"nodiscard", "lazy_itable_init=1"} {
-		asked = preset(asked, "-E", value)
-	}
-	asked = preset(asked, "-m", "0")
-	want := []option{{"-m", "0"}, {"-E", "lazy_itable_init=1,discard,stride=4"}}
-	if !slices.Equal(asked, want) {
-		t.Errorf("%v", asked)
-	}
-}
-
 func FuzzSuperblock(f *testing.F) {
 	ext := make([]byte, superLength)
 	ext[0x38], ext[0x39], ext[0x04], ext[0x18] = 0x53, 0xEF, 200, 2
@@ -136,31 +123,6 @@ func FuzzSignatures(f *testing.F) {
 	})
 }
 
-func FuzzOptions(f *testing.F) {
-	f.Add(ext4, "-b 4096 -E stride=4,discard")
-	f.Add(xfs, "-i size=512 -m reflink=0")
-	f.Add(btrfs, "--nodesize 16384")
-	f.Add(ext4, "-F")
-	f.Fuzz(func(t *testing.T, fsType, line string) {
-		parsed, err := parseOptions(fsType, strings.Split(line, " "))
-		if err != nil {
-			if !errors.Is(err, ErrOptions) {
-				t.Errorf("%v", err)
-			}
-			return
-		}
-		for _, o := range parsed {
-			if o.value == "" || strings.HasPrefix(o.value, "-") || strings.ContainsAny(o.value, "/ ;$`\n") {
-				t.Errorf("%+v", o)
-			}
-			if o.name == "-F" || o.name == "-f" || o.name == "--force" {
-				t.Errorf("%+v", o)
-			}
-			preset(slices.Clone(parsed), o.name, "nodiscard")
-		}
-	})
-}
-
 func FuzzMounts(f *testing.F) {
 	f.Add("36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n", "/mnt2")
 	f.Add("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:1 / / ro - xfs /dev/sdb ro\n", "/")
@@ -181,7 +143,7 @@ func FuzzMounts(f *testing.F) {
 		if info.FSType == btrfs {
 			return // asked itself where its disk is
 		}
-		if m := mountPoint(info); m.Target != place || m.ReadOnly != (slices.Contains(m.Options, "ro") || slices.Contains(m.SuperOptions, "ro")) {
+		if m := mountPoint(info); m.Target != place || m.ReadOnly != slices.Contains(m.Options, "ro") || m.FilesystemReadOnly != slices.Contains(m.SuperOptions, "ro") {
 			t.Errorf("%+v", m)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -18,8 +19,9 @@ const (
 	Blank
 	// Filesystem is one of the supported filesystems.
 	Filesystem
-	// Unread is nothing in the head, which is all that Glance reads.
-	Unread
+	// Unfinished is what a Format left that never ended. Format does it again, or
+	// finishes it; nothing else may use it.
+	Unfinished
 )
 
 // String returns the kind in lower case.
@@ -29,8 +31,8 @@ func (k Kind) String() string {
 		return "blank"
 	case Filesystem:
 		return "filesystem"
-	case Unread:
-		return "not read"
+	case Unfinished:
+		return "unfinished"
 	}
 	return "foreign"
 }
@@ -48,93 +50,79 @@ type Content struct {
 	Detail string
 }
 
+// Device is a block device, and what else has to be known of it in order to tell
+// whether it is blank.
+type Device struct {
+	// Path is the device node.
+	Path string
+	// Owner names whom the device belongs to, such as a volume's id. The mark of a
+	// Format that never ended is believed only where it has the same name.
+	Owner string
+	// Beneath is where the bytes of a mapping that decrypts really are; nil for any
+	// other device. A mapping shows noise where nothing was ever written. It is
+	// blank when beneath it is nothing but zeros.
+	Beneath *Beneath
+}
+
+// Proof says how it is proven that a device holds nothing.
+type Proof int
+
+const (
+	// Thorough is for a device that may have held data whose head was lost.
+	Thorough Proof = iota
+	// Quick is for a device that was never given to a workload as a filesystem: it
+	// reads what Probe reads.
+	Quick
+)
+
+// NotBlankError is an ErrNotBlank that tells what the device holds.
+type NotBlankError struct{ Content Content }
+
+func (e *NotBlankError) Error() string {
+	return fmt.Sprintf("%v: it holds %s", ErrNotBlank, e.Content.Detail)
+}
+
+func (e *NotBlankError) Unwrap() error { return ErrNotBlank }
+
 // Probe reads what a device holds. It may be mounted. It is Blank only when
 // every place that could tell of something reads as zeros: head, tail, and
 // wherever a filesystem, RAID or volume manager that libblkid knows keeps a
 // signature, or one of the supported filesystems a copy of its superblock. A
-// device that can't be read there is an error, not blank.
-func (f *FS) Probe(ctx context.Context, path string) (Content, error) {
-	return f.probeOver(ctx, path, nil)
-}
-
-// ProbeMapping is Probe for a mapping whose bytes are beneath it. A mapping that
-// decrypts shows noise where nothing was ever written; it is blank when all that
-// Probe looks at reads as zeros beneath.
-func (f *FS) ProbeMapping(ctx context.Context, path string, beneath Beneath) (Content, error) {
-	return f.probeOver(ctx, path, &beneath)
-}
-
-// Glance is Probe for who needs to know a blank device only when it is written to,
-// by Format, which reads all of it then. What has zeros at its head is Unread, and
-// so is a mapping without a filesystem, whose bytes beneath aren't looked at.
-func (f *FS) Glance(ctx context.Context, path string, mapping bool) (Content, error) {
-	return f.reading(ctx, path, func(d *device) (Content, error) {
-		content, err := f.recognize(path, d)
-		if err != nil || content.Kind == Filesystem || mapping {
-			return content, err
-		}
-		data, err := dataIn(d, extent{0, min(chunk, d.size)}, aligned(chunk))
-		if err != nil || data == "" {
-			return content, err
-		}
-		return f.search(ctx, path, d, nil)
-	})
-}
-
-func (f *FS) probeOver(ctx context.Context, path string, beneath *Beneath) (Content, error) {
-	return f.reading(ctx, path, func(d *device) (Content, error) { return f.probe(ctx, path, d, beneath) })
-}
-
-// reading has read look at a device, and leaves it behind when ctx ends.
-func (f *FS) reading(ctx context.Context, path string, read func(*device) (Content, error)) (Content, error) {
-	content, err := abandonable(ctx, f, path, func() (Content, error) {
-		d, err := openDevice(path)
+// device that can't be read there is an error, not blank. A reading that hangs is
+// left behind when ctx ends.
+func (f *FS) Probe(ctx context.Context, on Device) (Content, error) {
+	content, err := abandonable(ctx, f, on.Path, func() (Content, error) {
+		d, err := openDevice(on.Path)
 		if err != nil {
 			return Content{}, err
 		}
 		defer d.close()
-		return read(d)
+		return f.probe(ctx, on, d)
 	})
 	if err != nil {
-		return Content{}, fmt.Errorf("probe %s: %w", path, err)
+		return Content{}, fmt.Errorf("probe %s: %w", on.Path, err)
 	}
 	return content, nil
 }
 
-// recognize tells whether a supported filesystem is on an open device, and nothing
-// else; it is Unread otherwise.
-func (f *FS) recognize(path string, d *device) (Content, error) {
-	unread := Content{Kind: Unread, Detail: "something that was not read"}
-	switch _, err := readSuperblock(d); {
-	case errors.Is(err, ErrUnsupported):
-		return unread, nil
-	case err != nil:
-		return Content{}, err
-	}
-	is, err := f.blkid(path)
+// probe is Probe of an open device.
+func (f *FS) probe(ctx context.Context, on Device, d *handle) (Content, error) {
+	// Where blkid says what the superblock says, its word will do: it saves
+	// reading all over a device that is merely mounted again.
+	content, found, err := f.recognize(on.Path, d)
 	if err != nil {
 		return Content{}, err
 	}
-	if is.usage != "filesystem" || is.table != "" || !Supported(is.fsType) {
-		return unread, nil
+	switch m, marked, err := d.mark(on); {
+	case err != nil:
+		return Content{}, err
+	case marked:
+		return f.unfinished(on.Path, m, content)
+	case found:
+		return content, nil
 	}
-	return Content{Kind: Filesystem, Type: is.fsType, UUID: is.uuid, Detail: is.fsType + " filesystem"}, nil
-}
-
-// probe is Probe of an open device; beneath is nil unless it is a mapping.
-func (f *FS) probe(ctx context.Context, path string, d *device, beneath *Beneath) (Content, error) {
-	// Where blkid says what the superblock says, its word will do: it saves
-	// reading all over a device that is merely mounted again.
-	if content, err := f.recognize(path, d); err != nil || content.Kind == Filesystem {
-		return content, err
-	}
-	return f.search(ctx, path, d, beneath)
-}
-
-// search is probe of a device that holds no supported filesystem in its place.
-func (f *FS) search(ctx context.Context, path string, d *device, beneath *Beneath) (Content, error) {
-	if beneath != nil {
-		data, err := beneath.firstData(ctx, d.size)
+	if on.Beneath != nil {
+		data, err := on.Beneath.firstData(ctx, d.size)
 		if err != nil {
 			return Content{}, err
 		}
@@ -150,7 +138,38 @@ func (f *FS) search(ctx context.Context, path string, d *device, beneath *Beneat
 		// Where there are only zeros, no tool can find a signature.
 		return Content{Kind: Blank, Detail: "blank"}, nil
 	}
-	return f.name(path, data)
+	return f.name(on.Path, data)
+}
+
+// mark returns the mark of an open device.
+func (d *handle) mark(on Device) (mark, bool, error) {
+	if on.Owner == "" {
+		return mark{}, false, nil
+	}
+	direct, err := openDirect(on.Path, os.O_RDONLY)
+	if err != nil {
+		return mark{}, false, err
+	}
+	m, found, err := readMark(direct, d.size, on.Owner)
+	return m, found, errors.Join(err, direct.Close())
+}
+
+// recognize tells whether a supported filesystem is on an open device, in its place.
+func (f *FS) recognize(path string, d *handle) (Content, bool, error) {
+	switch _, err := readSuperblock(d); {
+	case errors.Is(err, ErrUnsupported):
+		return Content{}, false, nil
+	case err != nil:
+		return Content{}, false, err
+	}
+	is, err := f.blkid(path)
+	if err != nil {
+		return Content{}, false, err
+	}
+	if is.usage != "filesystem" || is.table != "" || !Supported(is.fsType) {
+		return Content{}, false, nil
+	}
+	return Content{Kind: Filesystem, Type: is.fsType, UUID: is.uuid, Detail: is.fsType + " filesystem"}, true, nil
 }
 
 // name asks the tools what it is that was found on a device, besides data.

@@ -10,39 +10,10 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
 
-// probe returns what Probe says, once Glance has said so too as far as it may.
-func probe(t *testing.T, f *FS, d *looptest.Device) (Content, error) {
-	t.Helper()
-	content, err := f.Probe(soon(t), d.Path)
-	if err != nil {
-		return content, err // Glance may not have read that far
-	}
-	for _, mapping := range []bool{false, true} {
-		glance, err := f.Glance(soon(t), d.Path, mapping)
-		unread := glance.Kind == Unread && content.Kind != Filesystem
-		told := glance == content && content.Kind != Blank && (!mapping || content.Kind == Filesystem)
-		if err != nil || !unread && !told {
-			t.Errorf("Glance, mapping %t: %+v, %v; Probe: %+v", mapping, glance, err, content)
-		}
-	}
-	return content, nil
-}
-
-// TestAGlanceTellsWhatIsAtTheHead: so that no turn of mkfs is waited for to tell it.
-func TestAGlanceTellsWhatIsAtTheHead(t *testing.T) {
-	for at, kind := range map[int64]Kind{0: Foreign, 4086: Foreign, 128<<10 - 1: Foreign, mib: Unread} {
-		d := blankDisk(t)
-		d.Write(t, []byte{1}, at)
-		if content, err := New(Options{}).Glance(soon(t), d.Path, false); err != nil || content.Kind != kind {
-			t.Errorf("a byte at %d: %+v, %v, want %v", at, content, err, kind)
-		}
-	}
-}
-
 func TestABlankDeviceIsBlank(t *testing.T) {
 	for _, size := range []int64{512, 4 << 10, mib, mib + 512, 3 * mib, 512 * mib, 64 * gib} {
 		d := looptest.New(t, looptest.Options{Size: size})
-		content, err := probe(t, New(Options{}), d)
+		content, err := New(Options{}).Probe(soon(t), Device{Path: d.Path})
 		if err != nil || content.Kind != Blank {
 			t.Errorf("a device of %d bytes: %+v, %v", size, content, err)
 		}
@@ -54,7 +25,7 @@ func refused(t *testing.T, f *FS, d *looptest.Device, wanted error) {
 	t.Helper()
 	before := d.Hash(t)
 	for _, fsType := range kinds() {
-		if err := f.Format(soon(t), d.Path, fsType, nil); !errors.Is(err, wanted) {
+		if err := f.Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil); !errors.Is(err, wanted) {
 			t.Errorf("Format as %s: %v, want %v", fsType, err, wanted)
 		}
 	}
@@ -68,7 +39,7 @@ func TestAFormattedDeviceIsRecognisedAndKept(t *testing.T) {
 	for _, fsType := range append(kinds(), ext2) {
 		t.Run(fsType, func(t *testing.T) {
 			d := formattedDisk(t, f, fsType)
-			content, err := probe(t, f, d)
+			content, err := f.Probe(soon(t), Device{Path: d.Path})
 			if err != nil || content.Kind != Filesystem || content.Type != fsType || len(content.UUID) != 36 {
 				t.Errorf("Probe: %+v, %v", content, err)
 			}
@@ -121,7 +92,7 @@ func TestAnythingElseIsForeignAndKept(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			d := looptest.New(t, looptest.Options{Size: size})
 			d.Write(t, test.data, test.offset)
-			content, err := probe(t, f, d)
+			content, err := f.Probe(soon(t), Device{Path: d.Path})
 			if err != nil || content.Kind != Foreign || !strings.Contains(content.Detail, test.detail) {
 				t.Errorf("Probe: %+v, %v; want foreign, %s", content, err, test.detail)
 			}
@@ -134,7 +105,7 @@ func TestADeviceMadeByAnotherToolIsForeignAndKept(t *testing.T) {
 	f := New(Options{})
 	d := blankDisk(t)
 	run(t, "mkswap", d.Path)
-	content, err := probe(t, f, d)
+	content, err := f.Probe(soon(t), Device{Path: d.Path})
 	if err != nil || content.Kind != Foreign || content.Type != "swap" || !strings.Contains(content.Detail, "swap") {
 		t.Errorf("Probe: %+v, %v", content, err)
 	}
@@ -156,7 +127,7 @@ func TestAFilesystemWithoutItsPrimarySuperblockIsKept(t *testing.T) {
 			t.Run(fsType+" "+test.name, func(t *testing.T) {
 				d := formattedDisk(t, f, fsType)
 				d.Write(t, make([]byte, test.length), test.offset)
-				content, err := probe(t, f, d)
+				content, err := f.Probe(soon(t), Device{Path: d.Path})
 				if err != nil || content.Kind != Foreign || !strings.Contains(content.Detail, lostPrimary) {
 					t.Errorf("Probe: %+v, %v", content, err)
 				}
@@ -171,12 +142,12 @@ func TestOnlyTheExtSuperblockZeroedLeavesItsBackupsToTell(t *testing.T) {
 	for _, block := range []string{"1024", "2048", "4096"} {
 		t.Run(block, func(t *testing.T) {
 			d := blankDisk(t)
-			if err := f.Format(soon(t), d.Path, ext4, []string{"-b", block}); err != nil {
+			if err := f.Format(soon(t), Device{Path: d.Path}, Quick, ext4, []string{"-b", block}); err != nil {
 				t.Fatal(err)
 			}
 			// All but the backups: head and whatever else precedes the first of them.
 			d.Write(t, make([]byte, 8*mib), 0)
-			content, err := probe(t, f, d)
+			content, err := f.Probe(soon(t), Device{Path: d.Path})
 			if err != nil || content.Kind != Foreign || !strings.Contains(content.Detail, lostPrimary+": ext") {
 				t.Errorf("Probe: %+v, %v", content, err)
 			}
@@ -187,12 +158,12 @@ func TestOnlyTheExtSuperblockZeroedLeavesItsBackupsToTell(t *testing.T) {
 func TestAnXFSThatHasBeenGrownIsFoundByItsOtherGroups(t *testing.T) {
 	f := New(Options{})
 	d := looptest.New(t, looptest.Options{Size: gib})
-	if err := f.Format(soon(t), d.Path, xfs, nil); err != nil {
+	if err := f.Format(soon(t), Device{Path: d.Path}, Quick, xfs, nil); err != nil {
 		t.Fatal(err)
 	}
 	d.Grow(t, 37*gib)
 	d.Write(t, make([]byte, 200*mib), 0)
-	content, err := probe(t, f, d)
+	content, err := f.Probe(soon(t), Device{Path: d.Path})
 	if err != nil || content.Kind != Foreign || !strings.Contains(content.Detail, lostPrimary+": xfs") {
 		t.Errorf("Probe: %+v, %v", content, err)
 	}
@@ -204,12 +175,12 @@ func TestADeviceThatCannotBeReadIsAnErrorNotBlank(t *testing.T) {
 		d := blankDisk(t)
 		d.GrowFile(t, left) // what lies beyond can't be read any more
 		before := d.Hash(t)
-		content, err := probe(t, f, d)
+		content, err := f.Probe(soon(t), Device{Path: d.Path})
 		if err == nil {
 			t.Errorf("Probe with %d bytes readable: %+v", left, content)
 		}
 		for _, fsType := range kinds() {
-			if err := f.Format(soon(t), d.Path, fsType, nil); err == nil || errors.Is(err, ErrNotBlank) {
+			if err := f.Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil); err == nil || errors.Is(err, ErrNotBlank) {
 				t.Errorf("Format: %v", err)
 			}
 		}
@@ -221,14 +192,14 @@ func TestADeviceThatCannotBeReadIsAnErrorNotBlank(t *testing.T) {
 
 func TestWhatIsNoBlockDeviceIsAnError(t *testing.T) {
 	f := New(Options{})
-	if _, err := f.Probe(soon(t), "/dev/does-not-exist"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := f.Probe(soon(t), Device{Path: "/dev/does-not-exist"}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
 	for _, path := range []string{t.TempDir(), "/dev/null", "/proc/self/status"} {
-		if content, err := f.Probe(soon(t), path); err == nil {
+		if content, err := f.Probe(soon(t), Device{Path: path}); err == nil {
 			t.Errorf("%s: %+v", path, content)
 		}
-		if err := f.Format(soon(t), path, ext4, nil); err == nil {
+		if err := f.Format(soon(t), Device{Path: path}, Quick, ext4, nil); err == nil {
 			t.Errorf("%s was formatted", path)
 		}
 	}

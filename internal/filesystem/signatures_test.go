@@ -80,15 +80,15 @@ func TestEverySignatureThatLibblkidKnowsIsSeen(t *testing.T) {
 		{"vdo", 0, "dmvdo001"},
 	} {
 		d.Write(t, []byte(s.magic), s.offset)
-		if c, err := f.Probe(soon(t), d.Path); err != nil || c.Kind == Blank {
+		if c, err := f.Probe(soon(t), Device{Path: d.Path}); err != nil || c.Kind == Blank {
 			t.Errorf("%s at byte %d: %+v, %v", s.name, s.offset, c, err)
 		}
-		if err := f.Format(soon(t), d.Path, ext4, nil); !errors.Is(err, ErrNotBlank) {
+		if err := f.Format(soon(t), Device{Path: d.Path}, Quick, ext4, nil); !errors.Is(err, ErrNotBlank) {
 			t.Errorf("%s: formatted: %v", s.name, err)
 		}
 		d.Write(t, make([]byte, len(s.magic)), s.offset)
 	}
-	if c, err := f.Probe(soon(t), d.Path); err != nil || c.Kind != Blank {
+	if c, err := f.Probe(soon(t), Device{Path: d.Path}); err != nil || c.Kind != Blank {
 		t.Errorf("zeroed again: %+v, %v", c, err)
 	}
 }

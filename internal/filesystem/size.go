@@ -43,7 +43,7 @@ func (f *FS) measure(path, mountpoint string) (deviceSize int64, s superblock, e
 }
 
 // measureMounted asks the kernel for the size of a filesystem.
-func (f *FS) measureMounted(d *device, mountpoint string) (superblock, error) {
+func (f *FS) measureMounted(d *handle, mountpoint string) (superblock, error) {
 	m, there, err := f.Lookup(mountpoint)
 	if err != nil {
 		return superblock{}, err

@@ -3,7 +3,6 @@ package filesystem
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,67 +32,32 @@ const defaultStatsTimeout = 10 * time.Second
 func (f *FS) Stats(ctx context.Context, m MountPoint) (Stats, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.statsTimeout)
 	defer cancel()
+	// What mounts with the same numbers have in common: a part of a filesystem may
+	// have a quota, and so numbers, of its own. The disk's number isn't given to
+	// another one while a filesystem on it still hangs.
+	key := numberString(m.Number) + " " + m.Root
 	for {
-		flight := f.flights.join(m)
-		select {
-		case <-flight.done:
-		case <-ctx.Done():
-			return Stats{}, fmt.Errorf("statfs %s doesn't return: %w", flight.target, context.Cause(ctx))
-		}
+		got, err := f.stats.Do(ctx, key, func() (asked, error) {
+			stats, err := f.ask(m)
+			return asked{m.Target, stats, err}, nil
+		})
 		switch {
-		case flight.err == nil:
-			return flight.stats, nil
-		case flight.target == m.Target:
-			return Stats{}, fmt.Errorf("statfs %s: %w", m.Target, flight.err)
+		case err != nil:
+			return Stats{}, fmt.Errorf("statfs %s doesn't return: %w", m.Target, err)
+		case got.err == nil:
+			return got.stats, nil
+		case got.target == m.Target:
+			return Stats{}, fmt.Errorf("statfs %s: %w", m.Target, got.err)
 		}
 		// It was asked at another mount, which may be gone while m isn't.
 	}
 }
 
-// flights are the statfs under way.
-type flights struct {
-	ask     func(MountPoint) (Stats, error)
-	mu      sync.Mutex
-	current map[flightKey]*flight
-}
-
-// flightKey is what mounts with the same numbers have in common: a part of a
-// filesystem may have a quota, and so numbers, of its own. The disk's number isn't
-// given to another one while a filesystem on it still hangs.
-type flightKey struct {
-	number uint64
-	root   string
-}
-
-type flight struct {
+// asked is what came of a statfs at one of a filesystem's mounts.
+type asked struct {
 	target string
-	done   chan struct{} // closed when the rest is set
 	stats  Stats
 	err    error
-}
-
-// join returns the statfs that is under way for what is mounted at m, or a new one.
-func (f *flights) join(m MountPoint) *flight {
-	key := flightKey{m.Number, m.Root}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if current, ok := f.current[key]; ok {
-		return current
-	}
-	if f.current == nil {
-		f.current = make(map[flightKey]*flight)
-	}
-	started := &flight{target: m.Target, done: make(chan struct{})}
-	f.current[key] = started
-	go func() {
-		stats, err := f.ask(m)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.current, key)
-		started.stats, started.err = stats, err
-		close(started.done)
-	}()
-	return started
 }
 
 // statfs asks the kernel. A mount that goes away at that moment leaves a directory

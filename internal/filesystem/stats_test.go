@@ -65,8 +65,8 @@ func hang(t *testing.T, f *FS, number uint64) (asked *atomic.Int32, let func()) 
 	asked = new(atomic.Int32)
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	ask := f.flights.ask
-	f.flights.ask = func(m MountPoint) (Stats, error) {
+	ask := f.ask
+	f.ask = func(m MountPoint) (Stats, error) {
 		if m.Number == number {
 			asked.Add(1)
 			<-ctx.Done()

@@ -17,8 +17,11 @@ type superblock struct {
 	// slack is how many bytes at the end of a device may stay unused because
 	// the filesystem can't make use of so few.
 	slack int64
-	// unclean: an ext filesystem wasn't unmounted, or has errors on record.
+	// unclean: an ext filesystem has errors on record, or has no journal and wasn't
+	// unmounted. One with a journal is put in order by the kernel when it is mounted.
 	unclean bool
+	// mounted: an ext filesystem was mounted for writing since it was made.
+	mounted bool
 	// narrow: the blocks of an ext filesystem have numbers of 32 bits.
 	narrow bool
 	// devices and deviceID are btrfs's: how many disks it is made of, and which
@@ -66,7 +69,6 @@ func parseExt(b []byte) (superblock, bool) {
 		magic          = 0xEF53
 		cleanly        = 1    // s_state: unmounted cleanly
 		errorsFound    = 2    // s_state: the kernel saw errors
-		needsRecovery  = 0x04 // s_feature_incompat: the journal holds something
 		sixtyFour      = 0x80 // s_feature_incompat: block count has a high half
 		resizeOverhead = 53   // blocks: two bitmaps, superblock, and the 50 that resize2fs wants free
 	)
@@ -96,16 +98,21 @@ func parseExt(b []byte) (superblock, bool) {
 		size:    size,
 		block:   int64(block), // #nosec G115 -- at most 64 KiB
 		slack:   int64(min(inodeTable+(descriptors+resizeOverhead+1)*block, 1<<40)),
+		mounted: le.Uint16(b[0x34:]) != 0 || le.Uint32(b[0x2C:]) != 0,
 		narrow:  incompat&sixtyFour == 0,
-		unclean: state&cleanly == 0 || state&errorsFound != 0 || incompat&needsRecovery != 0,
+		unclean: state&cleanly == 0 || state&errorsFound != 0,
 	}, true
 }
 
 // parseXFS reads an XFS superblock.
 func parseXFS(b []byte) (superblock, bool) {
-	const minGroup = 64 // blocks: a smaller last allocation group isn't made
+	const (
+		minGroup   = 64  // blocks: a smaller last allocation group isn't made
+		stripe     = 188 // sb_width: blocks of a stripe, to which mkfs rounds
+		inProgress = 126 // sb_inprogress: mkfs hasn't ended, and the kernel doesn't mount it
+	)
 	be := binary.BigEndian
-	if len(b) < superLength || !bytes.HasPrefix(b, []byte("XFSB")) {
+	if len(b) < superLength || !bytes.HasPrefix(b, []byte("XFSB")) || b[inProgress] != 0 {
 		return superblock{}, false
 	}
 	block := uint64(be.Uint32(b[4:]))
@@ -114,7 +121,7 @@ func parseXFS(b []byte) (superblock, bool) {
 		return superblock{}, false
 	}
 	return superblock{
-		fsType: xfs, size: size, block: int64(block), slack: minGroup * int64(block),
+		fsType: xfs, size: size, block: int64(block), slack: int64(max(minGroup, uint64(be.Uint32(b[stripe:])))) * int64(block),
 	}, true
 }
 

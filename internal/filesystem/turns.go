@@ -14,7 +14,7 @@ type turns chan struct{}
 // turnTime is how long a turn lasts at most, though its tool goes on: one whose
 // disk has died never ends, and must not keep all other volumes waiting. mkfs takes
 // seconds, and few checks that long.
-const turnTime = 30 * time.Minute
+const turnTime = 5 * time.Minute
 
 // take waits for a turn and returns the function that gives it back. When ctx
 // ends before, the error wraps errNeverBegan: a tool that hasn't begun when its

@@ -149,11 +149,11 @@ func TestADiskThatHangsWhileItIsReadKeepsNothing(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	err := f.FormatMapping(ctx, d.Path, Beneath{Path: hung}, ext4, nil)
+	err := f.Format(ctx, Device{Path: d.Path, Beneath: &Beneath{Path: hung}}, Quick, ext4, nil)
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v, want the deadline", err)
 	}
-	if err := f.Format(soon(t), blankDisk(t).Path, ext4, nil); err != nil {
+	if err := f.Format(soon(t), Device{Path: blankDisk(t).Path}, Quick, ext4, nil); err != nil {
 		t.Errorf("another disk: %v", err)
 	}
 	if held, err := blockdev.Claimed(d.Path); held || err != nil {

@@ -25,21 +25,20 @@ const serviceTime = 2 * time.Second
 // The metadata service is asked first, whatever the order of the sources is: it
 // knows of a volume that was attached just now, and live is true then. A config
 // drive is as old as the server, and is asked only when the service can't be.
-func DiskAddresses(ctx context.Context, opts Options, volumeID string) (addresses []DiskAddress, live bool, err error) {
-	opts = opts.withDefaults()
+func (s *Server) DiskAddresses(ctx context.Context, volumeID string) (addresses []DiskAddress, live bool, err error) {
 	var failures []error
-	if slices.Contains(opts.Order, MetadataService) {
+	if slices.Contains(s.opts.Order, MetadataService) {
 		ctx, cancel := context.WithTimeout(ctx, serviceTime)
 		defer cancel()
-		data, err := readService(ctx, opts.MetadataURL, opts.Timeout)
+		data, err := readService(ctx, s.opts.MetadataURL, s.opts.Timeout)
 		if err == nil {
 			addresses, err := parseDisks(data, volumeID)
 			return addresses, true, err
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", MetadataService, err))
 	}
-	if slices.Contains(opts.Order, ConfigDrive) {
-		data, err := readDrives(ctx, opts.DevDir)
+	if slices.Contains(s.opts.Order, ConfigDrive) {
+		data, err := s.drives.metadata(ctx)
 		if err == nil {
 			addresses, err := parseDisks(data, volumeID)
 			return addresses, false, err

@@ -65,7 +65,7 @@ func TestTheServiceIsAskedForADiskBeforeTheDrive(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			began := time.Now()
-			found, live, err := DiskAddresses(t.Context(), tt.opts, volumeID)
+			found, live, err := New(tt.opts).DiskAddresses(t.Context(), volumeID)
 			if len(found) != tt.found || live != tt.live || (err != nil) != tt.fails {
 				t.Errorf("got %v, live %t, %v", found, live, err)
 			}
@@ -97,7 +97,7 @@ func TestLabels(t *testing.T) {
 		"less than a sector":   {make([]byte, 100), false},
 		"zeros":                {make([]byte, 64<<10), false},
 	} {
-		if got := hasLabel(bytes.NewReader(tt.image)); got != tt.want {
+		if got := isLabelled(bytes.NewReader(tt.image)); got != tt.want {
 			t.Errorf("%s: %t, want %t", name, got, tt.want)
 		}
 	}
@@ -110,15 +110,15 @@ func TestDrivesThatContradictEachOtherAreNotBelieved(t *testing.T) {
 	write(t, filepath.Join(dev, "disk", "by-label", "config-2"), string(unpacked(t)))
 	second := filepath.Join(dev, "disk", "by-label", "CONFIG-2")
 	write(t, second, string(unpacked(t)))
-	if found, err := fromConfigDrive(t.Context(), dev); err != nil || found.ServerID != id {
+	if found, err := New(Options{DevDir: dev, Order: []Source{ConfigDrive}}).Identify(t.Context()); err != nil || found.ServerID != id {
 		t.Fatalf("two that agree: %+v, %v", found, err)
 	}
 	write(t, second, strings.ReplaceAll(string(unpacked(t)), id, other))
-	if found, err := fromConfigDrive(t.Context(), dev); err == nil || !strings.Contains(err.Error(), "contradict") {
+	if found, err := New(Options{DevDir: dev, Order: []Source{ConfigDrive}}).Identify(t.Context()); err == nil || !strings.Contains(err.Error(), "contradict") {
 		t.Errorf("got %+v, %v", found, err)
 	}
 	write(t, second, "damaged")
-	if found, err := fromConfigDrive(t.Context(), dev); err != nil || found.ServerID != id {
+	if found, err := New(Options{DevDir: dev, Order: []Source{ConfigDrive}}).Identify(t.Context()); err != nil || found.ServerID != id {
 		t.Errorf("one of two is damaged: %+v, %v", found, err)
 	}
 }
@@ -148,7 +148,7 @@ func FuzzLabel(f *testing.F) {
 		image[510], image[511] = 0x55, 0xaa
 		copy(image[int(at1)%len(image):], with1)
 		copy(image[int(at2)%len(image):], with2)
-		if hasLabel(bytes.NewReader(image)) && !bytes.Contains(bytes.ToLower(image), []byte("config-2")) {
+		if isLabelled(bytes.NewReader(image)) && !bytes.Contains(bytes.ToLower(image), []byte("config-2")) {
 			t.Error("it has a label that isn't there")
 		}
 	})

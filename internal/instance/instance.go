@@ -41,7 +41,7 @@ const (
 // says nothing.
 func DefaultOrder() []Source { return []Source{ConfigDrive, MetadataService} }
 
-// Options tell Find where to look. The zero value looks where a real server has
+// Options tell New where to look. The zero value looks where a real server has
 // to.
 type Options struct {
 	// DevDir is the directory of devices; default DefaultDevDir.
@@ -60,17 +60,28 @@ type Options struct {
 // ErrUnknown tells that none of the sources knew.
 var ErrUnknown = errors.New("can't find out which server this is")
 
-// Find asks the sources in order and returns the first answer. Its error wraps
+// Server is the server that this process runs on. It is safe for concurrent use.
+type Server struct {
+	opts   Options
+	drives drives
+}
+
+// New returns a Server. It asks nothing until it is called.
+func New(opts Options) *Server {
+	opts = opts.withDefaults()
+	return &Server{opts: opts, drives: drives{devDir: opts.DevDir, sysDir: "/sys"}}
+}
+
+// Identify asks the sources in order and returns the first answer. Its error wraps
 // ErrUnknown and tells what went wrong with each of them; it wraps the error of
 // ctx too where that ended the search.
-func Find(ctx context.Context, opts Options) (Identity, error) {
-	opts = opts.withDefaults()
+func (s *Server) Identify(ctx context.Context) (Identity, error) {
 	var failures []string
-	for _, source := range opts.Order {
+	for _, source := range s.opts.Order {
 		if err := ctx.Err(); err != nil {
 			return Identity{}, unknown(failures, err)
 		}
-		id, err := ask(ctx, source, opts)
+		id, err := s.ask(ctx, source)
 		if err == nil {
 			return id, nil
 		}
@@ -79,14 +90,19 @@ func Find(ctx context.Context, opts Options) (Identity, error) {
 	return Identity{}, unknown(failures, ctx.Err())
 }
 
-func ask(ctx context.Context, source Source, opts Options) (Identity, error) {
+func (s *Server) ask(ctx context.Context, source Source) (Identity, error) {
+	var data []byte
+	err := errors.New("no such source")
 	switch source {
 	case ConfigDrive:
-		return fromConfigDrive(ctx, opts.DevDir)
+		data, err = s.drives.metadata(ctx)
 	case MetadataService:
-		return fromService(ctx, opts.MetadataURL, opts.Timeout)
+		data, err = readService(ctx, s.opts.MetadataURL, s.opts.Timeout)
 	}
-	return Identity{}, errors.New("no such source")
+	if err != nil {
+		return Identity{}, err
+	}
+	return parseMetadata(data)
 }
 
 func unknown(failures []string, cause error) error {

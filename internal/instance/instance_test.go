@@ -55,7 +55,7 @@ func TestTheFirstSourceThatAnswersIsBelieved(t *testing.T) {
 		}, fromService},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := instance.Find(t.Context(), tt.opts)
+			got, err := instance.New(tt.opts).Identify(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +70,7 @@ func TestEveryFailureIsTold(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	dir := t.TempDir()
-	_, err := instance.Find(t.Context(), instance.Options{DevDir: dir, MetadataURL: server.URL})
+	_, err := instance.New(instance.Options{DevDir: dir, MetadataURL: server.URL}).Identify(t.Context())
 	if !errors.Is(err, instance.ErrUnknown) {
 		t.Fatalf("got %v, want ErrUnknown", err)
 	}
@@ -125,9 +125,9 @@ func TestADriveOfAnyPlainMakeCanBeRead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := instance.Find(t.Context(), instance.Options{
+			got, err := instance.New(instance.Options{
 				DevDir: devDir(t, "config-2", data), Order: []instance.Source{instance.ConfigDrive},
-			})
+			}).Identify(t.Context())
 			if want := (instance.Identity{ServerID: serverID}); err != nil || got != want {
 				t.Fatalf("got %+v, %v, want %+v", got, err, want)
 			}
@@ -145,9 +145,9 @@ func TestTheDevelopmentCloudsDriveCanBeRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := instance.Find(t.Context(), instance.Options{
+	got, err := instance.New(instance.Options{
 		DevDir: devDir(t, configdrive.Label, image), Order: []instance.Source{instance.ConfigDrive},
-	})
+	}).Identify(t.Context())
 	if want := (instance.Identity{ServerID: serverID, Name: "node-1", Zone: "az-1"}); err != nil || got != want {
 		t.Fatalf("got %+v, %v, want %+v", got, err, want)
 	}
@@ -162,7 +162,7 @@ func TestADriveThatIsNoneIsToldApart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			opts := instance.Options{DevDir: devDir(t, "config-2", drive), Order: []instance.Source{instance.ConfigDrive}}
-			id, err := instance.Find(t.Context(), opts)
+			id, err := instance.New(opts).Identify(t.Context())
 			if name == "no file" { // the primary tree still has it
 				if err != nil || id.ServerID != serverID {
 					t.Fatalf("got %+v, %v", id, err)
@@ -196,7 +196,7 @@ func TestTheSearchEndsWithItsContext(t *testing.T) {
 	defer close(release)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := instance.Find(ctx, instance.Options{DevDir: t.TempDir(), MetadataURL: server.URL})
+	_, err := instance.New(instance.Options{DevDir: t.TempDir(), MetadataURL: server.URL}).Identify(ctx)
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, instance.ErrUnknown) {
 		t.Fatalf("got %v, want both the deadline and ErrUnknown", err)
 	}

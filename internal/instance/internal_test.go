@@ -3,12 +3,17 @@ package instance
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -35,19 +40,19 @@ func TestAMountedDriveIsReadAndLeftAsItWas(t *testing.T) {
 	}
 
 	t.Setenv("TMPDIR", t.TempDir())
-	if _, err := readMounted(t.Context(), device, "ext4"); err == nil {
+	if _, err := readMounted(device, "ext4"); err == nil {
 		t.Error("a drive without the file was read")
 	}
 	rewrite(`{"uuid":"x"}`)
-	data, err := readMounted(t.Context(), device, "ext4")
+	data, err := readMounted(device, "ext4")
 	if err != nil || string(data) != `{"uuid":"x"}` {
 		t.Errorf("got %q, %v", data, err)
 	}
 	rewrite(strings.Repeat("x", maxMetadata+1))
-	if _, err := readMounted(t.Context(), device, "ext4"); err == nil {
+	if _, err := readMounted(device, "ext4"); err == nil {
 		t.Error("a file without end was read")
 	}
-	if _, err := readMounted(t.Context(), device, "xfs"); err == nil {
+	if _, err := readMounted(device, "xfs"); err == nil {
 		t.Error("a filesystem of another type was mounted")
 	}
 
@@ -72,6 +77,7 @@ func TestAVolumeThatPosesAsAConfigDriveIsRefused(t *testing.T) {
 		refused bool
 	}{
 		{"a CD-ROM", map[string]string{"device/wwid": "t10.ATA     QEMU DVD-ROM   QM00001"}, false, false},
+		{"a CD-ROM whose name can't be read", map[string]string{"device/type": "5", "device/wwid/directory": ""}, false, false},
 		{"a disk without serial", map[string]string{"device/vendor": "0x1af4"}, false, false},
 		{"what the kernel has made", nil, false, true},
 		{"a disk with an empty serial", map[string]string{"serial": "", "device/vendor": "0x1af4"}, false, false},
@@ -79,6 +85,13 @@ func TestAVolumeThatPosesAsAConfigDriveIsRefused(t *testing.T) {
 		{"a volume on SCSI", map[string]string{"device/vpd_pg80": "\x00\x80\x00\x24" + serial + "f4b-2d7bd8a7c001"}, false, true},
 		{"a volume on NVMe", map[string]string{"device/serial": serial + "\n"}, false, true},
 		{"a disk that doesn't tell its serial", map[string]string{"device/vendor": "0x1af4", "serial": "-"}, false, true},
+		{"a disk of 64 MiB, as Nova makes its vfat", map[string]string{"device/vendor": "VMware", "size": "131072"}, false, false},
+		{"a CD-ROM of any size", map[string]string{"device/type": "5\n", "size": "9000000"}, false, false},
+		{"a volume of 10 GiB without serial, as on VMware", map[string]string{"device/vendor": "VMware", "size": "20971520"}, false, true},
+		{"a volume of 1 GiB without serial, less a LUKS header", map[string]string{"device/vendor": "VMware", "device/type": "0", "size": "2064384"}, false, true},
+		{"a partition of 1 MiB on a volume without serial", map[string]string{"device/vendor": "VMware", "size": "20971520", "part1/size": "2048"}, true, true},
+		{"a disk of half a GiB", map[string]string{"device/vendor": "VMware", "size": "1048576"}, false, true},
+		{"a disk whose size nothing tells", map[string]string{"device/vendor": "VMware", "size": ""}, false, true},
 		{"a partition of a volume", map[string]string{"serial": serial, "device/vendor": "0x1af4"}, true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,10 +116,46 @@ func TestAVolumeThatPosesAsAConfigDriveIsRefused(t *testing.T) {
 			if err := os.Symlink(drive, filepath.Join(sys, "dev", "block", number)); err != nil {
 				t.Fatal(err)
 			}
-			if err := checkDrive(f, sys); (err != nil) != tt.refused {
+			if err := (&drives{sysDir: sys}).check(t.Context(), f); (err != nil) != tt.refused {
 				t.Errorf("got %v, want refused: %t", err, tt.refused)
 			}
 		})
+	}
+}
+
+// TestADriveThatHangsCostsOneGoroutine however often the server asks who it is.
+func TestADriveThatHangsCostsOneGoroutine(t *testing.T) {
+	sys := t.TempDir()
+	disk := filepath.Join(sys, "block", "vdb")
+	write(t, filepath.Join(disk, "device", "vendor"), "0x1af4")
+	write(t, filepath.Join(disk, "size"), "2048")
+	hang(t, filepath.Join(disk, "serial"))
+	s := New(Options{DevDir: t.TempDir(), Order: []Source{ConfigDrive}})
+	s.drives.sysDir = sys
+	before := runtime.NumGoroutine()
+	var calls sync.WaitGroup
+	for range 30 {
+		calls.Go(func() {
+			for range 2 {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				if _, err := s.Identify(ctx); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	calls.Wait()
+	if left := runtime.NumGoroutine() - before; left > 3 { // the look at all drives, the question for the serial, and one that is ending
+		t.Errorf("%d goroutines are left", left)
+	}
+	if _, err := s.Identify(t.Context()); err == nil || !strings.Contains(err.Error(), "no disk has that label") {
+		t.Errorf("got %v", err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine()-before > 1; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines are left in the end, want 1", runtime.NumGoroutine()-before)
+		}
 	}
 }
 

@@ -14,9 +14,19 @@ func openDrive(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // #nosec G304 -- a device
 }
 
-// hasLabel tells whether a filesystem has the label of a config drive, in any
+// hasLabel tells whether the filesystem on a drive has the label of a config drive.
+func hasLabel(path string) bool {
+	f, err := openDrive(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	return isLabelled(f)
+}
+
+// isLabelled tells whether a filesystem has the label of a config drive, in any
 // letter case.
-func hasLabel(r io.ReaderAt) bool {
+func isLabelled(r io.ReaderAt) bool {
 	return strings.EqualFold(isoLabel(r), labels()[0]) || strings.EqualFold(fatLabel(r), labels()[0])
 }
 

@@ -1,7 +1,6 @@
 package instance
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,10 +12,7 @@ import (
 
 // readMounted mounts device read-only in a new private directory, reads
 // meta_data.json and takes both away again, whatever happened.
-func readMounted(ctx context.Context, device, fsType string) (data []byte, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+func readMounted(device, fsType string) (data []byte, err error) {
 	dir, err := os.MkdirTemp("", "config-drive-")
 	if err != nil {
 		return nil, fmt.Errorf("a directory to mount it in: %w", err)

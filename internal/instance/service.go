@@ -22,15 +22,6 @@ const (
 // errRepeat marks a failure that another attempt may mend.
 var errRepeat = errors.New("metadata service unavailable")
 
-// fromService asks the metadata service.
-func fromService(ctx context.Context, base string, timeout time.Duration) (Identity, error) {
-	data, err := readService(ctx, base, timeout)
-	if err != nil {
-		return Identity{}, err
-	}
-	return parseMetadata(data)
-}
-
 // readService returns meta_data.json of the metadata service, which it asks a few
 // times where that may help.
 func readService(ctx context.Context, base string, timeout time.Duration) ([]byte, error) {

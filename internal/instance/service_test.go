@@ -19,9 +19,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func fromService(t *testing.T, url string) (instance.Identity, error) {
 	t.Helper()
-	return instance.Find(t.Context(), instance.Options{
+	return instance.New(instance.Options{
 		MetadataURL: url, Order: []instance.Source{instance.MetadataService}, Timeout: 5 * time.Second,
-	})
+	}).Identify(t.Context())
 }
 
 func TestAServiceThatIsBusyIsAskedAgain(t *testing.T) {

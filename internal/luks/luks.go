@@ -10,7 +10,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 )
@@ -19,8 +23,8 @@ var (
 	// ErrPassphrase means that no key of the disk has that passphrase.
 	ErrPassphrase = errors.New("the passphrase does not open it")
 	// ErrNotLUKS means that the device has no LUKS2 header that this package
-	// understands.
-	ErrNotLUKS = errors.New("no LUKS2 that can be used here")
+	// could have written.
+	ErrNotLUKS = errors.New("no LUKS2 of this driver's making")
 )
 
 // program is what does the work.
@@ -32,6 +36,11 @@ func Programs() []string { return []string{program} }
 // keys is how many passphrases are turned into keys at once. Each takes memory
 // on purpose, see Cost, and the driver's container has little.
 const keys = 2
+
+// keyTime is the longest that a key is waited for, on an emulated processor too. A
+// cryptsetup that runs for longer has made its key, or hangs with its disk, and keeps
+// no other disk waiting.
+const keyTime = 30 * time.Second
 
 // Cost is what Argon2id takes to turn the passphrase of a new disk into a key.
 type Cost struct {
@@ -46,9 +55,11 @@ func defaultCost() Cost { return Cost{Memory: 32 << 10, Passes: 4} }
 
 // Crypt works on encrypted disks. It is safe for concurrent use.
 type Crypt struct {
-	fs    *filesystem.FS
-	cost  Cost
-	slots chan struct{}
+	fs      *filesystem.FS
+	cost    Cost
+	slots   chan struct{}
+	keyTime time.Duration
+	calls   atomic.Int64 // of alone
 }
 
 // New returns a Crypt that uses fs to prove disks blank, and to have work run to
@@ -58,21 +69,22 @@ func New(fs *filesystem.FS) *Crypt { return NewWithCost(fs, defaultCost()) }
 // NewWithCost is New for tests on a machine that is emulated, where the usual
 // cost takes seconds.
 func NewWithCost(fs *filesystem.FS, cost Cost) *Crypt {
-	return &Crypt{fs: fs, cost: cost, slots: make(chan struct{}, keys)}
+	return &Crypt{fs: fs, cost: cost, slots: make(chan struct{}, keys), keyTime: keyTime}
 }
 
 // smallest is how many bytes a disk must have: the header, and as much again.
 const smallest = 2 * headerSize
 
 // Format puts a LUKS2 header on a disk by the rules of filesystem.WriteBlank: it
-// is proven blank right before. Of the rest of the disk nothing is written.
-func (c *Crypt) Format(ctx context.Context, path string, passphrase []byte) error {
-	return c.fs.WriteBlank(ctx, path, "LUKS2", smallest, func() error {
-		return c.run(passphrase, "luksFormat", "--batch-mode", "--type", "luks2",
+// is proven blank right before. Of the rest of the disk nothing is written. A call that
+// joins another's Format still has to open what that made, by its own passphrase.
+func (c *Crypt) Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, passphrase []byte) error {
+	return c.fs.WriteBlank(ctx, on, proof, "LUKS2", smallest, func() error {
+		return c.run(ctx, passphrase, "luksFormat", "--batch-mode", "--type", "luks2",
 			"--cipher", "aes-xts-plain64", "--key-size", "512", "--hash", "sha256",
 			"--pbkdf", "argon2id", "--pbkdf-parallel", "1",
 			"--pbkdf-memory", strconv.Itoa(c.cost.Memory), "--pbkdf-force-iterations", strconv.Itoa(c.cost.Passes),
-			"--key-file", "-", path)
+			"--key-file", "-", on.Path)
 	})
 }
 
@@ -85,25 +97,23 @@ type Options struct {
 	Discard bool
 }
 
-// Open makes the mapping with that title of an encrypted disk. It fails with
-// ErrPassphrase, ErrNotLUKS or filesystem.ErrBusy, and then has changed nothing.
+// Open makes the mapping with that title of the disk that h was read from, out of
+// that copy alone: what the disk says by now doesn't count. It fails with
+// ErrPassphrase or filesystem.ErrBusy, and then has changed nothing.
 //
 // The volume's key is kept in the mapping rather than in a keyring of the
 // kernel: from there, neither a process in a container nor one that comes later
 // can get at it in order to grow the mapping.
-func (c *Crypt) Open(ctx context.Context, path, title string, passphrase []byte, o Options) error {
-	if _, err := ReadHeader(path); err != nil {
-		return err
-	}
-	args := []string{"open", "--type", "luks2", "--disable-keyring", "--key-file", "-"}
+func (c *Crypt) Open(ctx context.Context, path string, h Header, title string, passphrase []byte, o Options) error {
+	args := []string{"open", path, title, "--type", "luks2", "--disable-keyring", "--key-file", "-"}
 	if o.ReadOnly {
 		args = append(args, "--readonly")
 	}
 	if o.Discard {
 		args = append(args, "--allow-discards")
 	}
-	err := c.fs.Run(ctx, path, "open LUKS2", func(context.Context) error {
-		return c.run(passphrase, append(args, path, title)...)
+	err := c.fs.Run(ctx, path, c.alone("open LUKS2"), func(context.Context) error {
+		return c.runWith(ctx, h, passphrase, args...)
 	})
 	if err != nil {
 		return fmt.Errorf("open LUKS2 on %s: %w", path, err)
@@ -111,10 +121,17 @@ func (c *Crypt) Open(ctx context.Context, path, title string, passphrase []byte,
 	return nil
 }
 
-// Resize makes a mapping as large as its disk. The caller checks that it is.
-func (c *Crypt) Resize(ctx context.Context, path, title string) error {
+// Verify proves that the passphrase opens the header, or fails with ErrPassphrase.
+// It touches no disk.
+func (c *Crypt) Verify(ctx context.Context, h Header, passphrase []byte) error {
+	return c.runWith(ctx, h, passphrase, "open", "--test-passphrase", "--type", "luks2", "--key-file", "-")
+}
+
+// Resize makes a mapping as large as the disk that h was read from. The caller
+// checks that it is.
+func (c *Crypt) Resize(ctx context.Context, path string, h Header, title string) error {
 	err := c.fs.Run(ctx, path, "resize LUKS2", func(context.Context) error {
-		return c.run(nil, "resize", title)
+		return c.runWith(ctx, h, nil, "resize", title)
 	})
 	if err != nil {
 		return fmt.Errorf("grow the mapping of %s: %w", path, err)
@@ -125,13 +142,7 @@ func (c *Crypt) Resize(ctx context.Context, path, title string) error {
 // Close takes a mapping away, also one whose disk has gone. It succeeds when
 // there is none, and fails with filesystem.ErrBusy when the mapping is in use.
 func (c *Crypt) Close(ctx context.Context, title string) error {
-	err := c.fs.RunNamed(ctx, "mapping "+title, "close LUKS2", func(context.Context) error {
-		err := c.run(nil, "close", title)
-		if errors.Is(err, errNoDevice) {
-			return dropUnfinished(title)
-		}
-		return err
-	})
+	err := c.fs.RunNamed(ctx, "mapping "+title, "close LUKS2", func(context.Context) error { return remove(title, false) })
 	if err != nil {
 		return fmt.Errorf("close the mapping %s: %w", title, err)
 	}
@@ -141,19 +152,41 @@ func (c *Crypt) Close(ctx context.Context, title string) error {
 // DropUnfinished takes away what is left of an Open that was killed half way. What
 // is open stays.
 func (c *Crypt) DropUnfinished(ctx context.Context, title string) error {
-	return c.fs.RunNamed(ctx, "mapping "+title, "drop LUKS2", func(context.Context) error { return dropUnfinished(title) })
+	return c.fs.RunNamed(ctx, "mapping "+title, "drop LUKS2", func(context.Context) error { return remove(title, true) })
 }
 
-// errNoDevice: cryptsetup says that the device, or the mapping, isn't there.
-var errNoDevice = errors.New("no such device")
+// alone names work so that no other call joins it: its outcome depends on the
+// caller's passphrase, or is for the caller alone.
+func (c *Crypt) alone(what string) string { return fmt.Sprintf("%s (%d)", what, c.calls.Add(1)) }
+
+// runWith runs cryptsetup on a copy of a header instead of a disk's.
+func (c *Crypt) runWith(ctx context.Context, h Header, passphrase []byte, args ...string) error {
+	f, err := h.file()
+	if err != nil {
+		return err
+	}
+	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	if args[1] == "--test-passphrase" {
+		args = append(args, path)
+	} else {
+		args = append(args, "--header", path)
+	}
+	return errors.Join(c.run(ctx, passphrase, args...), f.Close())
+}
 
 // run runs cryptsetup. Its locks are for those who change a header while others
 // read it, and need a directory that can be written to; here only one works on a
 // disk at a time.
-func (c *Crypt) run(passphrase []byte, args ...string) error {
+func (c *Crypt) run(ctx context.Context, passphrase []byte, args ...string) error {
 	if passphrase != nil {
-		c.slots <- struct{}{}
-		defer func() { <-c.slots }()
+		select {
+		case c.slots <- struct{}{}:
+			giveBack := sync.OnceFunc(func() { <-c.slots })
+			defer giveBack()
+			defer time.AfterFunc(c.keyTime, giveBack).Stop()
+		case <-ctx.Done():
+			return fmt.Errorf("wait for memory to make a key: %w", context.Cause(ctx))
+		}
 	}
 	action := args[0]
 	output, status, err := c.fs.Tool(bytes.NewReader(passphrase), program, append(args, "--disable-locks")...)
@@ -163,15 +196,12 @@ func (c *Crypt) run(passphrase []byte, args ...string) error {
 	// The manual lists them.
 	const (
 		noPermission = 2
-		wrongDevice  = 4
 		busy         = 5
 	)
 	err = filesystem.Failed(program+" "+action, status, output)
 	switch status {
 	case noPermission:
 		return fmt.Errorf("%w: %w", ErrPassphrase, err)
-	case wrongDevice:
-		return fmt.Errorf("%w: %w", errNoDevice, err)
 	case busy:
 		return fmt.Errorf("%w: %w", filesystem.ErrBusy, err)
 	}

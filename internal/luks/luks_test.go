@@ -2,7 +2,6 @@ package luks
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -30,10 +29,10 @@ const (
 func TestFormatWritesAHeaderAndNothingElse(t *testing.T) {
 	dev := looptest.New(t, looptest.Options{Size: 64 * mib})
 	c := New(filesystem.New(filesystem.Options{}))
-	if err := c.Format(t.Context(), dev.Path, []byte(canary)); err != nil {
+	if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); err != nil {
 		t.Fatal(err)
 	}
-	h, err := ReadHeader(dev.Path)
+	h, err := c.Read(t.Context(), dev.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +68,7 @@ func TestFormatWritesAHeaderAndNothingElse(t *testing.T) {
 	}
 	for range 2 { // it isn't blank any more
 		before := dev.Hash(t)
-		if err := c.Format(t.Context(), dev.Path, []byte("other")); !errors.Is(err, filesystem.ErrNotBlank) {
+		if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte("other")); !errors.Is(err, filesystem.ErrNotBlank) {
 			t.Errorf("got %v, want it to be refused", err)
 		}
 		if dev.Hash(t) != before {
@@ -100,7 +99,7 @@ func TestWhatHoldsAnythingIsNotFormatted(t *testing.T) {
 				dev.Write(t, []byte(test.data), test.at)
 			}
 			before := dev.Hash(t)
-			if err := c.Format(t.Context(), dev.Path, []byte(canary)); !errors.Is(err, test.want) {
+			if err := c.Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 			if dev.Hash(t) != before {
@@ -128,7 +127,7 @@ func fakeTool(t *testing.T, status string) (dir string) {
 func formatted(t *testing.T) *looptest.Device {
 	t.Helper()
 	dev := looptest.New(t, looptest.Options{Size: 64 * mib})
-	if err := New(filesystem.New(filesystem.Options{})).Format(t.Context(), dev.Path, []byte(canary)); err != nil {
+	if err := New(filesystem.New(filesystem.Options{})).Format(t.Context(), filesystem.Device{Path: dev.Path}, filesystem.Quick, []byte(canary)); err != nil {
 		t.Fatal(err)
 	}
 	return dev
@@ -143,11 +142,15 @@ func TestThePassphraseGoesThroughThePipeOnly(t *testing.T) {
 			core, logs := observer.New(zap.DebugLevel)
 			ctx := logging.Into(t.Context(), zap.New(core))
 			c := New(filesystem.New(filesystem.Options{}))
+			h, err := c.Read(ctx, dev.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
 			said := []error{
-				c.Format(ctx, blank.Path, []byte(canary)),
-				c.Open(ctx, dev.Path, title, []byte(canary), Options{ReadOnly: true, Discard: true}),
-				c.Resize(ctx, dev.Path, title),
-				c.Close(ctx, title),
+				c.Format(ctx, filesystem.Device{Path: blank.Path}, filesystem.Quick, []byte(canary)),
+				c.Open(ctx, dev.Path, h, title, []byte(canary), Options{ReadOnly: true, Discard: true}),
+				c.Verify(ctx, h, []byte(canary)),
+				c.Resize(ctx, dev.Path, h, title),
 			}
 			for _, err := range said {
 				if (err != nil) != (status != "0") {
@@ -173,7 +176,7 @@ func TestThePassphraseGoesThroughThePipeOnly(t *testing.T) {
 				if bytes.Contains(data, []byte("canary")) != want {
 					t.Errorf("the passphrase is among the %s: %t, want %t", name, !want, want)
 				}
-				if name == "input" && string(data) != canary+canary {
+				if name == "input" && string(data) != canary+canary+canary {
 					t.Errorf("cryptsetup has read %q", data)
 				}
 			}
@@ -195,69 +198,22 @@ func TestExitStatusesAreUnderstood(t *testing.T) {
 	for status, want := range map[string]error{"2": ErrPassphrase, "5": filesystem.ErrBusy} {
 		fakeTool(t, status)
 		c := New(filesystem.New(filesystem.Options{}))
-		if err := c.Open(t.Context(), dev.Path, title, []byte(canary), Options{}); !errors.Is(err, want) {
+		h, err := c.Read(t.Context(), dev.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Open(t.Context(), dev.Path, h, title, []byte(canary), Options{}); !errors.Is(err, want) {
 			t.Errorf("status %s: got %v, want %v", status, err, want)
 		}
 	}
-	fakeTool(t, "4") // no such mapping
-	if err := New(filesystem.New(filesystem.Options{})).Close(t.Context(), title); err != nil {
-		t.Errorf("a mapping that isn't there can't be closed: %v", err)
-	}
 }
 
-// head returns the beginning of a LUKS header.
-func head(version uint16, size uint64, json string) []byte {
-	data := make([]byte, 32<<10)
-	copy(data, "LUKS\xba\xbe")
-	binary.BigEndian.PutUint16(data[6:], version)
-	binary.BigEndian.PutUint64(data[8:], size)
-	copy(data[168:], "00f01abb-5789-4172-871b-dec4409287eb")
-	copy(data[binarySize:], json)
-	return data
-}
-
-const goodJSON = `{"segments":{"0":{"type":"crypt","offset":"16777216","size":"dynamic","iv_tweak":"0","encryption":"aes-xts-plain64","sector_size":4096}}}`
-
-func TestHeaders(t *testing.T) {
-	h, err := parseHeader(bytes.NewReader(head(2, 16<<10, goodJSON)))
-	if want := (Header{UUID: "00f01abb-5789-4172-871b-dec4409287eb", Offset: 16 * mib, SectorSize: 4096}); err != nil || h != want {
-		t.Errorf("got %+v, %v, want %+v", h, err, want)
-	}
-	if got := h.Mapped(1<<30 + 512); got != 1<<30-16*mib {
-		t.Errorf("%d bytes are mapped", got)
-	}
-	for name, data := range map[string][]byte{
-		"zeros":             make([]byte, 32<<10),
-		"LUKS1":             head(1, 16<<10, goodJSON),
-		"a size of 0":       head(2, 0, goodJSON),
-		"an enormous size":  head(2, 1<<40, goodJSON),
-		"no JSON":           head(2, 16<<10, "x"),
-		"no segment":        head(2, 16<<10, `{"segments":{}}`),
-		"two segments":      head(2, 16<<10, strings.Replace(goodJSON, `"segments":{`, `"segments":{"1":{},`, 1)),
-		"a linear segment":  head(2, 16<<10, strings.Replace(goodJSON, "crypt", "linear", 1)),
-		"a fixed size":      head(2, 16<<10, strings.Replace(goodJSON, "dynamic", "4096", 1)),
-		"data at the start": head(2, 16<<10, strings.Replace(goodJSON, "16777216", "0", 1)),
-		"a negative offset": head(2, 16<<10, strings.Replace(goodJSON, "16777216", "-4096", 1)),
-		"odd sectors":       head(2, 16<<10, strings.Replace(goodJSON, "4096", "1000", 1)),
-	} {
-		if h, err := parseHeader(bytes.NewReader(data)); !errors.Is(err, ErrNotLUKS) {
-			t.Errorf("%s: got %+v, %v", name, h, err)
-		}
-	}
-}
-
-func FuzzHeader(f *testing.F) {
-	f.Add(head(2, 16<<10, goodJSON))
-	f.Add(head(1, 16<<10, ""))
-	f.Add(head(2, 4097, "{"))
-	f.Add([]byte("LUKS\xba\xbe"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		h, err := parseHeader(bytes.NewReader(data))
+// TestAMappingThatIsNotThereIsClosed needs no device-mapper either.
+func TestAMappingThatIsNotThereIsClosed(t *testing.T) {
+	c := New(filesystem.New(filesystem.Options{}))
+	for _, err := range []error{c.Close(t.Context(), title), c.DropUnfinished(t.Context(), title)} {
 		if err != nil {
-			return
+			t.Error(err)
 		}
-		if mapped := h.Mapped(1 << 30); h.Offset <= 0 || h.SectorSize < 512 || mapped < 0 || mapped+h.Offset > 1<<30 && mapped != 0 {
-			t.Errorf("%+v", h)
-		}
-	})
+	}
 }

@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 )
@@ -14,8 +19,9 @@ import (
 // 28 s.
 const diskWait = 60 * time.Second
 
-// awaitDisk finds the disk of a volume, waiting for it to appear. It gives up a
-// little before the call's deadline, so that the caller still hears why.
+// awaitDisk finds the disk of a volume, waiting for it to appear, and reads its
+// size anew. It gives up a little before the call's deadline, so that the caller
+// still hears why.
 func (s *Server) awaitDisk(ctx context.Context, volumeID string) (blockdev.Disk, error) {
 	wait := diskWait
 	if deadline, ok := ctx.Deadline(); ok {
@@ -24,10 +30,10 @@ func (s *Server) awaitDisk(ctx context.Context, volumeID string) (blockdev.Disk,
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	disk, err := blockdev.Wait(waitCtx, s.cfg.Finder, volumeID)
+	disk, err := s.cfg.Finder.Wait(waitCtx, volumeID)
 	switch {
 	case err == nil:
-		return disk, nil
+		return s.cfg.Finder.Refresh(ctx, disk) // what it was found by may be older than it is
 	case ctx.Err() != nil:
 		return blockdev.Disk{}, fmt.Errorf("wait for its disk: %w", err)
 	case errors.Is(err, blockdev.ErrNotFound), waitCtx.Err() != nil && !errors.Is(err, blockdev.ErrUnsafe):
@@ -46,42 +52,68 @@ func (s *Server) findDisk(ctx context.Context, volumeID string) (blockdev.Disk, 
 	return disk, err
 }
 
-// checkFree refuses a disk that something else uses: a partition, a device
-// mapper, a mount anywhere. One's own mount is looked for before.
-func (s *Server) checkFree(d blockdev.Disk) error {
-	holders, err := blockdev.Holders(d)
-	if err != nil {
-		return err
+// disksOf returns the disks of a volume, whatever their state: none when it is
+// detached already or has never been here, more than one when the kernel hasn't
+// been told that an earlier attachment is over. To take something away, none of
+// them has to be the right one; each must be unused in the end.
+func (s *Server) disksOf(ctx context.Context, volumeID string) ([]blockdev.Disk, error) {
+	disks, err := s.cfg.Finder.Candidates(ctx, volumeID)
+	if errors.Is(err, blockdev.ErrNotFound) || errors.Is(err, blockdev.ErrVolumeID) {
+		return nil, nil
 	}
-	if len(holders) > 0 {
-		return fmt.Errorf("%w: %s is used by %v", errRefused, d.Path, holders)
-	}
-	mounts, err := s.cfg.FS.MountsOf(d.Number)
-	if err != nil {
-		return err
-	}
-	if len(mounts) > 0 {
-		return fmt.Errorf("%w: %s is mounted at %v", errRefused, d.Path, targetsOf(mounts))
-	}
-	return nil
+	return disks, err
 }
 
-// checkUnused refuses a disk that anything at all uses, before it is written to.
-// A mkfs or fsck that an earlier call has begun still runs when that call has
-// given up, or its process was killed: that is waited for.
-func (s *Server) checkUnused(ctx context.Context, d blockdev.Disk) error {
-	if err := s.checkFree(d); err != nil {
-		return err
+// mapping returns the mapping of a volume, whatever it is built upon.
+func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
+	m, found, err := s.cfg.Finder.Mapping(volumeID)
+	if errors.Is(err, blockdev.ErrVolumeID) || errors.Is(err, blockdev.ErrNotFound) {
+		return blockdev.Mapping{}, false, nil // none, or gone while it was looked at
 	}
-	nodes, err := deviceMounts(d)
+	return m, found, err
+}
+
+// isReadOnly tells whether a disk is read-only for everybody on this server. It asks
+// the kernel, not the disk.
+func isReadOnly(number uint64) (bool, error) {
+	flag, err := os.ReadFile("/sys/dev/block/" + formatNumber(number) + "/ro")
 	if err != nil {
+		return false, fmt.Errorf("whether the disk is read-only: %w", err)
+	}
+	return strings.TrimSpace(string(flag)) != "0", nil
+}
+
+// setReadOnly makes a disk read-only, or writable, for everybody on this server.
+// The mount of a device node could not: it is no obstacle to writing to the
+// device. Nor is a read-only mount of ext: the kernel then still deletes the files
+// that were deleted while they were open, unless the disk itself is read-only,
+// which may be under the feet of a writer on another server. A disk that is
+// attached again is writable again.
+func setReadOnly(disk blockdev.Disk, readOnly bool) (err error) {
+	if is, err := isReadOnly(disk.Number); err == nil && is == readOnly {
+		return disk.Verify()
+	}
+	f, err := os.OpenFile(disk.Path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", disk.VolumeID, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := disk.Verify(); err != nil {
 		return err
 	}
-	if len(nodes) > 0 {
-		return fmt.Errorf("%w: %s is published as a block device at %v", errRefused, d.Path, nodes)
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("volume %s: stat %s: %w", disk.VolumeID, disk.Path, err)
 	}
-	if err := awaitUnclaimed(ctx, d); err != nil {
-		return fmt.Errorf("%w: %w", errNotYet, err)
+	if st.Rdev != disk.Number {
+		return fmt.Errorf("volume %s: %w: another disk has become %s", disk.VolumeID, blockdev.ErrUnsafe, disk.Path)
+	}
+	want := 0
+	if readOnly {
+		want = 1
+	}
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.BLKROSET, want); err != nil {
+		return fmt.Errorf("volume %s: making %s %s: %w", disk.VolumeID, disk.Path, access(readOnly), err)
 	}
 	return nil
 }
@@ -94,12 +126,12 @@ const unclaimedWait = 10 * time.Second
 // awaitUnclaimed waits until neither a filesystem nor another device nor a tool
 // that writes to it holds the disk. The kernel tells nobody of that moment, so
 // it is asked now and then.
-func awaitUnclaimed(ctx context.Context, d blockdev.Disk) error {
+func (s *Server) awaitUnclaimed(ctx context.Context, d blockdev.Disk) error {
 	ctx, cancel := context.WithTimeout(ctx, unclaimedWait)
 	defer cancel()
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		held, err := blockdev.Claimed(d.Path)
-		if err != nil || !held {
+	for seen, pause := false, time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		held, err := s.cfg.Finder.Claimed(ctx, d)
+		if seen = seen || held; !seen || ctx.Err() == nil && !held {
 			return err
 		}
 		select {
@@ -109,4 +141,42 @@ func awaitUnclaimed(ctx context.Context, d blockdev.Disk) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// flush writes what the kernel still holds back to the disk: all of a mounted
+// filesystem if path is a directory, the device's own cache if it is a block
+// device. It returns when ctx ends; the kernel goes on. A disk that hangs costs
+// one goroutine, however often the caller comes back.
+func (s *Server) flush(ctx context.Context, path string) error {
+	_, err := s.flushes.DoAfter(ctx, path, func() (struct{}, error) { return struct{}{}, flushNow(path) })
+	if err != nil {
+		return fmt.Errorf("flush %s: %w", path, err)
+	}
+	return nil
+}
+
+func flushNow(path string) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer func() { _ = closeEverywhere(fd) }()
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	if stat.Mode&unix.S_IFMT == unix.S_IFBLK {
+		return unix.Fsync(fd)
+	}
+	return unix.Syncfs(fd)
+}
+
+// closeEverywhere closes a descriptor and waits until the children that have a
+// copy of it have begun their programs: one that was forked for another call at
+// this very moment would hold the mount for as long.
+func closeEverywhere(fd int) error {
+	err := unix.Close(fd)
+	syscall.ForkLock.RLock()   // held from fork to exec by whoever forks
+	syscall.ForkLock.RUnlock() //nolint:staticcheck // an empty section is the point
+	return err
 }

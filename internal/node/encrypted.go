@@ -13,69 +13,23 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/luks"
 )
 
-const (
-	// encryptedKey of a volume context says that the node encrypts the volume.
-	// It comes from the parameter of the StorageClass.
-	encryptedKey = "cinder.csi.openstack.org/encrypted"
-	// luks2 is its only value.
-	luks2 = "luks2"
-	// passphraseKey of the secrets for NodeStageVolume is the passphrase, every
-	// byte of it.
-	passphraseKey = "encryptionPassphrase" // #nosec G101 -- the name of a key
-	// luksType is what a disk with a LUKS header holds, in libblkid's words.
-	luksType = "crypto_LUKS"
-)
+// luksType is what a disk with a LUKS header holds, in libblkid's words.
+const luksType = "crypto_LUKS"
 
-// wantsEncryption reads a volume context.
-func wantsEncryption(volumeContext map[string]string) (bool, error) {
-	value, asked := volumeContext[encryptedKey]
-	if asked && value != luks2 {
-		return false, fmt.Errorf("%w: %s is %q: it must be %s", errInvalid, encryptedKey, value, luks2)
+// mappingOf returns the mapping that is built upon that very disk.
+func (s *Server) mappingOf(disk blockdev.Disk) (m blockdev.Mapping, open bool, err error) {
+	m, open, err = s.mapping(disk.VolumeID)
+	if err == nil && open {
+		open, err = m.On(disk)
 	}
-	return asked, nil
-}
-
-// withEncryption adds to a use what it takes to open an encrypted volume.
-func (u use) withEncryption(secrets map[string]string) (use, error) {
-	var err error
-	if u.encrypted, err = wantsEncryption(u.context); err != nil || !u.encrypted {
-		return u, err
-	}
-	u.passphrase = []byte(secrets[passphraseKey])
-	if len(u.passphrase) == 0 {
-		return u, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
-			errInvalid, passphraseKey)
-	}
-	return u, nil
-}
-
-// mapper is a Finder that knows of mappings.
-type mapper interface {
-	Mapping(volumeID string) (blockdev.Mapping, bool, error)
-}
-
-// mapping returns the mapping of a volume, whatever it is built upon.
-func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
-	finder, ok := s.cfg.Finder.(mapper)
-	if !ok {
-		return blockdev.Mapping{}, false, nil
-	}
-	m, found, err := finder.Mapping(volumeID)
-	if errors.Is(err, blockdev.ErrVolumeID) || errors.Is(err, blockdev.ErrNotFound) {
-		return blockdev.Mapping{}, false, nil // none, or gone while it was looked at
-	}
-	return m, found, err
+	return m, open, err
 }
 
 // dataDisk returns what a workload's data is on: the mapping of an encrypted
 // volume that is open, else the disk itself.
 func (s *Server) dataDisk(disk blockdev.Disk) (data blockdev.Disk, encrypted bool, err error) {
-	m, found, err := s.mapping(disk.VolumeID)
-	if err != nil || !found {
-		return disk, false, err
-	}
-	on, err := m.On(disk)
-	if err != nil || !on {
+	m, open, err := s.mappingOf(disk)
+	if err != nil || !open {
 		return disk, false, err
 	}
 	return m.Disk, true, nil
@@ -93,11 +47,11 @@ func (s *Server) openDisk(disk blockdev.Disk) (blockdev.Disk, error) {
 // stageEncrypted stages what an encrypted disk holds, after it has been opened.
 // A blank disk is made an encrypted one before. The mapping is staged as a disk
 // is, and a volume for block access is the mapping.
-func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging string, u use) error {
+func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
 	if err := s.cfg.Crypt.DropUnfinished(ctx, blockdev.MappingTitle(disk.VolumeID)); err != nil {
 		return err
 	}
-	if err := s.dropStale(ctx, disk, staging); err != nil {
+	if err := s.dropStale(ctx, disk, r.staging); err != nil {
 		return err
 	}
 	pinned, err := disk.Pin()
@@ -105,16 +59,32 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging
 		return err
 	}
 	defer func() { _ = pinned.Close() }() // it was only read
-	data, open, err := s.dataDisk(disk)
+	m, open, err := s.mappingOf(disk)
 	if err != nil {
 		return err
 	}
+	if open && m.ReadOnly != r.readOnly {
+		return fmt.Errorf("%w: the encrypted volume is open with read-only %t, but %t is asked for", errPublished, m.ReadOnly, r.readOnly)
+	}
 	if !open {
-		if data, err = s.open(ctx, disk, staging, u); err != nil {
+		if err := s.readyToOpen(ctx, disk, r); err != nil {
 			return err
 		}
 	}
-	if err := s.stageOpened(ctx, disk, data, staging, u); err != nil {
+	// From here on nothing that the disk says of its encryption counts but this copy.
+	header, err := s.cfg.Crypt.Read(ctx, disk.Path)
+	if err != nil {
+		return err
+	}
+	if open {
+		err = s.verifyPassphrase(ctx, header, r)
+	} else {
+		m, err = s.open(ctx, disk, header, r)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.stageOpened(ctx, disk, m.Disk, header, r); err != nil {
 		ctx, cancel := tidying(ctx)
 		defer cancel()
 		return errors.Join(err, s.closeUnused(ctx, disk.VolumeID))
@@ -122,22 +92,25 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, staging
 	return nil
 }
 
-// stageOpened stages the mapping of an encrypted disk.
-func (s *Server) stageOpened(ctx context.Context, disk, data blockdev.Disk, staging string, u use) error {
-	header, err := luks.ReadHeader(disk.Path)
-	if err != nil {
-		return err
+// verifyPassphrase refuses a volume that is open already to a caller who couldn't
+// have opened it.
+func (s *Server) verifyPassphrase(ctx context.Context, header luks.Header, r stageRequest) error {
+	err := s.cfg.Crypt.Verify(ctx, header, r.passphrase)
+	if errors.Is(err, luks.ErrPassphrase) {
+		return fmt.Errorf("%w: the encrypted volume was opened by another passphrase than the secret for staging has now: %w", errPublished, err)
 	}
-	if !u.readOnly {
-		if data, err = s.growMapping(ctx, disk, data); err != nil {
+	return err
+}
+
+// stageOpened stages the mapping of an encrypted disk.
+func (s *Server) stageOpened(ctx context.Context, disk, data blockdev.Disk, header luks.Header, r stageRequest) (err error) {
+	if !r.readOnly {
+		if data, err = s.growMapping(ctx, disk, data, header); err != nil {
 			return err
 		}
 	}
-	if u.block {
-		return s.checkFree(data)
-	}
-	u.beneath = &filesystem.Beneath{Path: disk.Path, Offset: header.Offset}
-	return s.stageFilesystem(ctx, data, staging, u)
+	r.beneath = &filesystem.Beneath{Path: disk.Path, Offset: header.Offset}
+	return s.stageDisk(ctx, data, r)
 }
 
 // closeUnused closes the mapping of a volume that could not be staged, unless
@@ -148,7 +121,7 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 	if err != nil || !found {
 		return err
 	}
-	if held, err := blockdev.Claimed(m.Path); err != nil || held {
+	if held, err := s.cfg.Finder.Claimed(ctx, m.Disk); err != nil || held {
 		return err
 	}
 	if nodes, err := deviceMounts(m.Disk); err != nil || len(nodes) > 0 {
@@ -157,43 +130,46 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 	return s.closeMapping(ctx, m)
 }
 
-// open makes the mapping of a disk that nothing uses, and proves that it is the
-// disk's.
-func (s *Server) open(ctx context.Context, disk blockdev.Disk, staging string, u use) (blockdev.Disk, error) {
-	if err := s.checkVacant(staging, u); err != nil {
-		return disk, err
+// readyToOpen proves that nothing uses the disk, and leaves it with a LUKS header.
+func (s *Server) readyToOpen(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
+	if err := s.checkVacant(disk, r); err != nil {
+		return err
 	}
 	if err := s.checkUnused(ctx, disk); err != nil {
-		return disk, err
+		return err
 	}
-	if err := s.encrypt(ctx, disk, u); err != nil {
-		return disk, err
-	}
+	return s.encrypt(ctx, disk, r)
+}
+
+// open makes the mapping of a disk, and proves that it is the disk's.
+func (s *Server) open(ctx context.Context, disk blockdev.Disk, header luks.Header, r stageRequest) (blockdev.Mapping, error) {
 	if err := disk.Verify(); err != nil {
-		return disk, err
+		return blockdev.Mapping{}, err
 	}
-	err := s.cfg.Crypt.Open(ctx, disk.Path, blockdev.MappingTitle(disk.VolumeID), u.passphrase,
-		luks.Options{ReadOnly: u.readOnly, Discard: u.discards()})
+	err := s.cfg.Crypt.Open(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID), r.passphrase,
+		luks.Options{ReadOnly: r.readOnly, Discard: r.discards()})
 	if err != nil {
-		return disk, err
+		return blockdev.Mapping{}, err
 	}
-	s.step("opened")
-	data, open, err := s.dataDisk(disk)
+	m, open, err := s.mappingOf(disk)
 	if err == nil && !open {
 		err = fmt.Errorf("cryptsetup said it had opened %s, but no mapping of it is there", disk.Path)
 	}
-	return data, err
+	return m, err
 }
 
 // checkVacant refuses a staging path at which something is mounted that isn't
 // the volume's, before anything is written to a disk.
-func (s *Server) checkVacant(staging string, u use) error {
-	if u.block {
+func (s *Server) checkVacant(disk blockdev.Disk, r stageRequest) error {
+	if r.block {
 		return nil
 	}
-	at, err := s.inspectDir(staging)
+	at, err := s.inspectOrMake(r.staging, makeDir)
 	if err != nil {
 		return fmt.Errorf("staging path: %w", err)
+	}
+	if at.holds(disk) {
+		return fmt.Errorf("%w: %v without encryption, but encryption is asked for", errPublished, at)
 	}
 	if at.mounted && !at.gone() {
 		return fmt.Errorf("%w: %v, and the volume is not even open", errRefused, at)
@@ -203,27 +179,26 @@ func (s *Server) checkVacant(staging string, u use) error {
 
 // encrypt leaves the disk with a LUKS header: the one that is there, or a new
 // one on a disk that is proven blank. Anything else is refused and left as it is.
-func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, u use) error {
-	content, err := s.cfg.FS.Probe(ctx, disk.Path)
+func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
+	content, err := s.cfg.FS.Probe(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID})
 	if err != nil {
 		return err
 	}
 	switch {
-	case content.Type == luksType:
+	case content.Type == luksType && content.Kind != filesystem.Unfinished:
 		return nil
-	case content.Kind != filesystem.Blank:
+	case content.Kind != filesystem.Blank && content.Kind != filesystem.Unfinished:
 		return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is", errRefused, disk.Path, content.Detail)
-	case u.readOnly:
+	case r.readOnly:
 		return fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errRefused, disk.Path)
 	}
 	if err := disk.Verify(); err != nil {
 		return err
 	}
 	logging.From(ctx).Info("encrypting a blank disk", zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path))
-	if err := s.cfg.Crypt.Format(ctx, disk.Path, u.passphrase); err != nil {
+	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, r.proof, r.passphrase); err != nil {
 		return err
 	}
-	s.step("encrypted")
 	return nil
 }
 
@@ -241,9 +216,6 @@ func (s *Server) dropStale(ctx context.Context, disk blockdev.Disk, staging stri
 	}
 	logging.From(ctx).Warn("closing a mapping whose disk is gone",
 		zap.String("volume_id", disk.VolumeID), zap.String("mapping", m.Path))
-	if staging, err = resolve(staging); err != nil {
-		return err
-	}
 	at, err := s.inspect(staging)
 	if err != nil {
 		return err
@@ -268,26 +240,20 @@ func (s *Server) closeMapping(ctx context.Context, m blockdev.Mapping) error {
 	if _, found, err := s.mapping(m.VolumeID); err != nil || found {
 		return errors.Join(err, fmt.Errorf("%w: the mapping %s of %s is still there", errInUse, m.Title, m.Path))
 	}
-	s.step("closed")
 	return nil
 }
 
 // growMapping makes a mapping as large as its disk, and returns it with its new
 // size.
-func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk) (blockdev.Disk, error) {
-	header, err := luks.ReadHeader(disk.Path)
-	if err != nil {
-		return data, err
-	}
+func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk, header luks.Header) (blockdev.Disk, error) {
 	want := header.Mapped(disk.Size)
 	if data.Size >= want {
 		return data, nil
 	}
-	if err := s.cfg.Crypt.Resize(ctx, disk.Path, blockdev.MappingTitle(disk.VolumeID)); err != nil {
+	if err := s.cfg.Crypt.Resize(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID)); err != nil {
 		return data, err
 	}
-	s.step("mapping grown")
-	grown, err := blockdev.Refresh(ctx, data)
+	grown, err := s.cfg.Finder.Refresh(ctx, data)
 	if err != nil {
 		return data, err
 	}
@@ -296,4 +262,43 @@ func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk) (blo
 			grown.Path, grown.Size, want)
 	}
 	return grown, nil
+}
+
+// expandMapping is growMapping by the header that the disk has now.
+func (s *Server) expandMapping(ctx context.Context, disk, data blockdev.Disk) (blockdev.Disk, error) {
+	header, err := s.cfg.Crypt.Read(ctx, disk.Path)
+	if err != nil {
+		return data, err
+	}
+	return s.growMapping(ctx, disk, data, header)
+}
+
+// checkUnused refuses a disk that anything at all uses, before it is written to or
+// opened. A mkfs or fsck that an earlier call has begun is waited for.
+func (s *Server) checkUnused(ctx context.Context, d blockdev.Disk) error {
+	use, err := s.useOf(d, "")
+	if err != nil {
+		return err
+	}
+	holders, err := blockdev.Holders(d)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(use.targets()) > 0:
+		return fmt.Errorf("%w: %s is mounted at %v", errRefused, d.Path, use.targets())
+	case len(holders) > 0:
+		return builtUpon(d, holders)
+	}
+	if err := s.awaitUnclaimed(ctx, d); err != nil {
+		return fmt.Errorf("%w: %w", errNotYet, err)
+	}
+	return nil
+}
+
+// builtUpon refuses a disk that would be written to, upon which the node's udev has
+// built devices, or that anything else uses.
+func builtUpon(d blockdev.Disk, holders []blockdev.Holder) error {
+	return fmt.Errorf("%w: upon %s is built %v: take it away (vgchange -an, mdadm --stop, multipath -f), and keep the node from building it again",
+		errRefused, d.Path, holders)
 }

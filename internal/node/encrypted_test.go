@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/luks"
 )
 
@@ -75,7 +76,7 @@ func TestAnEncryptedVolumeNeedsItsPassphraseAndABlankDisk(t *testing.T) {
 // encrypt puts LUKS2 on a volume.
 func encrypt(r *rig, v volume) {
 	r.t.Helper()
-	must(r.t, luks.New(r.fs).Format(r.context(), r.device(v), []byte(canary)))
+	must(r.t, luks.New(r.fs).Format(r.context(), filesystem.Device{Path: r.device(v)}, filesystem.Quick, []byte(canary)))
 }
 
 func TestAnEncryptedVolumeIsNotPublishedUnlessItIsOpen(t *testing.T) {

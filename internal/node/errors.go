@@ -11,6 +11,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/keylock"
 	"github.com/cinder-csi/cinder-csi/internal/luks"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 // What a call can end with besides the errors of the packages below.
@@ -33,10 +34,13 @@ var (
 )
 
 // code returns the gRPC code for an error. The kubelet repeats every call; what
-// a code decides is whether it takes the outcome for certain. Canceled,
-// DeadlineExceeded, Unavailable and Aborted leave it open, so that the volume is
-// unstaged even if it was never staged; all others say that nothing was left
-// mounted. NodeExpandVolume has rules of its own: FailedPrecondition there means
+// a code decides is whether it takes the outcome for certain (isFinalError in its
+// csi_client.go). Canceled, DeadlineExceeded, Unavailable, ResourceExhausted and
+// Aborted leave it open: the kubelet notes that the volume may be mounted, and
+// unstages or unpublishes it before it detaches. All others say that nothing was
+// left: a device or mount of which the kubelet didn't know any better is then taken
+// for unmounted (markDeviceErrorState, markVolumeErrorState), and nobody asks for it
+// to be taken away any more. One that the kubelet knows to be mounted stays so. NodeExpandVolume has rules of its own: FailedPrecondition there means
 // "not while it is in use", NotFound and InvalidArgument "don't ask again".
 func code(err error) codes.Code {
 	for _, row := range codeTable() {
@@ -72,13 +76,14 @@ func codeTable() []codeRow {
 		{luks.ErrNotLUKS, codes.FailedPrecondition},
 		{filesystem.ErrBusy, codes.Aborted},
 		{filesystem.ErrUnsupported, codes.InvalidArgument},
-		{filesystem.ErrOptions, codes.InvalidArgument},
+		{mkfs.ErrOptions, codes.InvalidArgument},
 		{filesystem.ErrNotBlank, codes.FailedPrecondition},
 		{filesystem.ErrTooSmall, codes.FailedPrecondition},
 		{filesystem.ErrReadOnly, codes.FailedPrecondition},
 		{filesystem.ErrMounted, codes.FailedPrecondition},
 		{filesystem.ErrNotMounted, codes.FailedPrecondition},
 		{filesystem.ErrOnlineGrowth, codes.FailedPrecondition},
+		{filesystem.ErrGivenUp, codes.Unavailable},
 		{filesystem.ErrCorrupt, codes.Internal},
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -22,6 +20,10 @@ import (
 // encrypted.
 func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
 	size, err := s.expand(ctx, req)
+	if errors.Is(err, blockdev.ErrUnsafe) {
+		// Not FailedPrecondition: the kubelet takes it for "not while it is in use".
+		err = fmt.Errorf("%w: %w", errNotYet, err)
+	}
 	if err != nil {
 		return nil, failure("expand", req.GetVolumeId(), err)
 	}
@@ -29,8 +31,8 @@ func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolume
 }
 
 func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (int64, error) {
-	if err := checkVolumeID(req.GetVolumeId()); err != nil {
-		return 0, err
+	if req.GetVolumeId() == "" {
+		return 0, fmt.Errorf("%w: volume_id is missing", errInvalid)
 	}
 	required, limit, err := checkRange(req.GetCapacityRange())
 	if err != nil {
@@ -45,7 +47,7 @@ func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (
 		return 0, err
 	}
 	defer unlock()
-	at, err := s.inspectVolume(path)
+	at, err := s.inspectExisting(path)
 	if err != nil {
 		return 0, err
 	}
@@ -61,16 +63,15 @@ func (s *Server) expand(ctx context.Context, req *csi.NodeExpandVolumeRequest) (
 	if err != nil {
 		return 0, err
 	}
-	if disk, err = awaitSize(ctx, disk, required); err != nil {
+	if disk, err = s.awaitSize(ctx, disk, required); err != nil {
 		return 0, err
 	}
 	if disk.Size > limit {
 		return 0, fmt.Errorf("%w: %s has %d bytes, more than limit_bytes, %d", errRange, disk.Path, disk.Size, limit)
 	}
-	s.step("refreshed")
 	if !encrypted {
 		data = disk
-	} else if data, err = s.growMapping(ctx, disk, data); err != nil {
+	} else if data, err = s.expandMapping(ctx, disk, data); err != nil {
 		return 0, err
 	}
 	if block {
@@ -103,37 +104,15 @@ func checkVolumePath(path string) (string, error) {
 	return clean, err
 }
 
-// inspectVolume looks at the path of a volume; a link at its end is followed,
-// since the kubelet has links to block volumes.
-func (s *Server) inspectVolume(path string) (place, error) {
-	resolved, err := resolve(path)
-	if err != nil {
-		return place{}, err
-	}
-	if info, err := os.Lstat(resolved); err == nil && info.Mode()&os.ModeSymlink != 0 {
-		if resolved, err = filepath.EvalSymlinks(resolved); err != nil {
-			return place{}, fmt.Errorf("%w: %w", errNotHere, err)
-		}
-	}
-	at, err := s.inspect(resolved)
-	if err != nil {
-		return place{}, err
-	}
-	if !at.exists {
-		return place{}, fmt.Errorf("%w: %v", errNotHere, at)
-	}
-	return at, nil
-}
-
 // checkExpandable proves that the place is the disk's, and tells whether it is
 // used as a block device. Where the capability says so there is no filesystem to
 // be mistaken about, and the path, which may be a staging directory, doesn't
 // matter.
-func checkExpandable(at place, disk blockdev.Disk, c *csi.VolumeCapability) (block bool, err error) {
+func checkExpandable(at pathState, disk blockdev.Disk, c *csi.VolumeCapability) (block bool, err error) {
 	switch {
 	case c.GetBlock() != nil:
 		return true, nil
-	case at.device && at.number == disk.Number && c.GetMount() == nil:
+	case at.is(disk) && c.GetMount() == nil:
 		return true, nil
 	case at.holds(disk):
 		return false, nil
@@ -154,11 +133,11 @@ const hiddenBytes = 16 << 20
 
 // awaitSize returns the disk with the size that the kernel sees now, once it is
 // large enough. Not every bus tells of a growth, so it is read now and then.
-func awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockdev.Disk, error) {
+func (s *Server) awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockdev.Disk, error) {
 	limit := time.NewTimer(sizeWait)
 	defer limit.Stop()
 	for {
-		fresh, err := blockdev.Refresh(ctx, disk)
+		fresh, err := s.cfg.Finder.Refresh(ctx, disk)
 		if err != nil {
 			return disk, err
 		}
@@ -177,16 +156,16 @@ func awaitSize(ctx context.Context, disk blockdev.Disk, required int64) (blockde
 }
 
 // growMounted grows the filesystem by way of a mount that may write.
-func (s *Server) growMounted(ctx context.Context, disk blockdev.Disk, at place) error {
-	live, err := blockdev.Claimed(disk.Path)
+func (s *Server) growMounted(ctx context.Context, disk blockdev.Disk, at pathState) error {
+	live, err := s.cfg.Finder.Claimed(ctx, disk)
 	if err != nil {
 		return err
 	}
 	if !live {
-		return fmt.Errorf("%w: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
+		return fmt.Errorf("%w: %v, but of a disk that was there before %s", errNotYet, at, disk.Path)
 	}
 	mount := at.mount
-	if mount.ReadOnly {
+	if !mount.Writable() {
 		if mount, err = s.writableMount(disk); err != nil {
 			return err
 		}
@@ -203,10 +182,12 @@ func (s *Server) writableMount(disk blockdev.Disk) (filesystem.MountPoint, error
 	if err != nil {
 		return filesystem.MountPoint{}, err
 	}
+	var targets []string
 	for _, m := range mounts {
-		if !m.ReadOnly {
+		if m.Writable() {
 			return m, nil
 		}
+		targets = append(targets, m.Target)
 	}
-	return filesystem.MountPoint{}, fmt.Errorf("%w: the volume is mounted read-only, at %v: it can't grow", errRefused, targetsOf(mounts))
+	return filesystem.MountPoint{}, fmt.Errorf("%w: the volume is mounted read-only, at %v: it can't grow", errRefused, targets)
 }

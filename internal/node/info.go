@@ -46,9 +46,6 @@ func (s *Server) segments(name string) map[string]string {
 	return segments
 }
 
-// roomer is a Finder that can tell for how many volumes the server has room.
-type roomer interface{ Room() (int64, error) }
-
 // attachLimit returns the limit to announce: what is configured, but no more
 // than the server has room for at this moment. Zero would mean that there is none.
 func (s *Server) attachLimit(ctx context.Context) int64 {
@@ -56,16 +53,12 @@ func (s *Server) attachLimit(ctx context.Context) int64 {
 	if limit < 1 || limit > MaxAttachLimit {
 		limit = MaxAttachLimit
 	}
-	finder, ok := s.cfg.Finder.(roomer)
-	if !ok {
-		return limit
-	}
-	room, err := finder.Room()
+	most, err := s.cfg.Finder.AttachLimit(ctx)
 	if err != nil {
 		logging.From(ctx).Warn("can't tell for how many volumes this server has room", zap.Error(err))
 		return limit
 	}
-	return max(1, min(limit, room))
+	return max(1, min(limit, most))
 }
 
 // self remembers which server this is, once that has been found out. A failure
@@ -94,4 +87,21 @@ func (s *self) get(ctx context.Context, find func(context.Context) (instance.Ide
 	defer s.mu.Unlock()
 	s.known, s.id = true, id
 	return id, nil
+}
+
+// NodeGetCapabilities tells what this node service can do.
+func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	types := []csi.NodeServiceCapability_RPC_Type{
+		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
+		csi.NodeServiceCapability_RPC_EXPAND_VOLUME,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	}
+	resp := &csi.NodeGetCapabilitiesResponse{}
+	for _, t := range types {
+		resp.Capabilities = append(resp.Capabilities, &csi.NodeServiceCapability{
+			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: t}},
+		})
+	}
+	return resp, nil
 }

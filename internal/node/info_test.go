@@ -50,6 +50,7 @@ func TestANodeTellsWhoAndWhereItIs(t *testing.T) {
 		{"without a way to", node.Config{}, "", nil, 0, "no way"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			tt.cfg.Finder = limited{limit: 256}
 			resp, err := node.New(tt.cfg).NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
 			if tt.told != "" {
 				wantCode(t, err, codes.Internal, tt.told)
@@ -64,27 +65,27 @@ func TestANodeTellsWhoAndWhereItIs(t *testing.T) {
 	}
 }
 
-// roomy is a Finder of a server with room for so many volumes.
-type roomy struct {
+// limited is a Finder of a server that takes so many volumes.
+type limited struct {
 	blockdev.Finder
-	room int64
-	err  error
+	limit int64
+	err   error
 }
 
-func (r roomy) Room() (int64, error) { return r.room, r.err }
+func (l limited) AttachLimit(context.Context) (int64, error) { return l.limit, l.err }
 
 func TestTheLimitIsNoMoreThanTheServerHasRoomFor(t *testing.T) {
 	for _, tt := range []struct {
 		configured int64
-		finder     roomy
+		finder     limited
 		want       int64
 	}{
-		{0, roomy{room: 26}, 26},
-		{20, roomy{room: 26}, 20},
-		{100, roomy{room: 26}, 26},
-		{100, roomy{room: 0}, 1},
-		{100, roomy{room: -3}, 1},
-		{100, roomy{err: errors.New("no sysfs")}, 100},
+		{0, limited{limit: 26}, 26},
+		{20, limited{limit: 26}, 20},
+		{100, limited{limit: 26}, 26},
+		{100, limited{limit: 0}, 1},
+		{100, limited{limit: -3}, 1},
+		{100, limited{err: errors.New("no sysfs")}, 100},
 	} {
 		s := node.New(node.Config{AttachLimit: tt.configured, Finder: tt.finder, Identity: func(context.Context) (instance.Identity, error) {
 			return instance.Identity{ServerID: "server"}, nil
@@ -98,7 +99,7 @@ func TestTheLimitIsNoMoreThanTheServerHasRoomFor(t *testing.T) {
 
 func TestAFailureToFindOutIsNotRemembered(t *testing.T) {
 	var calls atomic.Int32
-	s := node.New(node.Config{Identity: func(context.Context) (instance.Identity, error) {
+	s := node.New(node.Config{Finder: limited{limit: 256}, Identity: func(context.Context) (instance.Identity, error) {
 		if calls.Add(1) < 3 {
 			return instance.Identity{}, errors.New("not yet")
 		}

@@ -58,6 +58,9 @@ func TestATargetInTheDriversOwnContainerIsRefused(t *testing.T) {
 		"a kubelet's directory without propagation": {overlay, alone, "mountPropagation: Bidirectional"},
 		"a node's root":                             {disk, disk, ""},
 		"a node's own directory, private":           {disk, alone, ""},
+		"a root that is a snapshot of btrfs":        {filesystem.MountPoint{Target: "/", FSType: "btrfs", Root: "/containerd/io.containerd.snapshotter.v1.btrfs/active/17"}, alone, "mountPropagation: Bidirectional"},
+		"a root that is a native snapshot":          {filesystem.MountPoint{Target: "/", FSType: "ext4", Root: "/var/lib/containerd/io.containerd.snapshotter.v1.native/snapshots/17"}, alone, "mountPropagation: Bidirectional"},
+		"a node whose root is a subvolume":          {filesystem.MountPoint{Target: "/", FSType: "btrfs", Root: "/@"}, alone, ""},
 	} {
 		err := checkVisible("/var/lib/kubelet/pods/x", tt.root, tt.under)
 		if errors.Is(err, errRefused) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
@@ -65,13 +68,10 @@ func TestATargetInTheDriversOwnContainerIsRefused(t *testing.T) {
 		}
 	}
 	// Nothing is made before that is known.
-	s := New(Config{Finder: blockdev.System{}, FS: filesystem.New(filesystem.Options{})})
-	if !s.deployed || New(Config{Finder: blockdev.Loop{}}).deployed {
-		t.Error("a real server's disks mean that the driver is deployed, loop devices that it isn't")
-	}
+	s := New(Config{Finder: &blockdev.System{}, Deployed: true, FS: filesystem.New(filesystem.Options{})})
 	dir := filepath.Join(t.TempDir(), "target")
 	contained := s.checkVisible(dir) != nil // where these tests themselves run in a container
-	_, err := s.inspectDir(dir)
+	_, err := s.inspectOrMake(dir, makeDir)
 	if errors.Is(err, errRefused) != contained {
 		t.Errorf("the target: %v", err)
 	}
@@ -86,13 +86,13 @@ func TestOnlyADiskCanBeGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
-		at   place
+		at   pathState
 		want bool
 	}{
-		"no such disk":  {place{number: unix.Mkdev(259, 1<<19)}, true},
-		"tmpfs":         {place{number: unix.Mkdev(0, 1<<19), mount: filesystem.MountPoint{FSType: "tmpfs"}}, false},
-		"a btrfs":       {place{number: unix.Mkdev(0, 1<<19), mount: filesystem.MountPoint{FSType: "btrfs"}}, true},
-		"the root disk": {place{number: root.Dev}, false},
+		"no such disk":  {pathState{number: unix.Mkdev(259, 1<<19)}, true},
+		"tmpfs":         {pathState{number: unix.Mkdev(0, 1<<19), mount: filesystem.MountPoint{FSType: "tmpfs"}}, false},
+		"a btrfs":       {pathState{number: unix.Mkdev(0, 1<<19), mount: filesystem.MountPoint{FSType: "btrfs"}}, true},
+		"the root disk": {pathState{number: root.Dev}, false},
 	} {
 		if got := tt.at.gone(); got != tt.want {
 			t.Errorf("%s: got %t, want %t", name, got, tt.want)

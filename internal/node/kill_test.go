@@ -8,15 +8,15 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 	"github.com/cinder-csi/cinder-csi/internal/node/nodetest"
 )
 
 // serveOnLoops is the server of a child that is killed.
 func serveOnLoops(devDir string, step func(string)) *node.Server {
-	return node.New(node.Config{
-		Finder: blockdev.Loop{DevDir: devDir}, FS: filesystem.New(filesystem.Options{}), Step: step,
-	})
+	fs := filesystem.New(filesystem.Options{})
+	return node.New(nodetest.Steps(node.Config{Finder: &blockdev.Loop{DevDir: devDir}, FS: fs, Crypt: luks.New(fs)}, step))
 }
 
 // killed has a call killed after each of its steps.

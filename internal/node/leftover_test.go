@@ -11,6 +11,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 	"github.com/cinder-csi/cinder-csi/internal/node"
+	"github.com/cinder-csi/cinder-csi/internal/node/nodetest"
 )
 
 // TestAStageThatCannotProveItsMountLeavesNone: the kubelet detaches the disk of a
@@ -20,11 +21,11 @@ func TestAStageThatCannotProveItsMountLeavesNone(t *testing.T) {
 	r := newRig(t)
 	v := r.attach(small, filesystemOf("ext4"))
 	device := r.device(v)
-	s := node.New(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs, Step: func(done string) {
+	s := node.New(nodetest.Steps(node.Config{Finder: &blockdev.Loop{DevDir: r.dev}, FS: r.fs}, func(done string) {
 		if done == "mounted" { // udev takes the node of a disk away that was pulled
 			must(t, os.Rename(device, device+"-gone"))
 		}
-	}})
+	}))
 	_, err := s.NodeStageVolume(r.context(), v.stageRequest())
 	if err == nil {
 		t.Fatal("it was staged")

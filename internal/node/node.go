@@ -19,6 +19,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 	"github.com/cinder-csi/cinder-csi/internal/instance"
 	"github.com/cinder-csi/cinder-csi/internal/keylock"
 	"github.com/cinder-csi/cinder-csi/internal/luks"
@@ -39,33 +40,58 @@ const (
 // timed out, so a longer wait would pile up calls behind a slow mkfs.
 const lockWait = 5 * time.Second
 
-// Config is what a Server works with. Finder and FS are required.
+// Filesystems is filesystem.FS, or what a test puts around it.
+type Filesystems interface {
+	Lookup(target string) (filesystem.MountPoint, bool, error)
+	MountsOf(number uint64) ([]filesystem.MountPoint, error)
+	Under(path string) (filesystem.MountPoint, error)
+	Probe(ctx context.Context, on filesystem.Device) (filesystem.Content, error)
+	Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, fsType string, options []string) error
+	Check(ctx context.Context, path, fsType string) error
+	Grow(ctx context.Context, path, mountpoint string) (int64, error)
+	Mount(ctx context.Context, path, target, fsType string, options []string) error
+	Bind(ctx context.Context, source, target string, readOnly bool, options []string) error
+	Unmount(ctx context.Context, target string) error
+	Stats(ctx context.Context, m filesystem.MountPoint) (filesystem.Stats, error)
+}
+
+// Encryption is luks.Crypt, or what a test puts around it.
+type Encryption interface {
+	Read(ctx context.Context, path string) (luks.Header, error)
+	Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, passphrase []byte) error
+	Open(ctx context.Context, path string, h luks.Header, title string, passphrase []byte, o luks.Options) error
+	Verify(ctx context.Context, h luks.Header, passphrase []byte) error
+	Resize(ctx context.Context, path string, h luks.Header, title string) error
+	Close(ctx context.Context, title string) error
+	DropUnfinished(ctx context.Context, title string) error
+}
+
+// Config is what a Server works with. FS is required.
 type Config struct {
 	// Identity tells which server this is; it is asked until it has once
 	// succeeded. NodeGetInfo fails without it.
 	Identity func(context.Context) (instance.Identity, error)
-	// Finder finds the disk of a volume.
+	// Finder finds the disk of a volume; default blockdev.System.
 	Finder blockdev.Finder
+	// Deployed: the disks are a real server's, so that the paths must be too.
+	Deployed bool
 	// FS works on filesystems.
-	FS *filesystem.FS
+	FS Filesystems
 	// Crypt works on encrypted disks; default luks.New(FS).
-	Crypt *luks.Crypt
+	Crypt Encryption
 	// WithTopology makes NodeGetInfo tell the node's zone.
 	WithTopology bool
 	// AdditionalTopology is told beside the zone; it may override it.
 	AdditionalTopology map[string]string
 	// AttachLimit is how many volumes the server takes, 1 to MaxAttachLimit;
-	// anything else means MaxAttachLimit. No more are announced than Finder, if
-	// it can tell (as blockdev.System can), has room for.
+	// anything else means MaxAttachLimit. No more are announced than Finder has
+	// room for.
 	AttachLimit int64
 	// DefaultFSType is used where a capability names none; default
 	// DefaultFSType.
 	DefaultFSType string
 	// TopologyKey is the label of the zone; default DefaultTopologyKey.
 	TopologyKey string
-	// Step is for tests: it is called between any two steps that leave something
-	// behind, with the name of what has just been done.
-	Step func(done string)
 }
 
 // Server is the CSI node service. It is safe for concurrent use.
@@ -73,18 +99,13 @@ type Server struct {
 	csi.UnimplementedNodeServer
 
 	cfg Config
-	// deployed: the disks are a real server's, so that the paths must be too.
-	deployed bool
 	// root returns the mount of this process's root directory.
 	root func() (filesystem.MountPoint, error)
 
 	volumes keylock.Locks[string]
 	targets keylock.Locks[string]
-	flushes keylock.Locks[string]
+	flushes inflight.Group[struct{}]
 	self    self
-
-	// step is Config.Step, or does nothing.
-	step func(done string)
 }
 
 var _ csi.NodeServer = (*Server)(nil)
@@ -97,15 +118,14 @@ func New(cfg Config) *Server {
 	if cfg.TopologyKey == "" {
 		cfg.TopologyKey = DefaultTopologyKey
 	}
-	if cfg.Step == nil {
-		cfg.Step = func(string) {}
+	if cfg.Finder == nil {
+		cfg.Finder = &blockdev.System{}
 	}
-	if cfg.Crypt == nil {
-		cfg.Crypt = luks.New(cfg.FS)
+	if fs, ok := cfg.FS.(*filesystem.FS); ok && cfg.Crypt == nil {
+		cfg.Crypt = luks.New(fs)
 	}
-	_, deployed := cfg.Finder.(blockdev.System)
 	root := sync.OnceValues(func() (filesystem.MountPoint, error) { return cfg.FS.Under("/") })
-	return &Server{cfg: cfg, deployed: deployed, root: root, step: cfg.Step}
+	return &Server{cfg: cfg, root: root}
 }
 
 // lock makes the call the only one for its volume, and for its target where it

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"go.uber.org/zap"
@@ -14,171 +13,208 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
-// ephemeralKey is what the kubelet sets in the volume context of an inline
-// volume.
-const ephemeralKey = "csi.storage.k8s.io/ephemeral"
-
-// publication is a checked NodePublishVolume request.
-type publication struct {
-	volumeID, staging, target string
-	use
-}
-
 // NodePublishVolume makes a staged volume appear at the target path: its
 // filesystem by a bind mount of the staging path, which is proven to be a mount
 // of the volume's disk, or its block device by a bind mount of the device node.
 func (s *Server) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	if err := s.publish(ctx, req); err != nil {
+	r, err := parsePublish(req)
+	if err == nil {
+		err = s.publish(ctx, r)
+	}
+	if err != nil {
 		return nil, failure("publish", req.GetVolumeId(), err)
 	}
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
-func (s *Server) publish(ctx context.Context, req *csi.NodePublishVolumeRequest) error {
-	p, err := checkPublish(req)
-	if err != nil {
-		return err
-	}
-	unlock, err := s.lock(ctx, p.volumeID, p.target)
+func (s *Server) publish(ctx context.Context, r publishRequest) error {
+	unlock, err := s.lock(ctx, r.volumeID, r.target)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	disk, err := s.findDisk(ctx, p.volumeID)
+	disk, err := s.findDisk(ctx, r.volumeID)
 	if err != nil {
 		return err
 	}
-	if p.block {
+	if r.block {
 		// Its place may have been given to another disk since it was staged.
-		if disk, err = blockdev.Refresh(ctx, disk); err != nil {
+		if disk, err = s.cfg.Finder.Refresh(ctx, disk); err != nil {
 			return err
 		}
 	}
-	if p.encrypted {
+	if r.encrypted {
 		if disk, err = s.openDisk(disk); err != nil {
 			return err
 		}
 	}
-	if p.block {
-		return s.publishBlock(ctx, disk, p)
-	}
-	return s.publishFilesystem(ctx, disk, p)
+	return s.publishDisk(ctx, disk, r)
 }
 
-func checkPublish(req *csi.NodePublishVolumeRequest) (publication, error) {
-	p := publication{volumeID: req.GetVolumeId()}
-	if err := checkVolumeID(p.volumeID); err != nil {
-		return p, err
-	}
-	var err error
-	if p.target, err = checkPath("target_path", req.GetTargetPath()); err != nil {
-		return p, err
-	}
-	if p.use, err = checkCapability(req.GetVolumeCapability()); err != nil {
-		return p, err
-	}
-	p.readOnly = p.readOnly || req.GetReadonly() || publishedReadOnly(req.GetPublishContext())
-	if p.encrypted, err = wantsEncryption(req.GetVolumeContext()); err != nil {
-		return p, err
-	}
-	if req.GetVolumeContext()[ephemeralKey] == "true" {
-		return p, fmt.Errorf("%w: inline ephemeral volumes are not supported: use a generic ephemeral volume", errInvalid)
-	}
-	if req.GetStagingTargetPath() == "" { // the code is the specification's
-		return p, fmt.Errorf("%w: staging_target_path is missing: the volume has to be staged first", errRefused)
-	}
-	if p.staging, err = checkPath("staging_target_path", req.GetStagingTargetPath()); err != nil {
-		return p, err
-	}
-	if p.target == p.staging {
-		return p, fmt.Errorf("%w: target_path and staging_target_path are the same", errInvalid)
-	}
-	return p, nil
-}
-
-func (s *Server) publishFilesystem(ctx context.Context, disk blockdev.Disk, p publication) error {
-	staging, err := s.checkStaging(disk, p)
-	if err != nil {
-		return err
-	}
-	at, err := s.inspectDir(p.target)
-	if err != nil {
-		return fmt.Errorf("target path: %w", err)
-	}
-	s.step("target made")
-	if at.mounted {
-		done, err := s.published(ctx, disk, at, staging.mount, p)
-		if done || err != nil {
-			return err
+// publishDisk publishes the disk that the data is on: it looks at the node, does
+// what is next, and looks again, until everything is as asked for.
+func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishRequest) error {
+	for bound := false; ; {
+		st, err := s.readPublish(ctx, disk, r)
+		var todo action
+		if err == nil {
+			todo, err = st.next(r)
 		}
-	}
-	if p.single {
-		mounts, err := s.cfg.FS.MountsOf(disk.Number)
+		if err == nil && bound && todo != nothing {
+			err = fmt.Errorf("%w: %v, a moment after the volume was bound there", errPublished, st.target)
+		}
+		switch {
+		case err != nil && bound:
+			return s.takeBack(ctx, r.target, err)
+		case err != nil || todo == nothing:
+			return err
+		case todo == clear:
+			logging.From(ctx).Warn("unmounting a target whose disk is gone",
+				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.target))
+			err = s.unmount(ctx, st.target.path)
+		default:
+			err, bound = s.bind(ctx, st, r), true
+		}
 		if err != nil {
 			return err
 		}
-		if err := s.checkSingle(targetsOf(mounts), staging.path, at.path); err != nil {
-			return dropTarget(at.path, err)
+	}
+}
+
+// publishState is what a publication finds on the node.
+type publishState struct {
+	disk            blockdev.Disk // on which the data is: the mapping of an encrypted volume
+	staging, target pathState
+	use             diskUse // of the disk, besides at the staging path
+	live            bool    // see stageState
+	holders         []blockdev.Holder
+	readOnly        bool // the disk can't be written to
+}
+
+// readPublish looks at everything that a publication depends on.
+func (s *Server) readPublish(ctx context.Context, disk blockdev.Disk, r publishRequest) (st publishState, err error) {
+	st.disk = disk
+	for path, at := range map[string]*pathState{r.staging: &st.staging, r.target: &st.target} {
+		if *at, err = s.inspect(path); err != nil {
+			return st, err
 		}
 	}
-	if err := s.cfg.FS.Bind(ctx, staging.path, at.path, p.readOnly, p.bindOptions()); err != nil {
-		return dropTarget(at.path, err)
+	if st.use, err = s.useOf(disk, st.staging.path); err != nil {
+		return st, err
 	}
-	s.step("bound")
-	if err := s.provePublished(disk, at.path, staging.mount, p); err != nil {
-		return s.takeBack(ctx, at.path, err)
+	if st.holders, err = blockdev.Holders(disk); err != nil {
+		return st, err
+	}
+	if st.readOnly, err = isReadOnly(disk.Number); err != nil {
+		return st, err
+	}
+	st.live, err = s.cfg.Finder.Claimed(ctx, disk)
+	return st, err
+}
+
+// next decides what a publication has to do.
+func (st publishState) next(r publishRequest) (action, error) {
+	if r.block {
+		return st.nextBlock(r)
+	}
+	mount, at := st.staging.mount, st.target
+	if err := checkStaging(st.disk, st.staging, st.live); err != nil {
+		if at.mounted { // which has to be unpublished, see code
+			return 0, fmt.Errorf("%w: %v: %w", errNotYet, at, err)
+		}
+		return 0, err
+	}
+	switch {
+	case r.fsType != "" && mount.FSType != r.fsType:
+		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", st.refused(), st.staging, r.fsType)
+	case !r.readOnly && turnedReadOnly(mount, st.readOnly):
+		return 0, fmt.Errorf("%w: %v: %w: it is repaired when no workload on this node uses the volume any more and it is staged again",
+			errNotYet, st.staging, filesystem.ErrGivenUp)
+	case readOnly(mount) && !r.readOnly:
+		return 0, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", st.refused())
+	case r.readersOnly && !readOnly(mount):
+		return 0, fmt.Errorf("%w: the volume is staged writable, but to be published for readers only: it has to be staged for them", st.refused())
+	case at.holds(st.disk) && at.mount.Root == mount.Root:
+		return nothing, st.checkTarget(r)
+	case at.mounted && !at.device && at.gone():
+		return clear, nil
+	case at.mounted:
+		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.disk.Path, formatNumber(st.disk.Number))
+	case r.single && len(st.use.mounts) > 0:
+		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.use.mounts)
+	}
+	return provide, nil
+}
+
+// refused is the kind of error for what can't be asked for of the volume as it is
+// staged: the specification has a code of its own where it is published already.
+func (st publishState) refused() error {
+	if st.target.holds(st.disk) || st.target.is(st.disk) {
+		return errPublished
+	}
+	return errRefused
+}
+
+// checkTarget compares a target, at which the volume is published, with what is
+// asked for.
+func (st publishState) checkTarget(r publishRequest) error {
+	at := st.target
+	if readOnly(at.mount) != (r.readOnly || readOnly(st.staging.mount) && !r.block) {
+		return fmt.Errorf("%w: %v, %s, but %s is asked for", errPublished, at, access(readOnly(at.mount)), access(r.readOnly))
+	}
+	if difference := r.difference(at.mount, st.staging.mount); difference != "" && !r.block {
+		return fmt.Errorf("%w: %v with other options than asked for: %s", errPublished, at, difference)
 	}
 	return nil
 }
 
-// checkStaging proves that the staging path is a mount of the volume's disk and
-// fit for the publication.
-func (s *Server) checkStaging(disk blockdev.Disk, p publication) (place, error) {
-	staging, err := resolve(p.staging)
-	if err != nil {
-		return place{}, err
-	}
-	if err := s.proveStaging(disk, staging); err != nil {
-		return place{}, err
-	}
-	at, err := s.inspect(staging)
-	if err != nil {
-		return place{}, err
-	}
-	if p.fsType != "" && at.mount.FSType != p.fsType {
-		return place{}, fmt.Errorf("%w: staging path: %v, but %s is asked for", errRefused, at, p.fsType)
-	}
-	if at.mount.ReadOnly && !p.readOnly {
-		return place{}, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", errRefused)
-	}
-	return at, nil
-}
-
-// published handles a target at which something is mounted. It reports true
-// when that is what was asked for. What has lost its disk is unmounted.
-func (s *Server) published(ctx context.Context, disk blockdev.Disk, at place, staging filesystem.MountPoint, p publication) (done bool, err error) {
+// nextBlock decides what the publication of a device has to do. The mount of a
+// device node is no obstacle to writing to the device, so that the disk itself has
+// to be read-only where only readers may have it. Whether the volume was staged
+// before doesn't matter: all that a stage proves is proven here.
+func (st publishState) nextBlock(r publishRequest) (action, error) {
+	at := st.target
 	switch {
-	case at.holds(disk):
-		return true, s.provePublished(disk, at.path, staging, p)
-	case !at.device && at.gone():
-		logging.From(ctx).Warn("unmounting a target whose disk is gone",
-			zap.String("volume_id", disk.VolumeID), zap.Stringer("found", at))
-		return false, s.unmount(ctx, at.path)
+	case len(blockdev.InUse(st.holders)) > 0:
+		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, blockdev.InUse(st.holders))
+	case len(st.use.mounts) > 0 || st.staging.holds(st.disk):
+		return 0, fmt.Errorf("%w: %s is mounted at %v", st.refused(), st.disk.Path, append(st.use.mounts, st.staging.path))
+	case at.mounted && at.device && at.gone():
+		return clear, nil
+	case at.mounted && !at.is(st.disk):
+		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.disk.Path, formatNumber(st.disk.Number))
+	case !r.readOnly && st.readOnly:
+		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but to be published writable", st.refused(), st.disk.Path)
+	case r.readersOnly && !st.readOnly && len(st.use.devices) > 0:
+		return 0, fmt.Errorf("%w: %s is published for writers at %v, but to be published for readers only", st.refused(), st.disk.Path, st.use.devices)
+	case at.mounted:
+		return nothing, st.checkTarget(r)
+	case r.single && len(st.use.devices) > 0:
+		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.use.devices)
 	}
-	return false, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, disk.Path, formatNumber(disk.Number))
+	return provide, nil
 }
 
-// provePublished returns nil if target is a mount of the disk as asked for.
-func (s *Server) provePublished(disk blockdev.Disk, target string, staging filesystem.MountPoint, p publication) error {
-	at, err := s.inspect(target)
+// bind makes the target and binds the volume onto it.
+func (s *Server) bind(ctx context.Context, st publishState, r publishRequest) error {
+	source, create, options := st.staging.path, makeTargetDir, r.bindOptions()
+	if r.block {
+		source, create, options = st.disk.Path, makeFile, nil
+	}
+	if r.readersOnly && !st.readOnly { // it was staged by another driver, or not at all
+		if err := setReadOnly(st.disk, true); err != nil {
+			return err
+		}
+	}
+	at, err := s.inspectOrMake(r.target, create)
 	if err != nil {
-		return err
+		return fmt.Errorf("target path: %w", err)
 	}
-	if !at.holds(disk) || at.mount.Root != staging.Root {
-		return fmt.Errorf("%w: %v, which is not what is staged", errPublished, at)
+	if err := st.disk.Verify(); err != nil {
+		return dropTarget(at.path, err)
 	}
-	if difference := p.difference(at.mount, staging); difference != "" {
-		return fmt.Errorf("%w: %v with other options than asked for: %s", errPublished, at, difference)
+	if err := s.cfg.FS.Bind(ctx, source, at.path, r.readOnly, options); err != nil {
+		return dropTarget(at.path, err)
 	}
 	return nil
 }
@@ -199,16 +235,4 @@ func (s *Server) takeBack(ctx context.Context, target string, err error) error {
 func dropTarget(target string, err error) error {
 	_ = removeTarget(target)
 	return err
-}
-
-// checkSingle refuses a second target of a volume that may have but one. Its
-// own places may be mounted: staging, if it has one, and target.
-func (s *Server) checkSingle(mounted []string, own ...string) error {
-	for _, path := range own {
-		mounted = slices.DeleteFunc(mounted, func(m string) bool { return s.copyOf(m, path) })
-	}
-	if len(mounted) > 0 {
-		return fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, mounted)
-	}
-	return nil
 }

@@ -175,7 +175,7 @@ func TestAStackOfMountsIsTakenDown(t *testing.T) {
 	t.Parallel()
 	r, b := staged(t, rawBlock())
 	must(t, r.publish(b))
-	device, err := blockdev.Loop{DevDir: r.dev}.Find(r.context(), b.id)
+	device, err := (&blockdev.Loop{DevDir: r.dev}).Find(r.context(), b.id)
 	must(t, err)
 	run(t, "mount", "--bind", device.Path, b.target) // as the reference did with each repetition
 	run(t, "mount", "--bind", device.Path, b.target)

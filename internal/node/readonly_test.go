@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// readers is the publish context of a volume that was published for reading.
-func readers() map[string]string {
+// readersContext is the publish context of a volume that was published for reading.
+func readersContext() map[string]string {
 	return map[string]string{"DevicePath": "/dev/vdb", "cinder.csi.openstack.org/readOnly": "true"}
 }
 
@@ -31,7 +31,7 @@ func TestABlockVolumeThatIsPublishedForReadingCannotBeWrittenTo(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*volume, *csi.NodeStageVolumeRequest, *csi.NodePublishVolumeRequest){
 		"by the controller": func(_ *volume, stage *csi.NodeStageVolumeRequest, publish *csi.NodePublishVolumeRequest) {
-			stage.PublishContext, publish.PublishContext = readers(), readers()
+			stage.PublishContext, publish.PublishContext = readersContext(), readersContext()
 		},
 		"by its access mode": func(v *volume, stage *csi.NodeStageVolumeRequest, publish *csi.NodePublishVolumeRequest) {
 			*v = v.withMode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)
@@ -77,7 +77,7 @@ func TestAFilesystemThatIsPublishedForReadingIsMountedForReading(t *testing.T) {
 	must(t, r.unstage(v))
 	server := r.server()
 	stage, publish := v.stageRequest(), v.publishRequest()
-	stage.PublishContext, publish.PublishContext = readers(), readers()
+	stage.PublishContext, publish.PublishContext = readersContext(), readersContext()
 	for range 2 {
 		if _, err := server.NodeStageVolume(t.Context(), stage); err != nil {
 			t.Fatal(err)
@@ -106,7 +106,7 @@ func TestABlankVolumeThatIsPublishedForReadingIsNotFormatted(t *testing.T) {
 	r := newRig(t)
 	v := r.attach(small, filesystemOf("ext4"))
 	stage := v.stageRequest()
-	stage.PublishContext = readers()
+	stage.PublishContext = readersContext()
 	_, err := r.server().NodeStageVolume(t.Context(), stage)
 	wantCode(t, err, codes.FailedPrecondition, "blank")
 }

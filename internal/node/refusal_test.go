@@ -15,6 +15,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/node"
+	"github.com/cinder-csi/cinder-csi/internal/node/nodetest"
 )
 
 // TestStageRefusesAndTouchesNothing: whatever is on a disk that is not for this
@@ -90,12 +91,12 @@ func TestADiskThatIsWrittenToAfterTheGlanceIsKept(t *testing.T) {
 			r := newRig(t)
 			v := r.attach(small, filesystemOf("ext4"))
 			var before [sha256.Size]byte
-			s := node.New(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs, Step: func(done string) {
+			s := node.New(nodetest.Steps(node.Config{Finder: &blockdev.Loop{DevDir: r.dev}, FS: r.fs}, func(done string) {
 				if done == "probed" {
 					change.write(r, v)
 					before = r.content(v)
 				}
-			}})
+			}))
 			_, err := s.NodeStageVolume(r.context(), v.stageRequest())
 			wantCode(t, err, change.code, change.told, v.id)
 			if r.content(v) != before {

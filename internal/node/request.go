@@ -11,38 +11,139 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 )
 
-// maxPath is the longest path that the kernel takes, without its final zero.
-const maxPath = 4095
+const (
+	// maxPath is the longest path that the kernel takes, without its final zero.
+	maxPath = 4095
+	// readOnlyKey of a publish context: the controller published the volume to this
+	// server for reading only. Nova attaches every disk writable, so that this
+	// server has to keep to it.
+	readOnlyKey = "cinder.csi.openstack.org/readOnly"
+	// firstPublicationKey of a publish context: the volume was never given to any
+	// server before, and has no source.
+	firstPublicationKey = "cinder.csi.openstack.org/firstPublication"
+	// encryptedKey of a volume context says that the node encrypts the volume.
+	// It comes from the parameter of the StorageClass.
+	encryptedKey = "cinder.csi.openstack.org/encrypted"
+	// luks2 is its only value.
+	luks2 = "luks2"
+	// passphraseKey of the secrets for NodeStageVolume is the passphrase, every
+	// byte of it.
+	passphraseKey = "encryptionPassphrase" // #nosec G101 -- the name of a key
+	// ephemeralKey of a volume context: the kubelet asks for an inline volume.
+	ephemeralKey = "csi.storage.k8s.io/ephemeral"
+)
 
-// use is how a workload wants to use a volume: a capability that was checked.
-type use struct {
-	// block asks for the device itself; all below is for filesystems, but for
-	// readOnly and single.
+// capability is a checked volume capability.
+type capability struct {
+	// block asks for the device itself. fsType and flags are for filesystems.
 	block bool
-	// fsType is the filesystem asked for, empty where it doesn't matter.
+	// fsType is the filesystem asked for, empty where any will do.
 	fsType string
 	// flags are the mount flags, one in each, without ro and rw.
 	flags []string
-	// readOnly: nobody may write by way of this use.
+	// readOnly: a workload may not write by way of this request.
 	readOnly bool
-	// context is the volume context, where what shapes a new filesystem is from.
-	context map[string]string
-	// encrypted: what is on the disk is LUKS2, opened by the passphrase.
-	encrypted  bool
-	passphrase []byte
-	// beneath is where the bytes of an encrypted volume really are.
-	beneath *filesystem.Beneath
+	// readersOnly: nothing on this server may write to the disk, not even the
+	// kernel on behalf of a filesystem.
+	readersOnly bool
 	// single: the volume may be published at one target only.
 	single bool
 }
 
-// checkVolumeID refuses ids that no request may have. Whether it can be the id
-// of a Cinder volume is left to whoever looks for the disk.
-func checkVolumeID(id string) error {
-	if id == "" {
-		return fmt.Errorf("%w: volume_id is missing", errInvalid)
+// stageRequest is a checked NodeStageVolume request.
+type stageRequest struct {
+	volumeID, staging string
+	capability
+	// context is the volume context, from which the options of mkfs are.
+	context map[string]string
+	// encrypted: the disk holds LUKS2, opened by the passphrase.
+	encrypted  bool
+	passphrase []byte
+	// proof is how a disk must be proven blank before something is made on it.
+	proof filesystem.Proof
+	// beneath is where the bytes of an encrypted volume really are. It is known
+	// once the volume is open.
+	beneath *filesystem.Beneath
+}
+
+// publishRequest is a checked NodePublishVolume request.
+type publishRequest struct {
+	volumeID, staging, target string
+	capability
+	encrypted bool
+}
+
+func parseStage(req *csi.NodeStageVolumeRequest) (r stageRequest, err error) {
+	r = stageRequest{volumeID: req.GetVolumeId(), context: req.GetVolumeContext(), proof: filesystem.Thorough}
+	if req.GetPublishContext()[firstPublicationKey] == "true" {
+		r.proof = filesystem.Quick
 	}
-	return nil
+	if r.staging, err = checkVolume(r.volumeID, "staging_target_path", req.GetStagingTargetPath()); err != nil {
+		return r, err
+	}
+	if r.capability, err = checkCapability(req.GetVolumeCapability(), req.GetPublishContext()); err != nil {
+		return r, err
+	}
+	return r.withEncryption(req.GetSecrets())
+}
+
+func parsePublish(req *csi.NodePublishVolumeRequest) (r publishRequest, err error) {
+	r.volumeID = req.GetVolumeId()
+	if r.target, err = checkVolume(r.volumeID, "target_path", req.GetTargetPath()); err != nil {
+		return r, err
+	}
+	if r.capability, err = checkCapability(req.GetVolumeCapability(), req.GetPublishContext()); err != nil {
+		return r, err
+	}
+	r.readOnly = r.readOnly || req.GetReadonly()
+	if r.encrypted, err = wantsEncryption(req.GetVolumeContext()); err != nil {
+		return r, err
+	}
+	if req.GetVolumeContext()[ephemeralKey] == "true" {
+		return r, fmt.Errorf("%w: inline ephemeral volumes are not supported: use a generic ephemeral volume", errInvalid)
+	}
+	if req.GetStagingTargetPath() == "" { // the code is the specification's
+		return r, fmt.Errorf("%w: staging_target_path is missing: the volume has to be staged first", errRefused)
+	}
+	if r.staging, err = checkPath("staging_target_path", req.GetStagingTargetPath()); err != nil {
+		return r, err
+	}
+	if r.target == r.staging {
+		return r, fmt.Errorf("%w: target_path and staging_target_path are the same", errInvalid)
+	}
+	return r, nil
+}
+
+// wantsEncryption reads a volume context.
+func wantsEncryption(volumeContext map[string]string) (bool, error) {
+	value, asked := volumeContext[encryptedKey]
+	if asked && value != luks2 {
+		return false, fmt.Errorf("%w: %s is %q: it must be %s", errInvalid, encryptedKey, value, luks2)
+	}
+	return asked, nil
+}
+
+// withEncryption adds to a request what it takes to open an encrypted volume.
+func (r stageRequest) withEncryption(secrets map[string]string) (stageRequest, error) {
+	var err error
+	if r.encrypted, err = wantsEncryption(r.context); err != nil || !r.encrypted {
+		return r, err
+	}
+	r.passphrase = []byte(secrets[passphraseKey])
+	if len(r.passphrase) == 0 {
+		return r, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
+			errInvalid, passphraseKey)
+	}
+	return r, nil
+}
+
+// checkVolume checks the two fields that every request for a volume has. Whether
+// the id can be that of a Cinder volume is left to whoever looks for the disk.
+func checkVolume(id, field, path string) (string, error) {
+	if id == "" {
+		return "", fmt.Errorf("%w: volume_id is missing", errInvalid)
+	}
+	return checkPath(field, path)
 }
 
 // checkPath returns a path of a request in its shortest form.
@@ -62,50 +163,55 @@ func checkPath(field, path string) (string, error) {
 	return clean, nil
 }
 
-// checkCapability reads a capability.
-func checkCapability(c *csi.VolumeCapability) (use, error) {
-	if c == nil {
-		return use{}, fmt.Errorf("%w: volume_capability is missing", errInvalid)
-	}
-	u, err := useOfMode(c.GetAccessMode().GetMode())
-	if err != nil {
-		return use{}, err
-	}
+// checkCapability reads a capability. A filesystem that two servers mount loses
+// its content as soon as one of them writes: whatever the controller, or whoever
+// made the PersistentVolume by hand, said about the volume, this server mounts
+// none that others may write to.
+func checkCapability(c *csi.VolumeCapability, publishContext map[string]string) (u capability, err error) {
+	block, mode := c.GetBlock() != nil, c.GetAccessMode().GetMode()
 	switch {
-	case c.GetBlock() != nil:
-		u.block = true
-		return u, nil
-	case c.GetMount() != nil:
-		return u.withMount(c.GetMount())
+	case c == nil:
+		return u, fmt.Errorf("%w: volume_capability is missing", errInvalid)
+	case !block && c.GetMount() == nil:
+		return u, fmt.Errorf("%w: volume_capability has neither block nor mount", errInvalid)
 	}
-	return use{}, fmt.Errorf("%w: volume_capability has neither block nor mount", errInvalid)
-}
-
-func useOfMode(mode csi.VolumeCapability_AccessMode_Mode) (use, error) {
+	u.block = block
 	switch mode {
-	case csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY,
-		csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:
-		return use{readOnly: true}, nil
+	case csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:
+		u.readOnly, u.readersOnly = true, true
+	case csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY:
+		// The mount of a device node is no obstacle to writing to the device.
+		u.readOnly, u.readersOnly = true, block
 	case csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER:
-		return use{single: true}, nil
+		u.single = true
 	case csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER,
 		// An orchestrator that doesn't know the modes for one and many writers
 		// on a node shares a SINGLE_NODE_WRITER volume between workloads.
-		csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER,
-		csi.VolumeCapability_AccessMode_MULTI_NODE_SINGLE_WRITER,
+		csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER:
+	case csi.VolumeCapability_AccessMode_MULTI_NODE_SINGLE_WRITER,
 		csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER:
-		return use{}, nil
+		if !block {
+			return u, fmt.Errorf("%w: access mode %v with a filesystem: a filesystem that several nodes mount, of which one writes, loses its content; use volumeMode Block or ReadWriteOnce", errInvalid, mode)
+		}
+	default:
+		return u, fmt.Errorf("%w: access mode %v", errInvalid, mode)
 	}
-	return use{}, fmt.Errorf("%w: access mode %v", errInvalid, mode)
+	if publishContext[readOnlyKey] == "true" {
+		u.readOnly, u.readersOnly = true, true
+	}
+	if block {
+		return u, nil
+	}
+	return u.withMount(c.GetMount())
 }
 
-func (u use) withMount(m *csi.VolumeCapability_MountVolume) (use, error) {
+func (u capability) withMount(m *csi.VolumeCapability_MountVolume) (capability, error) {
 	if m.GetVolumeMountGroup() != "" {
-		return use{}, fmt.Errorf("%w: volume_mount_group is not supported", errInvalid)
+		return u, fmt.Errorf("%w: volume_mount_group is not supported", errInvalid)
 	}
 	u.fsType = m.GetFsType()
 	if u.fsType != "" && !filesystem.Supported(u.fsType) {
-		return use{}, fmt.Errorf("%w: filesystem %q is not supported", errInvalid, u.fsType)
+		return u, fmt.Errorf("%w: filesystem %q is not supported", errInvalid, u.fsType)
 	}
 	for _, group := range m.GetMountFlags() {
 		for _, flag := range splitFlags(group) {
@@ -114,11 +220,121 @@ func (u use) withMount(m *csi.VolumeCapability_MountVolume) (use, error) {
 			case flag == "ro":
 				u.readOnly = true
 			case forbidden(flag):
-				return use{}, fmt.Errorf("%w: mount flag %q is not allowed", errInvalid, flag)
+				return u, fmt.Errorf("%w: mount flag %q is not allowed", errInvalid, flag)
 			case !slices.Contains(u.flags, flag):
 				u.flags = append(u.flags, flag)
 			}
 		}
 	}
 	return u, nil
+}
+
+// splitFlags splits mount flags at commas, but for those within double quotes:
+// the context that SELinux wants for a volume has some.
+func splitFlags(group string) []string {
+	quoted := false
+	return strings.FieldsFunc(group, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return r == ',' && !quoted
+	})
+}
+
+// forbidden reports mount flags that would make mount do something else than to
+// mount this disk: another kind of mount, a loop device of its own, a helper,
+// another disk besides.
+func forbidden(flag string) bool {
+	name, _, _ := strings.Cut(flag, "=")
+	switch name {
+	case "bind", "rbind", "move", "remount",
+		"shared", "rshared", "private", "rprivate", "slave", "rslave", "unbindable", "runbindable",
+		"loop", "offset", "sizelimit", "helper", "uhelper",
+		"journal_dev", "journal_path", "logdev", "rtdev", "device":
+		return true
+	}
+	return strings.ContainsRune(flag, 0) || strings.HasPrefix(strings.ToLower(name), "x-mount.")
+}
+
+// stageOptions returns the options with which the filesystem itself is mounted.
+// What each kind of filesystem needs besides, such as nouuid and to leave the
+// journal of a read-only volume alone, FS.Mount knows.
+func (u capability) stageOptions() []string {
+	if u.readOnly {
+		return append(slices.Clone(u.flags), "ro")
+	}
+	return u.flags
+}
+
+// bindOptions returns the flags of a bind mount: those that belong to a mount
+// rather than to the filesystem.
+func (u capability) bindOptions() []string {
+	perMount := []string{"nosuid", "nodev", "noexec", "nosymfollow", "noatime", "nodiratime", "relatime", "strictatime"}
+	return slices.DeleteFunc(slices.Clone(u.flags), func(flag string) bool { return !slices.Contains(perMount, flag) })
+}
+
+// difference tells in what a mount that exists differs from what is asked for,
+// empty if in nothing that matters to a workload. A bind mount inherits the flags
+// of the staging mount: those are no difference. Whether the mount is read-only is
+// compared by the callers.
+func (u capability) difference(mount, staging filesystem.MountPoint) string {
+	// mount(8) derives these flags from the ones that let users mount.
+	derived := slices.ContainsFunc(u.flags, func(flag string) bool {
+		return slices.Contains([]string{"user", "users", "owner", "group"}, flag)
+	})
+	for _, flag := range []string{"nosuid", "nodev", "noexec", "nosymfollow", "noatime", "nodiratime"} {
+		has := slices.Contains(mount.Options, flag)
+		wants := slices.Contains(u.flags, flag)
+		inherits := slices.Contains(staging.Options, flag)
+		switch {
+		case wants && !has:
+			return "it lacks " + flag
+		case has && !wants && !inherits && !derived:
+			return "it has " + flag
+		}
+	}
+	return ""
+}
+
+// filesystemDifference is difference for the options that belong to a filesystem,
+// as far as the kernel shows them in a way that can be compared.
+func (u capability) filesystemDifference(mount filesystem.MountPoint) string {
+	for _, name := range []string{"data", "discard", "sync", "dirsync"} {
+		if name == "discard" && mount.FSType == "btrfs" {
+			continue // which has it by default on some disks
+		}
+		wants, has := optionOf(u.flags, name), optionOf(mount.SuperOptions, name)
+		switch {
+		case wants == has:
+		case wants != "":
+			return "it lacks " + wants
+		default:
+			return "it has " + has
+		}
+	}
+	return ""
+}
+
+// optionOf returns the last option of that name, with its value, empty if it has its
+// default.
+func optionOf(options []string, name string) (option string) {
+	for _, o := range options {
+		switch key, _, _ := strings.Cut(o, "="); key {
+		case name:
+			option = o
+		case "no" + name, "a" + name:
+			option = ""
+		}
+	}
+	if option == "data=ordered" {
+		return ""
+	}
+	return option
+}
+
+// discards tells whether the disk is to be told what is free as soon as it is.
+func (u capability) discards() bool {
+	return slices.ContainsFunc(u.flags, func(flag string) bool {
+		return flag == "discard" || strings.HasPrefix(flag, "discard=")
+	})
 }

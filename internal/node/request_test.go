@@ -18,7 +18,7 @@ import (
 // nowhere is a node without any disk.
 func nowhere(t *testing.T) *node.Server {
 	t.Helper()
-	return node.New(node.Config{Finder: blockdev.Loop{DevDir: t.TempDir()}, FS: filesystem.New(filesystem.Options{})})
+	return node.New(node.Config{Finder: &blockdev.Loop{DevDir: t.TempDir()}, FS: filesystem.New(filesystem.Options{})})
 }
 
 func TestRequestsThatCanNotBeRight(t *testing.T) {
@@ -160,7 +160,7 @@ func TestANodeWhoseZoneNothingTellsIsNotRegisteredWithoutOne(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.cfg.Identity = zoneless
-			test.cfg.Finder, test.cfg.FS = blockdev.Loop{DevDir: t.TempDir()}, filesystem.New(filesystem.Options{})
+			test.cfg.Finder, test.cfg.FS = &blockdev.Loop{DevDir: t.TempDir()}, filesystem.New(filesystem.Options{})
 			_, err := node.New(test.cfg).NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
 			if status.Code(err) != test.want {
 				t.Errorf("%v, want %v", err, test.want)

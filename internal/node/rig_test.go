@@ -26,6 +26,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/disk"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 )
 
@@ -54,6 +55,12 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newRigAt(t, base)
+}
+
+// newRigAt is newRig with all of its files below a directory.
+func newRigAt(t testing.TB, base string) *rig {
+	t.Helper()
 	store, err := disk.Open(filepath.Join(base, "store"))
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +121,7 @@ func (r *rig) mountedAt(path string) int {
 // server returns a node service that knows nothing of what earlier ones did: as
 // after a restart.
 func (r *rig) server() *node.Server {
-	return node.New(node.Config{Finder: blockdev.Loop{DevDir: r.dev}, FS: r.fs})
+	return node.New(node.Config{Finder: &blockdev.Loop{DevDir: r.dev}, FS: r.fs, Crypt: luks.New(r.fs)})
 }
 
 // volume is a volume and where it is to be used.
@@ -123,6 +130,8 @@ type volume struct {
 	cap                 *csi.VolumeCapability
 	readonly            bool
 	context, secrets    map[string]string
+	// first: it was never given to a server before.
+	first bool
 }
 
 // attach makes a blank volume of that size and attaches it.
@@ -170,7 +179,7 @@ func (r *rig) grow(v volume, size int64) {
 // device returns the path of the volume's disk.
 func (r *rig) device(v volume) string {
 	r.t.Helper()
-	d, err := blockdev.Loop{DevDir: r.dev}.Find(context.Background(), v.id)
+	d, err := (&blockdev.Loop{DevDir: r.dev}).Find(context.Background(), v.id)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -251,9 +260,13 @@ func (v volume) at(target string) volume {
 }
 
 func (v volume) stageRequest() *csi.NodeStageVolumeRequest {
-	return &csi.NodeStageVolumeRequest{
+	req := &csi.NodeStageVolumeRequest{
 		VolumeId: v.id, StagingTargetPath: v.staging, VolumeCapability: v.cap, VolumeContext: v.context, Secrets: v.secrets,
 	}
+	if v.first {
+		req.PublishContext = map[string]string{"cinder.csi.openstack.org/firstPublication": "true"}
+	}
+	return req
 }
 
 func (v volume) publishRequest() *csi.NodePublishVolumeRequest {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
-	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 )
 
@@ -23,35 +22,38 @@ func (s *Server) NodeGetVolumeStats(ctx context.Context, req *csi.NodeGetVolumeS
 }
 
 func (s *Server) stats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) ([]*csi.VolumeUsage, error) {
-	if err := checkVolumeID(req.GetVolumeId()); err != nil {
-		return nil, err
+	if req.GetVolumeId() == "" {
+		return nil, fmt.Errorf("%w: volume_id is missing", errInvalid)
 	}
 	path, err := checkVolumePath(req.GetVolumePath())
 	if err != nil {
 		return nil, err
 	}
-	at, err := s.inspectVolume(path)
+	at, err := s.inspectExisting(path)
 	if err != nil {
 		return nil, err
 	}
-	disk, err := s.cfg.Finder.Find(ctx, req.GetVolumeId())
-	if errors.Is(err, blockdev.ErrNotFound) {
-		return nil, fmt.Errorf("%w: %w", errNotHere, err)
-	}
+	// Who else uses the disk doesn't matter to whoever only counts.
+	disks, err := s.disksOf(ctx, req.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
-	data, _, err := s.dataDisk(disk)
+	mapping, open, err := s.mapping(req.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case at.device && at.number == data.Number:
-		return []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: data.Size}}, nil
-	case at.holds(data):
-		return s.filesystemStats(ctx, at.mount)
+	if open {
+		disks = append(disks, mapping.Disk)
 	}
-	return nil, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errNotHere, at, data.Path, formatNumber(data.Number))
+	for _, disk := range disks {
+		switch {
+		case at.is(disk):
+			return []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: disk.Size}}, nil
+		case at.holds(disk):
+			return s.filesystemStats(ctx, at.mount)
+		}
+	}
+	return nil, fmt.Errorf("%w: %v, which is none of the volume's %d disks", errNotHere, at, len(disks))
 }
 
 // filesystemStats asks once for all mounts of the volume, and not for long.

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"go.uber.org/zap"
@@ -10,7 +12,8 @@ import (
 )
 
 // NodeUnpublishVolume unmounts the target path and removes it. It succeeds when
-// there is nothing left to do, and needs no disk for it.
+// there is nothing left to do, and needs no disk for it. It writes nothing back
+// itself: NodeUnstageVolume does, and a pod on storage that hangs can be removed.
 func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	if err := s.unpublish(ctx, req); err != nil {
 		return nil, failure("unpublish", req.GetVolumeId(), err)
@@ -19,10 +22,7 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 }
 
 func (s *Server) unpublish(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) error {
-	if err := checkVolumeID(req.GetVolumeId()); err != nil {
-		return err
-	}
-	target, err := checkPath("target_path", req.GetTargetPath())
+	target, err := checkVolume(req.GetVolumeId(), "target_path", req.GetTargetPath())
 	if err != nil {
 		return err
 	}
@@ -31,25 +31,43 @@ func (s *Server) unpublish(ctx context.Context, req *csi.NodeUnpublishVolumeRequ
 		return err
 	}
 	defer unlock()
-	if target, err = resolve(target); err != nil {
-		return err
-	}
 	at, err := s.inspect(target)
 	if err != nil {
 		return err
 	}
 	if at.mounted {
-		if err := s.flush(ctx, target); err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
-			logging.From(ctx).Error("unpublish: data could not be written back",
-				zap.String("volume_id", req.GetVolumeId()), zap.Error(err))
+		if err := s.checkNotForeign(ctx, req.GetVolumeId(), at); err != nil {
+			return err
 		}
-		if err := s.unmount(ctx, target); err != nil {
+		if err := s.unmount(ctx, at.path); err != nil {
 			return err
 		}
 	}
-	s.step("unmounted")
-	return removeTarget(target)
+	return removeTarget(at.path)
+}
+
+// identifyTime is how long it may take to find out whose disk is at a target.
+const identifyTime = time.Second
+
+// checkNotForeign refuses a target that is known to be another volume's. A workload
+// whose disk is gone, or doesn't answer, must be able to end: then nothing is known.
+func (s *Server) checkNotForeign(ctx context.Context, volumeID string, at pathState) error {
+	ctx, cancel := context.WithTimeout(ctx, identifyTime)
+	defer cancel()
+	disks, err := s.disksOf(ctx, volumeID)
+	if err != nil {
+		logging.From(ctx).Debug("unpublish: the disks of the volume are not known", zap.String("volume_id", volumeID), zap.Error(err))
+		return nil
+	}
+	mapping, open, err := s.mapping(volumeID)
+	if err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	if open {
+		disks = append(disks, mapping.Disk)
+	}
+	if !s.foreign(ctx, at, disks) {
+		return nil
+	}
+	return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errRefused, at, disks[0].Path, formatNumber(disks[0].Number))
 }

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
-	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
@@ -26,10 +25,7 @@ func (s *Server) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolu
 }
 
 func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest) error {
-	if err := checkVolumeID(req.GetVolumeId()); err != nil {
-		return err
-	}
-	staging, err := checkPath("staging_target_path", req.GetStagingTargetPath())
+	staging, err := checkVolume(req.GetVolumeId(), "staging_target_path", req.GetStagingTargetPath())
 	if err != nil {
 		return err
 	}
@@ -38,9 +34,6 @@ func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest)
 		return err
 	}
 	defer unlock()
-	if staging, err = resolve(staging); err != nil {
-		return err
-	}
 	disks, err := s.disksOf(ctx, req.GetVolumeId())
 	if err != nil {
 		return err
@@ -56,7 +49,6 @@ func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest)
 	if err := s.unmountStaging(ctx, data, staging); err != nil {
 		return err
 	}
-	s.step("unmounted")
 	if open {
 		if err := s.closeMapping(ctx, mapping); err != nil {
 			return err
@@ -70,46 +62,30 @@ func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest)
 	return nil
 }
 
-// candidates is a Finder that can tell all disks that may be a volume's.
-type candidates interface {
-	Candidates(ctx context.Context, volumeID string) ([]blockdev.Disk, error)
-}
-
-// disksOf returns the disks of a volume, whatever their state: none when it is
-// detached already or has never been here, more than one when the kernel hasn't
-// been told that an earlier attachment is over. To take something away, none of
-// them has to be the right one; each must be unused in the end.
-func (s *Server) disksOf(ctx context.Context, volumeID string) ([]blockdev.Disk, error) {
-	var disks []blockdev.Disk
-	var err error
-	if finder, ok := s.cfg.Finder.(candidates); ok {
-		disks, err = finder.Candidates(ctx, volumeID)
-	} else {
-		disks = make([]blockdev.Disk, 1)
-		disks[0], err = s.cfg.Finder.Find(ctx, volumeID)
-	}
-	if errors.Is(err, blockdev.ErrNotFound) || errors.Is(err, blockdev.ErrVolumeID) {
-		return nil, nil
-	}
-	return disks, err
-}
-
-// unmountStaging unmounts what is mounted at staging unless the same disk is
-// also mounted elsewhere. It goes by the number of what is mounted: a mount whose
-// disk isn't there any more is what was left of one when it was pulled, and nothing
-// can be saved by keeping it. A whole disk that is there, but isn't known to be the
-// volume's, may still be written to by a workload.
+// unmountStaging unmounts what is mounted at staging, unless that is another
+// volume's or the same disk is also mounted elsewhere. It goes by the number of what
+// is mounted: a mount whose disk isn't there any more is what was left of one when it
+// was pulled, and nothing can be saved by keeping it. A whole disk that is there, but
+// isn't known to be the volume's, may still be written to by a workload.
 func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, staging string) error {
 	at, err := s.inspect(staging)
 	if err != nil || !at.mounted {
 		return err
 	}
+	if s.foreign(ctx, at, disks) {
+		return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)",
+			errRefused, at, disks[0].Path, formatNumber(disks[0].Number))
+	}
 	if slices.ContainsFunc(disks, at.holds) || at.mount.Root == "/" && !at.gone() {
-		if err := s.checkUnshared(at, staging); err != nil {
+		use, err := s.useOf(blockdev.Disk{Number: at.number, Path: at.mount.Source}, at.path)
+		if err != nil {
 			return err
 		}
+		if len(use.mounts) > 0 {
+			return fmt.Errorf("%w: %s is mounted at %v too", errInUse, at.mount.Source, use.mounts)
+		}
 	}
-	if err := s.flush(ctx, staging); err != nil {
+	if err := s.flush(ctx, at.path); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
@@ -118,44 +94,41 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 		// ending the workload.
 		logging.From(ctx).Error("unstage: data could not be written back", zap.Error(err))
 	}
-	return s.unmount(ctx, staging)
-}
-
-// checkUnshared refuses what is mounted anywhere else than at staging too.
-func (s *Server) checkUnshared(at place, staging string) error {
-	mounts, err := s.cfg.FS.MountsOf(at.number)
-	if err != nil {
-		return err
-	}
-	mounts = slices.DeleteFunc(mounts, func(m filesystem.MountPoint) bool { return s.copyOf(m.Target, staging) })
-	if len(mounts) > 0 {
-		return fmt.Errorf("%w: %s is mounted at %v too", errInUse, at.mount.Source, targetsOf(mounts))
-	}
-	return nil
+	return s.unmount(ctx, at.path)
 }
 
 // release proves that nothing on this node uses the disk any more, and flushes
 // it. A volume for block access has no more than that to unstage.
 func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
-	mounts, err := s.cfg.FS.MountsOf(disk.Number)
+	use, err := s.useOf(disk, "")
 	if err != nil {
 		return err
 	}
-	nodes, err := deviceMounts(disk)
-	if err != nil {
-		return err
-	}
-	if targets := append(targetsOf(mounts), nodes...); len(targets) > 0 {
+	if targets := use.targets(); len(targets) > 0 {
 		return fmt.Errorf("%w: %s is mounted at %v", errInUse, disk.Path, targets)
 	}
 	holders, err := blockdev.Holders(disk)
 	if err != nil {
 		return err
 	}
-	if len(holders) > 0 {
-		return fmt.Errorf("%w: %s is used by %v", errInUse, disk.Path, holders)
+	if users := blockdev.InUse(holders); len(users) > 0 {
+		return fmt.Errorf("%w: %s is used by %v", errInUse, disk.Path, users)
 	}
-	if err := awaitUnclaimed(ctx, disk); err != nil {
+	if len(holders) > 0 {
+		// The workload's own LVM, MD or multipath, which the node's udev has activated.
+		logging.From(ctx).Warn("unstage: devices that nobody has open are built upon the disk, and are taken away: "+
+			"keep the node from building them",
+			zap.String("volume_id", disk.VolumeID), zap.Stringers("devices", holders))
+	}
+	left := blockdev.RemoveIdle(holders)
+	if users := blockdev.InUse(left); len(users) > 0 {
+		return fmt.Errorf("%w: %s is used by %v", errInUse, disk.Path, users)
+	}
+	if len(left) > 0 {
+		// They hold no data, but the disk, so that nothing else can.
+		logging.From(ctx).Warn("unstage: devices that nobody has open stay when their disk is detached: stop them (mdadm --stop)",
+			zap.String("volume_id", disk.VolumeID), zap.Stringers("devices", left))
+	} else if err := s.awaitUnclaimed(ctx, disk); err != nil {
 		if hasGone(err) {
 			return nil
 		}
@@ -178,13 +151,4 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 // nothing behind its node.
 func hasGone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV)
-}
-
-// targetsOf returns where the mounts are.
-func targetsOf(mounts []filesystem.MountPoint) []string {
-	targets := make([]string, 0, len(mounts))
-	for _, m := range mounts {
-		targets = append(targets, m.Target)
-	}
-	return targets
 }

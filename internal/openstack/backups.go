@@ -63,12 +63,12 @@ func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cl
 		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted},
 	}
 	if len(req.Metadata) > 0 {
-		if err := r.need(cinderBackupMetadata, "a backup with metadata"); err != nil {
+		if err := r.need(ctx, cinderBackupMetadata, "a backup with metadata"); err != nil {
 			return nil, err
 		}
 	}
 	if req.Zone != "" {
-		if err := r.need(cinderBackupZone, "a backup in a zone of its own"); err != nil {
+		if err := r.need(ctx, cinderBackupZone, "a backup in a zone of its own"); err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +102,7 @@ func (c *Client) GetBackup(ctx context.Context, id string) (*cloud.Backup, error
 	if err := r.known(id); err != nil {
 		return nil, err
 	}
-	r.use(cinderBackupMetadata) // below it, Cinder shows none
+	r.use(ctx, cinderBackupMetadata) // below it, Cinder shows none
 	if err := c.do(ctx, r); err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (c *Client) ListBackups(ctx context.Context, filter cloud.BackupFilter, pag
 		method: http.MethodGet, path: []string{"backups", "detail"},
 		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID, "status", string(filter.Status)),
 	}
-	r.use(cinderBackupMetadata)
+	r.use(ctx, cinderBackupMetadata)
 	listed, next, err := listFrom[backup](ctx, c, r, "backups", page, nil)
 	if err != nil {
 		return nil, "", err

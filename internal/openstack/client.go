@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -24,7 +25,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
-// Options are what Connect takes beside the configuration of the cloud. The
+// Options are what New takes beside the configuration of the cloud. The
 // zero value is fit for use.
 type Options struct {
 	// Version is the driver's, for the user agent.
@@ -38,6 +39,9 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Limits hold requests back before they are sent.
 	Limits Limits
+	// SecretAddresses are where the credentials of secrets may lead beside the host of
+	// their own auth-url.
+	SecretAddresses Addresses
 	// ReadTimeout bounds one GET, 30 s where it is 0.
 	ReadTimeout time.Duration
 	// WriteTimeout bounds one other request, 90 s where it is 0: Nova itself
@@ -45,8 +49,8 @@ type Options struct {
 	WriteTimeout time.Duration
 }
 
-// Limits bound the requests per second to one endpoint of the cloud; 0 is no
-// limit. Burst requests may come at once.
+// Limits bound the requests per second to Cinder and Nova together, and reads and
+// writes apart; 0 is no limit. Burst requests may come at once.
 type Limits struct {
 	Reads, Writes float64
 	Burst         int
@@ -56,6 +60,7 @@ type Limits struct {
 type Client struct {
 	opts    Options
 	metrics *metrics
+	limits  *limits
 
 	current atomic.Pointer[connection]
 	mu      sync.Mutex
@@ -64,43 +69,97 @@ type Client struct {
 
 var _ cloud.Cloud = (*Client)(nil)
 
-// Connect authenticates, finds Cinder and Nova and learns their microversions.
-// It takes 10 s at the most. Its error is one line that names the file and
-// section and the key or the address that is at fault; it wraps
-// cloud.ErrUnauthorized where the credentials are refused.
-func Connect(ctx context.Context, cfg CloudConfig, opts Options) (*Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, authTimeout)
-	defer cancel()
+// New checks the configuration of a cloud, and sends nothing: Ready has to return nil
+// before the client can be used. Its error is one line that names the file, the section
+// and the key that is at fault.
+func New(cfg CloudConfig, opts Options) (*Client, error) {
 	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, 30*time.Second)
 	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 90*time.Second)
 	m, err := newMetrics(opts.Registerer)
 	if err != nil {
 		return nil, err
 	}
-	first, err := dial(ctx, cfg, opts, m)
+	c := &Client{opts: opts, metrics: m, limits: newLimits(opts.Limits, m)}
+	first, err := newConnection(cfg, opts, c.limits, m)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{opts: opts, metrics: m}
 	c.current.Store(first)
 	return c, nil
 }
 
-// Reconnect is Connect for a client that exists: when the configuration of its
-// cloud has changed. Requests go the new way from then on; those under way end
-// as they would have. After an error all is as before.
+// Ready authenticates and finds Cinder and Nova, unless that is done: once for all
+// callers who need it at the same time, within 30 s, and within 10 s with the
+// credentials of a secret. After a failure the next attempt is made after a pause, which
+// doubles from 1 s to 30 s, and from 30 s to 5 min where Keystone refused the
+// credentials; until then Ready returns that failure. Its error is one line that names
+// the file and section and the address that is at fault; it wraps
+// cloud.ErrUnauthorized where the credentials are refused.
+func (c *Client) Ready(ctx context.Context) error { return c.now().ready(ctx) }
+
+// ErrConnecting is the state of a client before the end of its first attempt.
+var ErrConnecting = fmt.Errorf("%w: the driver is connecting to it for the first time", cloud.ErrUnavailable)
+
+// State returns nil when the client is ready, else why not, without asking anybody.
+func (c *Client) State() error {
+	now := c.now()
+	switch last := now.down.last(); {
+	case now.connected.Load():
+		return nil
+	case last != nil:
+		return last
+	}
+	return ErrConnecting
+}
+
+// Refused reports whether Keystone refused the credentials when they were last sent.
+func (c *Client) Refused() bool { return c.now().session.refused.remembered() != nil }
+
+// Connect is New and Ready.
+func Connect(ctx context.Context, cfg CloudConfig, opts Options) (*Client, error) {
+	c, err := New(cfg, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Ready(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// ErrOtherProject tells that a changed configuration leads to another project.
+var ErrOtherProject = errors.New("they lead to another project")
+
+// Reconnect takes up a changed configuration of the cloud. A client that was ready goes
+// the new way only when that works and leads to the same project: volumes of another
+// one would all pass for deleted. Requests under way end as they would have. After an
+// error all is as before.
 func (c *Client) Reconnect(ctx context.Context, cfg CloudConfig) error {
-	ctx, cancel := context.WithTimeout(ctx, authTimeout)
-	defer cancel()
-	next, err := dial(ctx, cfg, c.opts, c.metrics)
+	next, err := newConnection(cfg, c.opts, c.limits, c.metrics)
 	if err != nil {
 		return err
 	}
+	if c.now().connected.Load() {
+		if err := next.ready(ctx); err != nil {
+			next.shut()
+			return err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	now := c.now()
+	switch {
+	case c.closed:
 		next.shut()
 		return nil
+	case !now.connected.Load():
+	case !next.connected.Load():
+		next.shut()
+		return fmt.Errorf("%w: the cloud was connected to meanwhile", cloud.ErrUnavailable)
+	case now.place() != next.place():
+		next.shut()
+		return fmt.Errorf("%w: %s instead of %s", ErrOtherProject, next.place(), now.place())
 	}
 	c.current.Swap(next).shut()
 	return nil
@@ -110,11 +169,8 @@ func (c *Client) Reconnect(ctx context.Context, cfg CloudConfig) error {
 func (c *Client) now() *connection { return c.current.Load() }
 
 // Project names the project that the client works in, among all projects of all
-// clouds.
-func (c *Client) Project() string {
-	at := c.now()
-	return at.cinder.client.Endpoint + " " + at.project
-}
+// clouds; only once Ready has returned nil.
+func (c *Client) Project() string { return c.now().place() }
 
 // Close ends an authentication that may be under way and gives up connections
 // that are idle.
@@ -148,6 +204,9 @@ type call struct {
 // do sends a request, observes it and turns what goes wrong into a cloud.Error.
 func (c *Client) do(ctx context.Context, r call) (err error) {
 	defer c.metrics.observe(r.metric, time.Now(), &err)
+	if err := r.endpoint.learn(ctx); err != nil {
+		return r.failure(err)
+	}
 	if r.version == 0 {
 		r.version = r.endpoint.plain
 	}

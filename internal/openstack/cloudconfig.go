@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 )
@@ -52,6 +53,8 @@ type CloudConfig struct {
 
 	// source is the file and the section, for errors.
 	source string
+	// stranger marks the configuration of a secret, whose writer is not trusted.
+	stranger bool
 	// caPEM are certificate authorities that replace the system's.
 	caPEM []byte
 }
@@ -63,6 +66,14 @@ func (c CloudConfig) String() string {
 
 // GoString is String, so that no verb prints a secret.
 func (c CloudConfig) GoString() string { return c.String() }
+
+// loginTimeout bounds one attempt to connect.
+func (c CloudConfig) loginTimeout() time.Duration {
+	if c.stranger {
+		return strangerTimeout
+	}
+	return authTimeout
+}
 
 func (c CloudConfig) origin() string {
 	return cmp.Or(c.source, "cloud config")

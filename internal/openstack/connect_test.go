@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,8 +123,10 @@ func TestConnectToServicesInTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newTestCloud(t, says(200, volumeBody(idA)))
+			var down atomic.Bool
+			down.Store(true)
 			c.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-				if req.URL.Path != "/volume/v3/" {
+				if req.URL.Path != "/volume/v3/" || !down.Load() {
 					c.ServeHTTP(w, req)
 					return
 				}
@@ -137,14 +140,26 @@ func TestConnectToServicesInTrouble(t *testing.T) {
 				}
 			})
 			client, err := Connect(t.Context(), c.config(), Options{})
-			if test.fail {
-				checkLine(t, err, "block storage endpoint", c.URL)
-				return
-			}
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer client.Close()
+			if test.fail {
+				// The other service works meanwhile, and this one when it is back.
+				if _, err := client.GetServer(t.Context(), idA); !errors.Is(err, cloud.ErrUnavailable) || !contains(err, "server") {
+					t.Errorf("Nova: %v", err)
+				}
+				_, err := client.CreateVolume(t.Context(), cloud.VolumeRequest{Name: "pvc-1", SizeGiB: 1})
+				checkLine(t, err, "block storage endpoint", c.URL)
+				if !errors.Is(err, cloud.ErrUnavailable) || cloud.Uncertain(err) {
+					t.Errorf("%v, uncertain: %v", err, cloud.Uncertain(err))
+				}
+				down.Store(false)
+				if err := client.ExtendVolume(t.Context(), idA, 2, true); err != nil {
+					t.Error(err)
+				}
+				return
+			}
 			c.forget()
 			if _, err := client.GetVolume(t.Context(), idA); err != nil {
 				t.Error(err)

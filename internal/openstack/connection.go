@@ -4,11 +4,23 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+)
+
+// The pauses between two attempts to connect to a cloud that is down.
+const (
+	downPause    = time.Second
+	maxDownPause = 30 * time.Second
 )
 
 // connection is a way to one cloud with one set of credentials, and what is
@@ -16,11 +28,18 @@ import (
 type connection struct {
 	cfg     CloudConfig
 	opts    Options
+	limits  *limits
 	agent   gophercloud.UserAgent
 	base    *http.Transport
 	session *session
 	close   context.CancelFunc
 
+	flight singleflight.Group
+	// down is the last attempt to connect that failed.
+	down failure
+	// connected tells that the credentials have proven good and the services are
+	// found: cinder, nova and project are set, and stay as they are.
+	connected    atomic.Bool
 	cinder, nova *endpoint
 	// project is the id of the project that the account is in.
 	project string
@@ -32,20 +51,8 @@ type connection struct {
 	quota       cached[cloud.Quota]
 }
 
-// dial authenticates, finds the services and negotiates.
-func dial(ctx context.Context, cfg CloudConfig, opts Options, m *metrics) (*connection, error) {
-	c, err := newConnection(cfg, opts, m)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.connect(ctx); err != nil {
-		c.shut()
-		return nil, err
-	}
-	return c, nil
-}
-
-func newConnection(cfg CloudConfig, opts Options, m *metrics) (*connection, error) {
+// newConnection checks the configuration. It sends nothing.
+func newConnection(cfg CloudConfig, opts Options, l *limits, m *metrics) (*connection, error) {
 	var (
 		tlsConfig *tls.Config
 		err       error
@@ -61,19 +68,50 @@ func newConnection(cfg CloudConfig, opts Options, m *metrics) (*connection, erro
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	c := &connection{cfg: cfg, opts: opts, base: newTransport(tlsConfig, opts)}
+	c := &connection{
+		cfg: cfg, opts: opts, limits: l, base: newTransport(tlsConfig, opts),
+		down: failure{first: downPause, most: maxDownPause},
+	}
 	c.agent.Prepend("cinder-csi/" + cmp.Or(opts.Version, "unknown"))
 	c.agent.Prepend(opts.UserAgent...)
 	closing, done := context.WithCancel(context.Background())
 	c.close = done
 	c.session = &session{
-		cfg: cfg, agent: c.agent, metric: m, closed: closing.Done(),
-		client: c.httpClient(c.chain("identity", true)),
-		fixed:  cfg.Token != "",
+		cfg: cfg, agent: c.agent, metric: m, closing: closing,
+		client:  c.httpClient(c.chain(identityService)),
+		fixed:   cfg.Token != "",
+		refused: failure{first: refusedPause, most: maxRefusedPause},
 	}
 	return c, nil
 }
 
+// ready connects unless that is done, once for all callers who need it. An attempt
+// that failed is not repeated by the next call but after a pause.
+func (c *connection) ready(ctx context.Context) error {
+	if c.connected.Load() {
+		return nil
+	}
+	if err := c.down.remembered(); err != nil {
+		return err
+	}
+	_, err := await[struct{}](ctx, begin(ctx, c.session.closing, &c.flight, func(ctx context.Context) (none struct{}, err error) {
+		if c.connected.Load() {
+			return none, nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, c.cfg.loginTimeout())
+		defer cancel()
+		err = c.connect(ctx)
+		c.down.note(err)
+		return none, err
+	}))
+	if err != nil && err == ctx.Err() { //nolint:errorlint // the caller's own end, and no error that holds one
+		return c.cfg.wayError("auth-url "+redacted(c.cfg.AuthURL), "a Keystone v3", err)
+	}
+	return err
+}
+
+// connect authenticates and finds the services in the catalog. A service that does
+// not tell its microversions is asked again by whoever needs it.
 func (c *connection) connect(ctx context.Context) error {
 	g, err := c.session.authenticate(ctx)
 	if err != nil {
@@ -87,10 +125,27 @@ func (c *connection) connect(ctx context.Context) error {
 		return err
 	}
 	if !c.opts.IgnoreVolumeMicroversion {
-		c.cinder.prefer(cinderPreferred)
+		c.cinder.preferred = cinderPreferred
 	}
-	c.nova.prefer(novaPreferred)
+	c.nova.preferred = novaPreferred
+	for _, e := range []*endpoint{c.cinder, c.nova} {
+		if err := e.learnSoon(ctx); errors.Is(err, cloud.ErrForbidden) {
+			return err // the catalog leads where the credentials may not go
+		}
+	}
+	c.connected.Store(true)
 	return nil
+}
+
+// place names the project among all projects of all clouds: by the address of Keystone,
+// without what may be left out of it, and the project's id.
+func (c *connection) place() string {
+	u, err := url.Parse(c.cfg.AuthURL)
+	if err != nil {
+		return c.cfg.AuthURL + " " + c.project
+	}
+	path := strings.TrimSuffix(strings.TrimRight(u.Path, "/"), "/v3")
+	return u.Scheme + "://" + hostOf(u) + strings.TrimRight(path, "/") + " " + c.project
 }
 
 // shut ends an authentication that may be under way and gives up connections

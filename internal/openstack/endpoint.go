@@ -8,10 +8,11 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 
 	"github.com/gophercloud/gophercloud/v2"
 	gopherstack "github.com/gophercloud/gophercloud/v2/openstack"
-	"golang.org/x/time/rate"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -28,6 +29,13 @@ type endpoint struct {
 	// service is its name for people.
 	service string
 	client  gophercloud.ServiceClient
+	conn    *connection
+	// preferred is the microversion to use where the endpoint has it.
+	preferred microversion
+
+	flight singleflight.Group
+	// learned tells that the microversions below are known, and stay as they are.
+	learned atomic.Bool
 	// oldest and newest are the microversions that it has; zero where it has
 	// none.
 	oldest, newest microversion
@@ -42,10 +50,10 @@ func (e *endpoint) at(v microversion) *gophercloud.ServiceClient {
 	return &client
 }
 
-// locate finds a service in the catalog and asks for its microversions.
+// locate finds a service in the catalog.
 func (c *connection) locate(ctx context.Context, g grant, serviceType, service string) (*endpoint, error) {
 	provider := &gophercloud.ProviderClient{
-		HTTPClient: c.httpClient(&authorized{next: c.chain(service, false), session: c.session}),
+		HTTPClient: c.httpClient(&authorized{next: c.chain(service), session: c.session}),
 		UserAgent:  c.agent,
 	}
 	opts := gophercloud.EndpointOpts{Region: c.cfg.Region}
@@ -55,26 +63,31 @@ func (c *connection) locate(ctx context.Context, g grant, serviceType, service s
 	raw, err := gopherstack.V3Endpoint(ctx, provider, g.catalog, opts)
 	var missing *gophercloud.ErrEndpointNotFound
 	if errors.As(err, &missing) {
-		return nil, c.cfg.errorf("%w: %s", cloud.ErrUnsupported, notInCatalog(g, opts, service))
+		return nil, c.cfg.errorf("%w: %s", cloud.ErrUnsupported, c.cfg.notInCatalog(g, opts, service))
 	}
 	if err != nil {
 		return nil, c.cfg.serviceError(service, err)
 	}
 	address, err := versioned(raw, serviceType, g.project)
+	if err != nil && c.cfg.stranger {
+		return nil, c.cfg.errorf("%w: the catalog's %s endpoint is not a URL", cloud.ErrUnavailable, service)
+	}
 	if err != nil {
 		return nil, c.cfg.errorf("the catalog's %s endpoint: %w", service, err)
 	}
-	e := &endpoint{service: service, client: gophercloud.ServiceClient{ProviderClient: provider, Endpoint: address, Type: serviceType}}
-	if err := e.discover(ctx); err != nil {
-		return nil, c.cfg.serviceError(service, err)
-	}
-	return e, nil
+	return &endpoint{
+		service: service, conn: c,
+		client: gophercloud.ServiceClient{ProviderClient: provider, Endpoint: address, Type: serviceType},
+	}, nil
 }
 
 // notInCatalog says why a service was not found there, with the key to change.
-func notInCatalog(g grant, opts gophercloud.EndpointOpts, service string) string {
-	if len(g.catalog.Entries) == 0 {
+func (c CloudConfig) notInCatalog(g grant, opts gophercloud.EndpointOpts, service string) string {
+	switch {
+	case len(g.catalog.Entries) == 0:
 		return "the account's token has no catalog: set tenant-id or tenant-name"
+	case c.stranger:
+		return fmt.Sprintf("the catalog has no %s service with os-endpoint-type %s in region %q", service, opts.Availability, opts.Region)
 	}
 	regions, found := map[string]bool{}, []string{}
 	for _, entry := range g.catalog.Entries {
@@ -110,14 +123,14 @@ func versioned(raw, serviceType, project string) (string, error) {
 	return gophercloud.NormalizeURL(u.String()), nil
 }
 
-// chain returns what sends the requests of one endpoint.
-func (c *connection) chain(service string, repeatable bool) http.RoundTripper {
-	return &retrier{
-		next:       &exchange{base: c.base, service: service, opts: c.opts},
-		repeatable: repeatable,
-		reads:      c.opts.Limits.limiter(c.opts.Limits.Reads),
-		writes:     c.opts.Limits.limiter(c.opts.Limits.Writes),
+// chain returns what sends the requests of one service. A login that is repeated
+// leaves nothing behind but a token.
+func (c *connection) chain(service string) http.RoundTripper {
+	r := &retrier{next: &exchange{base: c.base, service: service, conn: c}, limits: c.limits}
+	if service == identityService {
+		r.repeatable, r.limits = true, nil
 	}
+	return r
 }
 
 // httpClient follows no redirection: a token is for the endpoint that Keystone
@@ -127,12 +140,4 @@ func (c *connection) httpClient(transport http.RoundTripper) http.Client {
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-}
-
-// limiter lets everything pass where perSecond is 0.
-func (l Limits) limiter(perSecond float64) *rate.Limiter {
-	if perSecond <= 0 {
-		return rate.NewLimiter(rate.Inf, 0)
-	}
-	return rate.NewLimiter(rate.Limit(perSecond), max(1, l.Burst))
 }

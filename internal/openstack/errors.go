@@ -87,12 +87,12 @@ var (
 	// tooOld is Nova's 400 to a request for which the microversion does not do.
 	tooOld = regexp.MustCompile(`(?i)only supported starting with compute API version`)
 	// noZone is Cinder's 400 to a zone that it, or the volume type, doesn't have.
-	noZone = regexp.MustCompile(`(?i)availability zone '[^']*' is invalid`)
+	noZone = regexp.MustCompile(`(?i)availability zone '[^']*' is invalid|type is only supported in these availability zones`)
 	// sourceZone is Cinder's 400 to a copy in another zone than its source.
 	sourceZone = regexp.MustCompile(`(?i)must be in the same availability zone as the`)
 	// retypeBusy is Cinder's 400 to a change of the type of a volume that
 	// something else is going on with.
-	retypeBusy = regexp.MustCompile(`(?i)retype requires volume to be in available`)
+	retypeBusy = regexp.MustCompile(`(?i)retype (needs|requires) volume to be in available`)
 	// alreadyAttached is Nova's 400 to the attachment of an attached volume.
 	alreadyAttached = regexp.MustCompile(`(?i)\balready attached\b`)
 	// wrongStatus is the 400 to a request that needs another status of the volume.
@@ -135,29 +135,28 @@ func kind(status gophercloud.ErrUnexpectedResponseCode) error {
 	case code == http.StatusMethodNotAllowed, code == http.StatusNotAcceptable, code == http.StatusNotImplemented:
 		return cloud.ErrUnsupported
 	case code == http.StatusBadRequest:
-		return kindOfBadRequest(status.Body)
+		return badRequest(status.Body)
 	case code >= 400 && code < 500:
 		return cloud.ErrInvalid
 	}
 	return cloud.ErrUnavailable
 }
 
-// kindOfBadRequest tells a 400 by its words; the first that fit count.
-func kindOfBadRequest(body []byte) error {
-	for _, row := range []struct {
-		words *regexp.Regexp
-		kind  error
-	}{
-		{tooOld, cloud.ErrUnsupported},
-		{noZone, cloud.ErrZone},
-		{sourceZone, cloud.ErrSourceZone},
-		{retypeBusy, cloud.ErrConflict},
-		{alreadyAttached, cloud.ErrAlreadyAttached},
-		{wrongStatus, cloud.ErrWrongStatus},
-	} {
-		if row.words.Match(body) {
-			return row.kind
-		}
+// badRequest tells apart what Cinder and Nova put into one status.
+func badRequest(body []byte) error {
+	switch {
+	case tooOld.Match(body):
+		return cloud.ErrUnsupported
+	case noZone.Match(body):
+		return cloud.ErrZone
+	case sourceZone.Match(body):
+		return cloud.ErrSourceZone
+	case retypeBusy.Match(body):
+		return cloud.ErrConflict
+	case alreadyAttached.Match(body):
+		return cloud.ErrAlreadyAttached
+	case wrongStatus.Match(body):
+		return cloud.ErrWrongStatus
 	}
 	return cloud.ErrInvalid
 }
@@ -237,19 +236,28 @@ func pageTitle(body string) string {
 	return tag.ReplaceAllString(body, " ")
 }
 
+// told returns what an answer says for itself: nothing where a secret named who answers,
+// since whoever wrote the secret could read answers of services inside with it.
+func (c CloudConfig) told(status gophercloud.ErrUnexpectedResponseCode) string {
+	if c.stranger {
+		return ""
+	}
+	return ": " + faultMessage(status.Body) + bracketed(status)
+}
+
 // authError says in one line what Keystone, or the way to it, did not like.
 func (c CloudConfig) authError(err error) error {
 	address := redacted(c.AuthURL)
 	var status gophercloud.ErrUnexpectedResponseCode
 	switch {
 	case errors.As(err, &status) && status.Actual == http.StatusUnauthorized:
-		return c.errorf("%w by %s: it does not accept %s with this secret%s", cloud.ErrUnauthorized, address, c.who(), bracketed(status))
+		return c.errorf("%w by %s: it does not accept %s with this secret%s", cloud.ErrUnauthorized, address, c.who(), c.traced(status))
 	case errors.As(err, &status) && status.Actual == http.StatusForbidden:
-		return c.errorf("%w by %s for %s: %s%s", cloud.ErrForbidden, address, c.who(), faultMessage(status.Body), bracketed(status))
+		return c.errorf("%w by %s for %s%s", cloud.ErrForbidden, address, c.who(), c.told(status))
 	case errors.As(err, &status) && (status.Actual >= 500 || status.Actual == http.StatusTooManyRequests):
-		return c.errorf("%w: auth-url %s answers HTTP %d: %s%s", cloud.ErrUnavailable, address, status.Actual, faultMessage(status.Body), bracketed(status))
-	case errors.As(err, &status) && status.Actual == http.StatusBadRequest && faultMessage(status.Body) != "":
-		return c.errorf("%w by %s for %s: %s%s", cloud.ErrInvalid, address, c.who(), faultMessage(status.Body), bracketed(status))
+		return c.errorf("%w: auth-url %s answers HTTP %d%s", cloud.ErrUnavailable, address, status.Actual, c.told(status))
+	case errors.As(err, &status) && status.Actual == http.StatusBadRequest && !c.stranger && faultMessage(status.Body) != "":
+		return c.errorf("%w by %s for %s%s", cloud.ErrInvalid, address, c.who(), c.told(status))
 	case errors.As(err, &status):
 		return c.errorf("%w: auth-url %s is not a Keystone v3: it answers HTTP %d", cloud.ErrUnavailable, address, status.Actual)
 	}
@@ -260,10 +268,14 @@ func (c CloudConfig) authError(err error) error {
 func (c CloudConfig) serviceError(service string, err error) error {
 	var status gophercloud.ErrUnexpectedResponseCode
 	if errors.As(err, &status) {
-		return c.errorf("%w: the %s endpoint %s answers HTTP %d: %s", cloud.ErrUnavailable, service, redacted(status.URL), status.Actual, faultMessage(status.Body))
+		whom := service + " endpoint"
+		if !c.stranger {
+			whom += " " + redacted(status.URL)
+		}
+		return c.errorf("%w: the %s answers HTTP %d%s", cloud.ErrUnavailable, whom, status.Actual, c.told(status))
 	}
 	var urlErr *url.Error
-	if errors.As(err, &urlErr) {
+	if errors.As(err, &urlErr) && !c.stranger {
 		return c.wayError(fmt.Sprintf("the %s endpoint %s", service, redacted(urlErr.URL)), "an OpenStack service", err)
 	}
 	return c.wayError("the "+service+" endpoint", "an OpenStack service", err)
@@ -282,6 +294,10 @@ func (c CloudConfig) wayError(whom, expected string, err error) error {
 		sent, inner = send.sent, send.err
 	}
 	switch {
+	case errors.Is(err, cloud.ErrForbidden):
+		return c.errorf("%s: %w", whom, inner)
+	case c.stranger && (sent || nonsense(err)) && !tlsFailure(inner) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled):
+		return c.errorf("%w: %s does not answer as %s does", cloud.ErrUnavailable, whom, expected)
 	case nonsense(err):
 		return c.errorf("%w: %s is not %s: %s", cloud.ErrUnavailable, whom, expected, oneLine(inner.Error()))
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
@@ -307,6 +323,14 @@ func nonsense(err error) bool {
 		shape  *json.UnmarshalTypeError
 	)
 	return errors.Is(err, errNoKeystone) || errors.Is(err, errNotJSON) || errors.As(err, &syntax) || errors.As(err, &shape)
+}
+
+// traced is bracketed for an answer that may be told.
+func (c CloudConfig) traced(status gophercloud.ErrUnexpectedResponseCode) string {
+	if c.stranger {
+		return ""
+	}
+	return bracketed(status)
 }
 
 // bracketed returns the request id for the end of a line.

@@ -40,9 +40,9 @@ func (c *Client) newestFault(ctx context.Context, resourceType, id string) (clou
 		return cloud.Fault{}, err
 	}
 	switch {
-	case r.use(cinderMessageFilters):
+	case r.use(ctx, cinderMessageFilters):
 		r.query = url.Values{"resource_uuid": {id}, "sort": {"created_at:desc"}}
-	case !r.use(cinderMessages):
+	case !r.use(ctx, cinderMessages):
 		return cloud.Fault{}, nil
 	}
 	err := c.do(ctx, r)

@@ -14,6 +14,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	total    *prometheus.CounterVec
 	failed   *prometheus.CounterVec
+	waits    *prometheus.HistogramVec
 }
 
 // newMetrics registers with r, or joins what another client has registered
@@ -41,7 +42,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &metrics{duration: duration, total: total, failed: failed}, nil
+	waits, err := register(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "cinder_csi_cloud_request_wait_seconds",
+		Help:    "How long requests to the cloud were held back by the limits of the driver's flags, by kind: read or write.",
+		Buckets: []float64{0.001, 0.01, 0.1, 1, 10},
+	}, []string{"kind"}))
+	if err != nil {
+		return nil, err
+	}
+	return &metrics{duration: duration, total: total, failed: failed, waits: waits}, nil
 }
 
 func register[C prometheus.Collector](r prometheus.Registerer, c C) (C, error) {

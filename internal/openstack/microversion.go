@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/utils"
@@ -75,20 +76,47 @@ func (e *endpoint) has(v microversion) bool {
 	return e.newest != 0 && e.oldest <= v && v <= e.newest
 }
 
-// prefer settles what plain requests are sent with: v, or the newest that there
-// is below it.
-func (e *endpoint) prefer(v microversion) {
-	switch {
-	case e.has(v):
-		e.plain = v
-	case e.newest < v:
-		e.plain = e.newest
+// learn asks the endpoint for its microversions, unless they are known: once for all
+// callers who need them at the same time.
+func (e *endpoint) learn(ctx context.Context) error {
+	if e.learned.Load() {
+		return nil
 	}
+	_, err := await[struct{}](ctx, begin(ctx, e.conn.session.closing, &e.flight, func(ctx context.Context) (none struct{}, err error) {
+		if e.learned.Load() {
+			return none, nil
+		}
+		if err := e.discover(ctx); err != nil {
+			return none, e.conn.cfg.serviceError(e.service, err)
+		}
+		// What plain requests are sent with: the preferred one, or the newest below it.
+		switch {
+		case e.has(e.preferred):
+			e.plain = e.preferred
+		case e.newest < e.preferred:
+			e.plain = e.newest
+		}
+		e.learned.Store(true)
+		return none, nil
+	}))
+	return err
+}
+
+// learnSoon is learn for a caller who can do without: one service that hangs is no
+// reason to wait with the other.
+func (e *endpoint) learnSoon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	return e.learn(ctx)
 }
 
 // use sets the microversion of a request that takes at least v, to the plain one
-// if that is enough, and reports whether the endpoint has one that does.
-func (r *call) use(v microversion) bool {
+// if that is enough, and reports whether the endpoint has one that does. What the
+// endpoint has is not known while it does not answer; the request then fails for that.
+func (r *call) use(ctx context.Context, v microversion) bool {
+	if r.endpoint.learn(ctx) != nil {
+		return false
+	}
 	switch e := r.endpoint; {
 	case e.plain >= v:
 		r.version = e.plain
@@ -101,8 +129,11 @@ func (r *call) use(v microversion) bool {
 }
 
 // need is use with an ErrUnsupported that says what is needed and what there is.
-func (r *call) need(v microversion, feature string) error {
-	if r.use(v) {
+func (r *call) need(ctx context.Context, v microversion, feature string) error {
+	if err := r.endpoint.learn(ctx); err != nil {
+		return r.failure(err)
+	}
+	if r.use(ctx, v) {
 		return nil
 	}
 	found := "this cloud offers none"

@@ -16,7 +16,7 @@ func (c *Client) ListAttachmentRecords(ctx context.Context, volumeID string) ([]
 	if err := r.known(volumeID); err != nil {
 		return nil, err
 	}
-	if err := r.need(cinderAttachments, "reading attachment records"); err != nil {
+	if err := r.need(ctx, cinderAttachments, "reading attachment records"); err != nil {
 		return nil, err
 	}
 	var records []cloud.AttachmentRecord
@@ -53,7 +53,7 @@ func (c *Client) DeleteAttachmentRecord(ctx context.Context, id string) error {
 	if err := r.known(id); err != nil {
 		return err
 	}
-	if err := r.need(cinderAttachments, "deleting an attachment record"); err != nil {
+	if err := r.need(ctx, cinderAttachments, "deleting an attachment record"); err != nil {
 		return err
 	}
 	return c.do(ctx, r)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
@@ -47,8 +45,9 @@ const (
 type retrier struct {
 	next http.RoundTripper
 	// repeatable marks an endpoint whose POST may be repeated as well.
-	repeatable    bool
-	reads, writes *rate.Limiter
+	repeatable bool
+	// limits hold requests back; nil for none.
+	limits *limits
 }
 
 // RoundTrip returns the last answer, or the last error if there was none.
@@ -105,17 +104,11 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 // travels beside it.
 var errAnswered = errors.New("answered")
 
-// once sends the request when the limiter lets it.
+// once sends the request when the limits let it, and never for a caller who has given
+// up: one that changes something would be seen through.
 func (r *retrier) once(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	limiter := r.writes
-	if reads(req.Method) {
-		limiter = r.reads
-	}
-	if err := limiter.Wait(ctx); err != nil {
-		if ctx.Err() == nil {
-			err = fmt.Errorf("%w: held back by the request limit", context.DeadlineExceeded)
-		}
+	if err := r.limits.wait(ctx, reads(req.Method)); err != nil {
 		return nil, &sendError{err: err}
 	}
 	attempt := req.Clone(ctx)

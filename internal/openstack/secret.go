@@ -59,7 +59,7 @@ func SecretConfig(secret map[string]string) (cfg CloudConfig, fingerprint string
 	default:
 		return cfg, "", false, nil
 	}
-	cfg.source = "the secret of the StorageClass"
+	cfg.source, cfg.stranger = "the secret of the StorageClass", true
 	cfg.caPEM = []byte(secret[secretCA])
 	if err == nil {
 		if checkErr := cfg.check(); checkErr != nil {

@@ -12,11 +12,21 @@ import (
 	gopherstack "github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
 const (
-	// authTimeout bounds one authentication.
-	authTimeout = 10 * time.Second
+	// authTimeout bounds one authentication, and strangerTimeout one with the
+	// credentials of a secret.
+	authTimeout     = 30 * time.Second
+	strangerTimeout = 10 * time.Second
+	// refusedPause and maxRefusedPause bound the pauses after a password that Keystone
+	// refused. It locks an account after some wrong passwords, typically five
+	// ([security_compliance] lockout_failure_attempts), and then refuses the right one,
+	// too.
+	refusedPause    = 30 * time.Second
+	maxRefusedPause = 5 * time.Minute
 	// renewalPause is left between two tries to renew a token that is still
 	// good.
 	renewalPause = 30 * time.Second
@@ -32,9 +42,11 @@ type session struct {
 	agent  gophercloud.UserAgent
 	client http.Client
 	metric *metrics
-	// closed is closed with the client.
-	closed <-chan struct{}
-	flight singleflight.Group
+	// closing ends with the client.
+	closing context.Context //nolint:containedctx // it is the client's own lifetime
+	flight  singleflight.Group
+	// refused is the last authentication that Keystone refused.
+	refused failure
 	// fixed marks a token from the configuration, which can't be renewed.
 	fixed bool
 
@@ -66,41 +78,17 @@ func (s *session) current(ctx context.Context) (string, error) {
 	if good && !renew {
 		return token, nil
 	}
-	done := s.flight.DoChan("", func() (any, error) {
+	done := begin(ctx, s.closing, &s.flight, func(ctx context.Context) (string, error) {
 		if newer := s.replaced(token); newer != "" {
 			return newer, nil
 		}
-		ctx, cancel := s.lasting(ctx)
-		defer cancel()
 		g, err := s.authenticate(ctx)
 		return g.token, err
 	})
 	if good {
 		return token, nil
 	}
-	select {
-	case result := <-done:
-		if result.Err != nil {
-			return "", result.Err
-		}
-		return result.Val.(string), nil
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-}
-
-// lasting returns a context for an authentication, which serves more than the
-// caller who happened to start it: it ends with the client instead.
-func (s *session) lasting(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	go func() {
-		select {
-		case <-s.closed:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
+	return await[string](ctx, done)
 }
 
 // replaced returns the token that has taken the place of an old one, if any.
@@ -127,10 +115,14 @@ func (s *session) refuse(token string) bool {
 	return true
 }
 
-// authenticate fetches a token and keeps it.
+// authenticate fetches a token and keeps it. Credentials that Keystone has just
+// refused are not sent again.
 func (s *session) authenticate(ctx context.Context) (g grant, err error) {
+	if err := s.refused.remembered(); err != nil {
+		return g, err
+	}
 	defer s.metric.observe("token_create", time.Now(), &err)
-	ctx, cancel := context.WithTimeout(ctx, authTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.loginTimeout())
 	defer cancel()
 	provider, err := gopherstack.NewClient(s.cfg.AuthURL)
 	if err != nil {
@@ -139,8 +131,12 @@ func (s *session) authenticate(ctx context.Context) (g grant, err error) {
 	provider.HTTPClient, provider.UserAgent = s.client, s.agent
 	opts := s.cfg.authOptions()
 	if err := gopherstack.AuthenticateV3(ctx, provider, &opts, gophercloud.EndpointOpts{}); err != nil {
-		return g, s.cfg.authError(err)
+		if err = s.cfg.authError(err); errors.Is(err, cloud.ErrUnauthorized) {
+			s.refused.note(err)
+		}
+		return g, err
 	}
+	s.refused.note(nil)
 	if g, err = newGrant(provider); err != nil {
 		return g, s.cfg.authError(err)
 	}

@@ -1,9 +1,17 @@
 package openstack
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -64,4 +72,125 @@ func TestATokenThatNeverWorksEnds(t *testing.T) {
 	client := c.connect(t, Options{})
 	_, err := client.GetVolume(t.Context(), idA)
 	wanted{3, cloud.ErrUnauthorized, false}.check(t, c, err)
+}
+
+// gate is a front of a cloud that refuses logins while it is shut.
+func gate(t *testing.T, c *testCloud) (authURL string, shut *atomic.Bool, logins *atomic.Int32) {
+	t.Helper()
+	shut, logins = new(atomic.Bool), new(atomic.Int32)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, "/auth/tokens") {
+			logins.Add(1)
+			if shut.Load() {
+				answer(w, 401, `{"error": {"code": 401, "message": "The account is locked", "title": "Unauthorized"}}`)
+				return
+			}
+		}
+		c.ServeHTTP(w, req)
+	}))
+	t.Cleanup(front.Close)
+	return front.URL + "/identity/v3", shut, logins
+}
+
+// While a password changes in Keystone first, and in the Secret second, calls must not
+// lock the account.
+func TestARefusedPasswordIsNotTriedByEveryCall(t *testing.T) {
+	c := newTestCloud(t, says(200, volumeBody(idA)))
+	for name, stranger := range map[string]bool{"of cloud.conf": false, "of a secret": true} {
+		t.Run(name, func(t *testing.T) {
+			authURL, shut, logins := gate(t, c)
+			cfg := c.config()
+			cfg.AuthURL, cfg.stranger = authURL, stranger
+			client, err := Connect(t.Context(), cfg, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(client.Close)
+			shut.Store(true)
+			c.expire()
+			logins.Store(0)
+			for range 40 {
+				if _, err := client.GetVolume(t.Context(), idA); !errors.Is(err, cloud.ErrUnauthorized) {
+					t.Errorf("%v", err)
+				}
+			}
+			if n := logins.Load(); n != 1 || !client.Refused() {
+				t.Errorf("40 calls sent the password %d times", n)
+			}
+			shut.Store(false)
+			if err := client.Reconnect(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.GetVolume(t.Context(), idA); err != nil || client.Refused() {
+				t.Errorf("after the credentials changed: %v", err)
+			}
+		})
+	}
+}
+
+func TestAPasswordThatIsRefusedAtTheStartIsNotTriedByEveryCall(t *testing.T) {
+	c := newTestCloud(t, says(200, volumeBody(idA)))
+	authURL, shut, logins := gate(t, c)
+	shut.Store(true)
+	cfg := c.config()
+	cfg.AuthURL = authURL
+	client, err := New(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	for range 40 {
+		if err := client.Ready(t.Context()); !errors.Is(err, cloud.ErrUnauthorized) {
+			t.Errorf("%v", err)
+		}
+	}
+	if n := logins.Load(); n != 1 {
+		t.Errorf("40 calls sent the password %d times", n)
+	}
+}
+
+func TestPausesAfterFailuresDoubleAndEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := failure{first: 30 * time.Second, most: 5 * time.Minute}
+		if f.remembered() != nil {
+			t.Error("there was no failure")
+		}
+		refused := errors.New("refused")
+		var pauses []time.Duration
+		for range 6 {
+			f.note(refused)
+			start := time.Now()
+			for f.remembered() != nil {
+				if !errors.Is(f.remembered(), refused) {
+					t.Fatal(f.remembered())
+				}
+				time.Sleep(time.Second)
+			}
+			pauses = append(pauses, time.Since(start))
+		}
+		for i, want := range []time.Duration{30, 60, 120, 240, 300, 300} {
+			if got := pauses[i].Seconds(); got < float64(want)*0.79 || got > float64(want)*1.21+1 {
+				t.Errorf("pauses %v", pauses)
+			}
+		}
+		f.note(nil)
+		f.note(refused)
+		time.Sleep(37 * time.Second)
+		if f.remembered() != nil {
+			t.Error("a success does not end the long pauses")
+		}
+	})
+}
+
+func TestAPanicInAQuestionEndsThatQuestion(t *testing.T) {
+	var flight singleflight.Group
+	ask := func(context.Context) (string, error) { panic("x") }
+	for range 2 {
+		if _, err := await[string](t.Context(), begin(t.Context(), t.Context(), &flight, ask)); err == nil || !strings.Contains(err.Error(), "unexpectedly") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if got, err := await[string](t.Context(), begin(t.Context(), t.Context(), &flight, func(context.Context) (string, error) { return "fine", nil })); got != "fine" {
+		t.Error(got, err)
+	}
 }

@@ -48,12 +48,15 @@ func (c *Client) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) 
 	r := call{
 		operation: "create snapshot", resource: req.Name, metric: "snapshot_create", endpoint: c.now().cinder,
 		method: http.MethodPost, path: []string{"snapshots"},
-		body: map[string]newSnapshot{"snapshot": {
-			VolumeID: req.VolumeID, Name: req.Name, Description: req.Description, Metadata: req.Metadata,
-			Force: req.Force && c.now().cinder.plain < cinderForceless,
-		}},
 		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted},
 	}
+	if err := r.endpoint.learn(ctx); err != nil {
+		return nil, r.failure(err)
+	}
+	r.body = map[string]newSnapshot{"snapshot": {
+		VolumeID: req.VolumeID, Name: req.Name, Description: req.Description, Metadata: req.Metadata,
+		Force: req.Force && r.endpoint.plain < cinderForceless,
+	}}
 	if err := c.do(ctx, r); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ type testCloud struct {
 	*httptest.Server
 	// Cinder and Nova are the newest microversions, none where empty.
 	cinder, nova string
+	// project is the id of the account's project, "p1" unless it is set.
+	project atomic.Value
 	// tokenLife is how long Keystone says a token lasts.
 	tokenLife time.Duration
 	// serve answers everything but tokens and versions.
@@ -157,11 +160,15 @@ func (c *testCloud) token(w http.ResponseWriter) {
 	life := c.tokenLife
 	c.mu.Unlock()
 	now := time.Now().UTC()
+	project := "p1"
+	if other, ok := c.project.Load().(string); ok {
+		project = other
+	}
 	entry := func(kind, path string) string {
 		return fmt.Sprintf(`{"type": %q, "name": "x", "endpoints": [{"interface": "public", "region": "RegionOne", "region_id": "RegionOne", "url": %q}]}`, kind, c.URL+path)
 	}
-	answer(w, http.StatusCreated, fmt.Sprintf(`{"token": {"issued_at": %q, "expires_at": %q, "project": {"id": "p1"}, "catalog": [%s, %s]}}`,
-		now.Format(time.RFC3339Nano), now.Add(life).Format(time.RFC3339Nano),
+	answer(w, http.StatusCreated, fmt.Sprintf(`{"token": {"issued_at": %q, "expires_at": %q, "project": {"id": %q}, "catalog": [%s, %s]}}`,
+		now.Format(time.RFC3339Nano), now.Add(life).Format(time.RFC3339Nano), project,
 		entry("volumev3", "/volume/v3/p1"), entry("compute", "/compute/v2.1")))
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
@@ -24,6 +25,14 @@ const (
 	// maxAnswer bounds the body of an answer: a page of 1000 volumes takes
 	// 2 to 3 MiB.
 	maxAnswer = 64 << 20
+	// maxStrangerAnswer bounds it where a secret named the cloud, and maxUnprovenAnswer
+	// until its credentials have proven good: a large catalog takes 300 KiB.
+	maxStrangerAnswer = 8 << 20
+	maxUnprovenAnswer = 1 << 20
+	// valuesPerMiB bounds how many values of JSON there may be in such an answer, since
+	// the smallest takes 100 times its size when it is read. A catalog has some 5,000
+	// in 300 KiB.
+	valuesPerMiB = 30000
 	// maxIdle connections are kept for each endpoint, so that 100 calls at a
 	// time reuse theirs.
 	maxIdle = 100
@@ -56,7 +65,18 @@ const identityService = "identity"
 type exchange struct {
 	base    http.RoundTripper
 	service string
-	opts    Options
+	conn    *connection
+}
+
+// bound returns how large an answer may be.
+func (x *exchange) bound() int {
+	switch {
+	case !x.conn.cfg.stranger:
+		return maxAnswer
+	case x.service == identityService || !x.conn.connected.Load():
+		return maxUnprovenAnswer
+	}
+	return maxStrangerAnswer
 }
 
 // sendError is a request without a usable answer.
@@ -72,9 +92,12 @@ func (e *sendError) Unwrap() error { return e.err }
 // RoundTrip fails with a sendError. A request that changes something is seen
 // through to its answer, or to its timeout, even if the caller gives up.
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
-	limit := x.opts.WriteTimeout
+	limit := x.conn.opts.WriteTimeout
 	if reads(req.Method) {
-		limit = x.opts.ReadTimeout
+		limit = x.conn.opts.ReadTimeout
+	}
+	if x.conn.cfg.stranger && !x.conn.opts.SecretAddresses.permitsHost(req.URL, x.conn.cfg.AuthURL) {
+		return nil, &sendError{err: fmt.Errorf("%w: its host %s is none of --secret-auth-urls", cloud.ErrForbidden, req.URL.Hostname())}
 	}
 	start := time.Now()
 	ctx := req.Context()
@@ -93,7 +116,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	})
 	resp, err := x.base.RoundTrip(req.WithContext(ctx))
 	if err == nil {
-		err = absorb(resp, reads(req.Method))
+		err = absorb(resp, reads(req.Method), x.bound(), x.conn.cfg.stranger)
 	}
 	switch over := req.Context().Err(); {
 	case err == nil:
@@ -124,19 +147,22 @@ func ownTimeout(ctx context.Context, err error, limit time.Duration) error {
 // absorb replaces the body by a copy in memory. The answer to a read has to be
 // whole. One to a write keeps its status when the body is broken, and the body
 // ends in the error.
-func absorb(resp *http.Response, read bool) error {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+func absorb(resp *http.Response, read bool, limit int, stranger bool) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	if closeErr := resp.Body.Close(); err == nil {
 		err = closeErr
 	}
-	if err == nil && len(body) > maxAnswer {
-		err = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+	if err == nil && len(body) > limit {
+		err = fmt.Errorf("the answer is larger than %d bytes", limit)
+	}
+	if err == nil && stranger && bytes.Count(body, []byte{','})+bytes.Count(body, []byte{'['})+bytes.Count(body, []byte{'{'}) > valuesPerMiB*(limit>>20) {
+		err = errors.New("the answer has more values than any of OpenStack")
 	}
 	success := resp.StatusCode >= 200 && resp.StatusCode < 300
 	if err == nil && read && success && !json.Valid(body) {
 		err = errNotJSON
 	}
-	if err != nil && read && success {
+	if err != nil && (stranger || read && success) {
 		return fmt.Errorf("HTTP %d: %w", resp.StatusCode, err)
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))

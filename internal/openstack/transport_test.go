@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -210,10 +212,11 @@ func TestThrottlingDoesNotOutlastTheCaller(t *testing.T) {
 
 func TestLimitsHoldRequestsBack(t *testing.T) {
 	c := newTestCloud(t, says(200, volumeBody(idA)))
-	client := c.connect(t, Options{Limits: Limits{Reads: 0.1, Burst: 3}})
+	registry := prometheus.NewRegistry()
+	client := c.connect(t, Options{Limits: Limits{Reads: 0.1, Burst: 4}, Registerer: registry})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	// The question for microversions has taken one of the three.
+	// The questions for microversions have taken two of the four.
 	for range 2 {
 		if _, err := client.GetVolume(ctx, idA); err != nil {
 			t.Fatal(err)
@@ -221,6 +224,14 @@ func TestLimitsHoldRequestsBack(t *testing.T) {
 	}
 	_, err := client.GetVolume(ctx, idA)
 	wanted{2, context.DeadlineExceeded, false}.check(t, c, err)
+	// Writes have a limit of their own, which is none here; both are measured.
+	c.serve = says(202, volumeBody(idA))
+	if _, err := client.CreateVolume(ctx, cloud.VolumeRequest{Name: "pvc-1", SizeGiB: 1}); err != nil {
+		t.Error(err)
+	}
+	if n := testutil.CollectAndCount(client.metrics.waits); n != 2 {
+		t.Errorf("%d kinds of requests are measured", n)
+	}
 }
 
 func TestAHundredCallsReuseTheirConnections(t *testing.T) {

@@ -96,7 +96,7 @@ func (c *Client) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*cl
 		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted},
 	}
 	if req.BackupID != "" {
-		if err := r.need(cinderFromBackup, "a volume from a backup"); err != nil {
+		if err := r.need(ctx, cinderFromBackup, "a volume from a backup"); err != nil {
 			return nil, err
 		}
 	}
@@ -147,7 +147,7 @@ func (c *Client) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, pag
 	}
 	listed, next, err := listFrom[volume](ctx, c, r, "volumes", page, func(r *call) {
 		// From microversion 3.60 on Cinder leaves out what is newer.
-		if r.use(cinderTimeFilter) {
+		if r.use(ctx, cinderTimeFilter) {
 			r.query.Set("created_at", "lte:"+page.MarkerCreated.UTC().Format(cinderTime))
 		}
 	})
@@ -178,7 +178,7 @@ func (c *Client) ExtendVolume(ctx context.Context, id string, sizeGiB int64, inU
 		return err
 	}
 	if inUse {
-		if err := r.need(cinderExtendInUse, "growing an attached volume"); err != nil {
+		if err := r.need(ctx, cinderExtendInUse, "growing an attached volume"); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,7 @@
 //
 // The kubelet registers what it finds there, and does so again after its own
 // restart. The socket therefore stays for as long as the plugin runs; when it
-// goes, the kubelet takes the driver off the node.
+// goes, the kubelet takes the driver off the node, and it is made again.
 package registration
 
 import (
@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -39,7 +40,7 @@ type Config struct {
 	// Logger is told what the kubelet says.
 	Logger *zap.Logger
 	// Registered is called with each verdict of the kubelet, and with false when
-	// the socket has to be made again; nil for nobody.
+	// the socket is lost; nil for nobody.
 	Registered func(bool)
 	// LookEvery is how often the socket is looked for; 5 s where it is 0.
 	LookEvery time.Duration
@@ -57,39 +58,42 @@ func (c Config) registered(yes bool) {
 
 // Serve answers the kubelet until ctx ends, and takes the socket away then. The
 // CSI socket must be served before: the kubelet calls it at once.
+//
+// At its start it takes the place of whoever serves the path: that is an older plugin,
+// or the registrar of another one that is being replaced. From then on it never takes
+// the socket of somebody who is alive, so that two plugins don't fight for the path. When
+// its own socket is gone, or another one is in its place, the kubelet has lost this
+// driver, or knows another one by its name: Serve says so, and makes its socket again
+// as soon as nobody serves the path.
 func Serve(ctx context.Context, cfg Config) error {
-	for {
-		l, err := cfg.listen(ctx)
-		if err != nil {
-			return fmt.Errorf("register with the kubelet: %w", err)
+	l, err := cfg.listen(ctx, unixsocket.Listen)
+	for err == nil {
+		var lost error
+		if lost, err = cfg.serve(ctx, l); err != nil || lost == nil {
+			break
 		}
-		err = cfg.serve(ctx, l)
-		switch {
-		case errors.Is(err, unixsocket.ErrGone):
-			cfg.registered(false)
-			cfg.Logger.Warn("the registration socket was removed by somebody else; making it again, so that the kubelet keeps this driver",
-				zap.String("socket", cfg.Path()))
-			continue
-		case errors.Is(err, unixsocket.ErrReplaced):
-			// That is a younger plugin, which was started while this one is being
-			// stopped. The kubelet talks to that one now.
-			cfg.Logger.Warn("another plugin has put its registration socket in the place of this one's; leaving registration to it",
-				zap.String("socket", cfg.Path()))
-			<-ctx.Done()
-			return nil
-		case err != nil:
-			return fmt.Errorf("register with the kubelet: serve on %s: %w", cfg.Path(), err)
-		}
-		return nil
+		cfg.registered(false)
+		cfg.Logger.Warn("the registration socket of this driver is lost; making it again as soon as nobody else serves the path, so that the kubelet knows this driver",
+			zap.String("socket", cfg.Path()), zap.NamedError("cause", lost))
+		l, err = cfg.listenWhenFree(ctx)
 	}
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("register with the kubelet: %w", err)
+	}
+	return nil
 }
 
 // listen opens the socket. The kubelet calls as root: nobody else has to.
-func (c Config) listen(ctx context.Context) (*unixsocket.Listener, error) {
-	if _, err := os.Stat(c.Dir); err != nil {
+func (c Config) listen(ctx context.Context, listen func(context.Context, string) (*unixsocket.Listener, error)) (*unixsocket.Listener, error) {
+	info, err := os.Stat(c.Dir)
+	if err != nil {
 		return nil, fmt.Errorf("%w: mount the kubelet's directory plugins_registry there, or set --plugin-registration-path", err)
 	}
-	l, err := unixsocket.Listen(ctx, c.Path())
+	if isDeleted(info) {
+		return nil, fmt.Errorf("%w: what is mounted at %s was removed by the node, and the kubelet uses another directory by now: the container has to be started again",
+			errDeleted, c.Dir)
+	}
+	l, err := listen(ctx, c.Path())
 	if err != nil {
 		return nil, err
 	}
@@ -99,8 +103,42 @@ func (c Config) listen(ctx context.Context) (*unixsocket.Listener, error) {
 	return l, nil
 }
 
-// serve serves on one socket until ctx ends or the socket is gone.
-func (c Config) serve(ctx context.Context, l *unixsocket.Listener) error {
+// errDeleted means that this process sees a directory which isn't the kubelet's any more.
+var errDeleted = errors.New("the registration directory is gone for good")
+
+// isDeleted tells whether a directory was removed, and is seen only through a mount or a
+// descriptor from before.
+func isDeleted(dir os.FileInfo) bool {
+	stat, ok := dir.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink == 0
+}
+
+// listenWhenFree opens the socket as soon as nobody serves the path. Each reason to
+// wait is logged once.
+func (c Config) listenWhenFree(ctx context.Context) (*unixsocket.Listener, error) {
+	look := time.NewTicker(cmp.Or(c.LookEvery, lookEvery))
+	defer look.Stop()
+	for told := ""; ; {
+		l, err := c.listen(ctx, unixsocket.ListenIfFree)
+		if err == nil || errors.Is(err, errDeleted) {
+			return l, err
+		}
+		if reason := err.Error(); reason != told && ctx.Err() == nil {
+			told = reason
+			c.Logger.Warn("the registration socket can't be made; looking again, and until then the kubelet doesn't know this driver",
+				zap.String("socket", c.Path()), zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-look.C:
+		}
+	}
+}
+
+// serve serves on one socket until ctx ends or the socket is lost to others; lost says
+// how.
+func (c Config) serve(ctx context.Context, l *unixsocket.Listener) (lost, err error) {
 	server := grpc.NewServer()
 	api.RegisterRegistrationServer(server, &service{cfg: c})
 	failed := make(chan error, 1)
@@ -113,16 +151,16 @@ func (c Config) serve(ctx context.Context, l *unixsocket.Listener) error {
 	for {
 		select {
 		case err := <-failed:
-			return errors.Join(err, l.Remove())
+			return nil, fmt.Errorf("serve on %s: %w", c.Path(), errors.Join(err, l.Remove()))
 		case <-ctx.Done():
 			// First the socket, so that the kubelet doesn't come for another call.
 			err := l.Remove()
 			server.GracefulStop()
-			return errors.Join(err, <-failed)
+			return nil, errors.Join(err, <-failed)
 		case <-look.C:
-			if err := l.There(); err != nil {
+			if lost := l.There(); lost != nil {
 				server.Stop()
-				return errors.Join(err, <-failed)
+				return lost, <-failed
 			}
 		}
 	}

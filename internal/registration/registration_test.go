@@ -3,6 +3,7 @@ package registration_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -22,6 +23,7 @@ import (
 	api "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/cinder-csi/cinder-csi/internal/registration"
+	"github.com/cinder-csi/cinder-csi/internal/unixsocket"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,6 +46,9 @@ func start(t *testing.T, dir string) *plugin {
 
 func startLooking(t *testing.T, dir string, every time.Duration) *plugin {
 	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	core, logs := observer.New(zapcore.DebugLevel)
 	p := &plugin{logs: logs, cfg: registration.Config{
 		Driver: "cinder.csi.openstack.org", Endpoint: csiSocket, Dir: dir, Logger: zap.New(core), LookEvery: every,
@@ -201,16 +206,173 @@ func TestTheSocketOfAPluginThatWasKilledIsReplaced(t *testing.T) {
 	kubelet(t, p.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
 }
 
-func TestASocketThatSomebodyRemovedIsMadeAgain(t *testing.T) {
-	p := start(t, shortDir(t))
-	kubelet(t, p.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
-	if err := os.Remove(p.cfg.Path()); err != nil {
+// stranger is another plugin's registrar.
+func stranger(t *testing.T, path string) *net.UnixListener {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is known that the kubelet has lost it", func() bool { return p.verdict.Load() == "false" })
-	kubelet(t, p.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
-	if p.logs.FilterLevelExact(zapcore.WarnLevel).Len() != 1 {
-		t.Errorf("logged %v", p.logs.All())
+	t.Cleanup(func() { _ = l.Close() })
+	return l.(*net.UnixListener)
+}
+
+// TestALostSocketIsToldAndTakenBackWhenThePathIsFree over what happens to it on a node.
+func TestALostSocketIsToldAndTakenBackWhenThePathIsFree(t *testing.T) {
+	must := func(t *testing.T, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		// lose takes the socket away; free, nil where nothing has to happen, lets it be
+		// taken back.
+		lose func(t *testing.T, path string) (free func())
+	}{
+		{"removed", func(t *testing.T, path string) func() {
+			must(t, os.Remove(path))
+			return nil
+		}},
+		{"the directory removed and made again, as with a reset of the kubelet", func(t *testing.T, path string) func() {
+			must(t, os.RemoveAll(filepath.Dir(path)))
+			return func() { must(t, os.Mkdir(filepath.Dir(path), 0o700)) }
+		}},
+		{"the directory replaced by a file", func(t *testing.T, path string) func() {
+			must(t, os.RemoveAll(filepath.Dir(path)))
+			must(t, os.WriteFile(filepath.Dir(path), nil, 0o600))
+			return func() { must(t, errors.Join(os.Remove(filepath.Dir(path)), os.Mkdir(filepath.Dir(path), 0o700))) }
+		}},
+		{"replaced by a file", func(t *testing.T, path string) func() {
+			must(t, os.Remove(path))
+			must(t, os.WriteFile(path, []byte("precious"), 0o600))
+			return func() {
+				if content, err := os.ReadFile(path); err != nil || string(content) != "precious" {
+					t.Errorf("the file became %q, %v", content, err)
+				}
+				must(t, os.Remove(path))
+			}
+		}},
+		{"replaced by the dead socket of another plugin", func(t *testing.T, path string) func() {
+			must(t, os.Remove(path))
+			leave(t, path)
+			return nil
+		}},
+		{"replaced by another plugin, which ends in good order", func(t *testing.T, path string) func() {
+			must(t, os.Remove(path))
+			other := stranger(t, path)
+			return func() { must(t, other.Close()) }
+		}},
+		{"replaced by another plugin, which is killed", func(t *testing.T, path string) func() {
+			must(t, os.Remove(path))
+			other := stranger(t, path)
+			other.SetUnlinkOnClose(false)
+			return func() { must(t, other.Close()) }
+		}},
+		{"replaced by another plugin, which restarts twice before its DaemonSet is deleted", func(t *testing.T, path string) func() {
+			must(t, os.Remove(path))
+			other := stranger(t, path)
+			for range 2 {
+				next, err := unixsocket.Listen(t.Context(), path)
+				must(t, err)
+				must(t, other.Close())
+				other = next.UnixListener
+			}
+			return func() { must(t, errors.Join(other.Close(), os.Remove(path))) }
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := start(t, filepath.Join(shortDir(t), "r"))
+			kubelet(t, p.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
+			free := tt.lose(t, p.cfg.Path())
+			until(t, "the plugin says that the kubelet has lost it", func() bool { return p.verdict.Load() == "false" })
+			if free != nil {
+				before, _ := os.Lstat(p.cfg.Path())
+				time.Sleep(100 * time.Millisecond) // ten looks
+				if after, _ := os.Lstat(p.cfg.Path()); before != nil && !os.SameFile(before, after) {
+					t.Error("what is in its place was taken away")
+				}
+				if n := p.logs.FilterLevelExact(zapcore.WarnLevel).Len(); n != 2 {
+					t.Errorf("logged %d times: %v", n, p.logs.All())
+				}
+				free()
+			}
+			until(t, "the path is served", func() bool {
+				conn, err := net.Dial("unix", p.cfg.Path())
+				if err == nil {
+					_ = conn.Close()
+				}
+				return err == nil
+			})
+			kubelet(t, p.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
+			if p.verdict.Load() != "true" {
+				t.Errorf("the verdict is %v", p.verdict.Load())
+			}
+			if mode, err := os.Lstat(p.cfg.Path()); err != nil || mode.Mode().Perm() != 0o600 {
+				t.Errorf("the socket is open to others: %v, %v", mode, err)
+			}
+		})
+	}
+}
+
+// TestTwoPluginsOfOneNameDoNotFight: the one that started last has the path; when it ends,
+// the other has it again, however often.
+func TestTwoPluginsOfOneNameDoNotFight(t *testing.T) {
+	dir := shortDir(t)
+	old := start(t, dir)
+	kubelet(t, old.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
+	for range 3 {
+		young := start(t, dir)
+		until(t, "the old one sees it", func() bool { return old.verdict.Load() == "false" })
+		kubelet(t, young.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
+		before, err := os.Lstat(young.cfg.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if after, err := os.Lstat(young.cfg.Path()); err != nil || !os.SameFile(before, after) {
+			t.Errorf("they fight: %v", err)
+		}
+		if young.verdict.Load() != "true" {
+			t.Errorf("the young one's verdict is %v", young.verdict.Load())
+		}
+		if err := young.stop(); err != nil {
+			t.Error(err)
+		}
+		kubelet(t, old.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
+		if old.verdict.Load() != "true" {
+			t.Errorf("the old one's verdict is %v", old.verdict.Load())
+		}
+	}
+}
+
+// TestADirectoryThatIsGoneForGoodEndsThePlugin: a container goes on to see what was
+// mounted into it, and the kubelet uses another directory by now.
+func TestADirectoryThatIsGoneForGoodEndsThePlugin(t *testing.T) {
+	dir := shortDir(t)
+	seen, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = seen.Close() }()
+	ended := make(chan error, 1)
+	cfg := registration.Config{
+		Driver: "cinder.csi.openstack.org", Endpoint: csiSocket, Dir: fmt.Sprintf("/proc/self/fd/%d", seen.Fd()),
+		Logger: zap.NewNop(), LookEvery: 10 * time.Millisecond,
+	}
+	go func() { ended <- registration.Serve(t.Context(), cfg) }()
+	kubelet(t, cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "started again") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
 	}
 }
 

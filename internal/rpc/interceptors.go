@@ -81,6 +81,26 @@ func routine(fullMethod string) bool {
 	return false
 }
 
+// endAtStop ends the contexts of a service's calls when the server stops: what they wait
+// for is found again when they are repeated. A request that changes something is seen
+// through by whoever sends it.
+func endAtStop(stopping context.Context, service string) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if service == "" || path.Dir(info.FullMethod) != "/"+service {
+			return handler(ctx, req)
+		}
+		caller := ctx
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(stopping, cancel)()
+		resp, err := handler(ctx, req)
+		if err != nil && stopping.Err() != nil && caller.Err() == nil && status.Code(err) == codes.Canceled {
+			err = status.Errorf(codes.Unavailable, "the plugin is stopping, ask again: %s", status.Convert(err).Message())
+		}
+		return resp, err
+	}
+}
+
 // recoverPanics turns a panic into an error of the one call, and leaves the
 // others alone.
 func recoverPanics(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {

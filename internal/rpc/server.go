@@ -27,6 +27,9 @@ type Options struct {
 	// Metrics is where the server's own metrics are registered; nil keeps
 	// them to itself.
 	Metrics prometheus.Registerer
+	// Interrupt is the name of a service whose calls end when the server stops, as soon
+	// as they do nothing but wait: their contexts end then. Empty: none.
+	Interrupt string
 	// Grace bounds how long Serve waits for running calls when it is told to
 	// stop; 0 means DefaultGrace.
 	Grace time.Duration
@@ -37,6 +40,8 @@ type Server struct {
 	grpc  *grpc.Server
 	log   *zap.Logger
 	grace time.Duration
+	// interrupt ends the contexts of calls that are interrupted.
+	interrupt context.CancelFunc
 }
 
 // NewServer makes a server; register hangs the services in.
@@ -51,12 +56,14 @@ func NewServer(opts Options, register func(grpc.ServiceRegistrar)) (*Server, err
 	if err != nil {
 		return nil, fmt.Errorf("register metrics of the gRPC server: %w", err)
 	}
-	s := &Server{log: opts.Logger, grace: opts.Grace}
+	stopping, interrupt := context.WithCancel(context.Background())
+	s := &Server{log: opts.Logger, grace: opts.Grace, interrupt: interrupt}
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(
 			identify(opts.Logger),
 			metrics.observe,
 			logCalls,
+			endAtStop(stopping, opts.Interrupt),
 			recoverPanics,
 		),
 		// A sidecar that vanished without closing its connection is noticed
@@ -68,8 +75,8 @@ func NewServer(opts Options, register func(grpc.ServiceRegistrar)) (*Server, err
 	return s, nil
 }
 
-// Serve serves on the listener until ctx ends; then it refuses new calls,
-// gives the running ones the grace period and returns. The listener, and a
+// Serve serves on the listener until ctx ends; then it refuses new calls, interrupts
+// those that it may, gives the running ones the grace period and returns. The listener, and a
 // unix socket's file, are gone afterwards.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
@@ -87,6 +94,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 }
 
 func (s *Server) stop() {
+	s.interrupt()
 	s.log.Info("stopping: waiting for running calls", zap.Duration("atMost", s.grace))
 	stopped := make(chan struct{})
 	go func() {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cinder-csi/cinder-csi/internal/unixsocket"
@@ -89,16 +90,111 @@ func TestASocketThatSomebodyRemovedIsToldAndClosedInPeace(t *testing.T) {
 
 func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
 	p := path(t)
-	dead, err := net.Listen("unix", p)
+	leave(t, p)
+	listen(t, p)
+	wantServed(t, p)
+}
+
+// TestWhoMustNotTakeTheSocketOfSomebodyAlive over all that may be at the path.
+func TestWhoMustNotTakeTheSocketOfSomebodyAlive(t *testing.T) {
+	for name, tt := range map[string]struct {
+		make func(t *testing.T, path string)
+		says string // empty where the path is taken
+	}{
+		"nothing":       {func(*testing.T, string) {}, ""},
+		"a dead socket": {leave, ""},
+		"a live one":    {func(t *testing.T, p string) { listen(t, p) }, "another process serves"},
+		"a file":        {func(t *testing.T, p string) { write(t, p) }, "not a socket"},
+		"a directory":   {func(t *testing.T, p string) { mustMake(t, os.Mkdir(p, 0o700)) }, "not a socket"},
+		"a link":        {func(t *testing.T, p string) { write(t, p+"x"); mustMake(t, os.Symlink(p+"x", p)) }, "not a socket"},
+		"no directory":  {func(t *testing.T, p string) { mustMake(t, os.Remove(filepath.Dir(p))) }, "no such file"},
+		"a live stranger": {func(t *testing.T, p string) {
+			l, err := net.Listen("unix", p)
+			mustMake(t, err)
+			t.Cleanup(func() { _ = l.Close() })
+		}, "another process serves"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := path(t)
+			tt.make(t, p)
+			before, _ := os.Lstat(p)
+			l, err := unixsocket.ListenIfFree(t.Context(), p)
+			if tt.says == "" {
+				mustMake(t, err)
+				wantServed(t, p)
+				if err := errors.Join(l.There(), l.Close()); err != nil {
+					t.Error(err)
+				}
+			} else if err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("it says %v, want %q", err, tt.says)
+			} else if after, _ := os.Lstat(p); before != nil && !os.SameFile(before, after) {
+				t.Error("what was there has been touched")
+			}
+			entries, _ := os.ReadDir(filepath.Dir(p))
+			for _, e := range entries {
+				if strings.HasPrefix(e.Name(), ".") {
+					t.Errorf("%s is left behind", e.Name())
+				}
+			}
+		})
+	}
+}
+
+// TestManyWhoListenAtOnce: each takes the place of the one before, in one step, and no
+// client ever finds nothing or a socket that nobody serves.
+func TestManyWhoListenAtOnce(t *testing.T) {
+	p := path(t)
+	listen(t, p)
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	clients.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			conn, err := net.Dial("unix", p)
+			if err != nil {
+				t.Errorf("a client: %v", err)
+				return
+			}
+			_ = conn.Close()
+		}
+	})
+	var servers sync.WaitGroup
+	for range 20 {
+		servers.Go(func() { listen(t, p) })
+		servers.Go(func() {
+			if l, err := unixsocket.ListenIfFree(t.Context(), p); !errors.Is(err, unixsocket.ErrServed) {
+				t.Errorf("the socket of somebody alive was taken: %v, %v", l, err)
+			}
+		})
+	}
+	servers.Wait()
+	close(stop)
+	clients.Wait()
+}
+
+func mustMake(t *testing.T, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func write(t *testing.T, p string) {
+	t.Helper()
+	mustMake(t, os.WriteFile(p, []byte("precious"), 0o600))
+}
+
+// leave puts a socket at p on which nobody listens any more.
+func leave(t *testing.T, p string) {
+	t.Helper()
+	dead, err := net.Listen("unix", p)
+	mustMake(t, err)
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := dead.Close(); err != nil {
-		t.Fatal(err)
-	}
-	listen(t, p)
-	wantServed(t, p)
+	mustMake(t, dead.Close())
 }
 
 func TestAFileInThePlaceOfTheSocketStays(t *testing.T) {

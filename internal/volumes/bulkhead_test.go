@@ -118,8 +118,9 @@ func (a *attacher) work(ctx context.Context, call func(ctx context.Context, i *i
 		err := call(limited, i)
 		done()
 		if err != nil {
-			time.AfterFunc(i.pause, func() { a.due <- i })
+			pause := i.pause
 			i.pause = min(2*i.pause, 5*time.Minute)
+			time.AfterFunc(pause, func() { a.due <- i })
 			continue
 		}
 		a.mu.Lock()
@@ -244,9 +245,12 @@ func TestAVolumeThatManyServersWantLeavesRoomForOthers(t *testing.T) {
 		var group sync.WaitGroup
 		var mu sync.Mutex
 		refused := 0
+		var servers []string
 		for n := range 100 {
-			server := c.AddServer(fmt.Sprint(n))
-			c.servers[server] = true
+			servers = append(servers, c.AddServer(fmt.Sprint(n)))
+			c.servers[servers[n]] = true
+		}
+		for _, server := range servers {
 			group.Go(func() {
 				begun := time.Now()
 				_, err := s.Attach(t.Context(), shared, server)

@@ -215,7 +215,7 @@ func (s *Service) takeBack(ctx context.Context, p *plan, at attempt, unfit error
 	v := at.volume
 	log(ctx, v.ID).Warn("the cloud has made another volume than was asked for: it is removed again", zap.String("name", p.Name), zap.Error(unfit))
 	if err := s.withdraw(ctx, v); err != nil {
-		return at, unfinished(fmt.Errorf("%w; removing volume %s again: %w", unfit, v.ID, err))
+		return at, unfinished(fmt.Errorf("%s; removing volume %s again: %w", unfit.Error(), v.ID, err))
 	}
 	switch {
 	case !at.mine:

@@ -106,11 +106,11 @@ func (s *Service) notRetyped(ctx context.Context, id, name string, refusal error
 		switch {
 		case err != nil:
 			return false, fmt.Errorf("volume %s: %w", id, unfinished(err))
-		case v != nil && strings.EqualFold(v.Type, name):
+		case v != nil && alike(v.Type, name):
 			return false, nil
 		}
 		return v != nil, fmt.Errorf("volume %s was busy: %w", id, unfinished(refusal))
-	case strings.EqualFold(v.Type, name):
+	case alike(v.Type, name):
 		return false, nil
 	case cloud.Uncertain(refusal), errors.Is(refusal, cloud.ErrUnavailable):
 		return false, unfinished(refusal)
@@ -134,7 +134,7 @@ func (s *Service) retyped(ctx context.Context, id, name string, migrate bool) er
 		return fmt.Errorf("waiting for volume %s to become one of type %s: %w", id, name, unfinished(err))
 	case v == nil:
 		return fmt.Errorf("volume %s disappeared while its type was changed: %w", id, ErrUnfinished)
-	case strings.EqualFold(v.Type, name):
+	case alike(v.Type, name):
 		return nil
 	}
 	fault, err := s.cloud.VolumeFault(ctx, id)

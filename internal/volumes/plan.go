@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/google/uuid"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/zone"
@@ -247,11 +249,9 @@ type volumeType struct {
 	multiattach bool
 }
 
-// typeNamed returns the type with an id or a name. Cinder's database mostly doesn't
-// tell small letters from capitals: where no name is the same, one that differs in
-// that alone is meant. A type that is in no list may be new: it stands for itself.
+// typeNamed returns the type with an id or a name; where no name is the same, that
+// whose name is alike. A type that is in no list may be new: it stands for itself.
 func (s *Service) typeNamed(ctx context.Context, nameOrID string) (volumeType, error) {
-	nameOrID = strings.TrimSpace(nameOrID)
 	kind, known, err := s.knownType(ctx, nameOrID)
 	if secret(err) || err == nil && !known {
 		return volumeType{name: nameOrID}, nil
@@ -265,19 +265,19 @@ func (s *Service) knownType(ctx context.Context, nameOrID string) (kind volumeTy
 	if err != nil {
 		return volumeType{}, false, fmt.Errorf("looking for volume type %s: %w", nameOrID, err)
 	}
-	var alike []string
+	var meant []string
 	for _, t := range types {
 		switch {
 		case t.Name == nameOrID, isID(nameOrID) && strings.EqualFold(t.ID, nameOrID):
 			return typeOf(t), true, nil
-		case strings.EqualFold(t.Name, nameOrID):
-			kind, alike = typeOf(t), append(alike, t.Name)
+		case alike(t.Name, nameOrID):
+			kind, meant = typeOf(t), append(meant, t.Name)
 		}
 	}
-	if len(alike) > 1 {
-		return volumeType{}, false, fmt.Errorf("volume type %s may be any of %s: %w", nameOrID, strings.Join(alike, ", "), cloud.ErrInvalid)
+	if len(meant) > 1 {
+		return volumeType{}, false, fmt.Errorf("volume type %s may be any of %s: %w", nameOrID, strings.Join(meant, ", "), cloud.ErrInvalid)
 	}
-	return kind, len(alike) == 1, nil
+	return kind, len(meant) == 1, nil
 }
 
 // typeOf reads the extra specs of a type.
@@ -299,12 +299,26 @@ func typeOf(t cloud.VolumeType) volumeType {
 
 // is reports whether a volume that names a type has this one.
 func (t volumeType) is(name string) bool {
-	return strings.EqualFold(t.name, name) || !t.told && uuid.Validate(t.name) == nil
+	return alike(t.name, name) || !t.told && uuid.Validate(t.name) == nil
 }
 
 // serves reports whether volumes of the type can be in a zone.
 func (t volumeType) serves(name string) bool {
 	return len(t.zones) == 0 || slices.Contains(t.zones, name)
+}
+
+// alike reports whether names are one to most databases of Cinder: MySQL's
+// utf8_general_ci passes over letter case, accents and blanks at the end.
+func alike(a, b string) bool {
+	bare := func(name string) string {
+		return strings.Map(func(r rune) rune {
+			if unicode.Is(unicode.Mn, r) {
+				return -1
+			}
+			return r
+		}, norm.NFD.String(strings.TrimSpace(name)))
+	}
+	return strings.EqualFold(bare(a), bare(b))
 }
 
 // HasType reports whether a volume has the type with a name or an id.

@@ -45,6 +45,9 @@ const (
 type Options struct {
 	// Cluster is the value of ClusterKey. Without it nothing can be created.
 	Cluster string
+	// Locks are shared by all services of one project: two sets of credentials for it
+	// then exclude each other. Nil: the service's own.
+	Locks *Locks
 	// Logger gets what happens outside of any single call: the requests that many
 	// calls wait for together, at debug level. Nil: nothing is logged.
 	Logger *zap.Logger
@@ -71,12 +74,15 @@ type Options struct {
 	AskBurst int
 }
 
+// Locks serialise the operations on each volume, and on each server, of one project.
+type Locks struct{ volumes, servers keylock.Locks[string] }
+
 // Service is the volumes of one cloud.
 type Service struct {
 	cloud  cloud.Cloud
 	opts   Options
-	locks  keylock.Locks[string]
-	queues keylock.Locks[string]
+	locks  *keylock.Locks[string]
+	queues *keylock.Locks[string]
 	// sharing are the volumes that several servers wait for, hosts the servers on
 	// which calls are at work.
 	sharing, hosts bulkheads
@@ -91,6 +97,9 @@ type Service struct {
 func New(c cloud.Cloud, opts Options) *Service {
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
+	}
+	if opts.Locks == nil {
+		opts.Locks = new(Locks)
 	}
 	if opts.LockWait <= 0 {
 		opts.LockWait = 2 * time.Second
@@ -110,7 +119,7 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.AskBurst <= 0 {
 		opts.AskBurst = 3
 	}
-	s := &Service{cloud: c, opts: opts}
+	s := &Service{cloud: c, opts: opts, locks: &opts.Locks.volumes, queues: &opts.Locks.servers}
 	s.sharing = bulkheads{what: "volume", room: 16, stuckAfter: 30 * time.Second}
 	s.hosts = bulkheads{what: "server", stuckAfter: 10 * time.Second}
 	s.servers = servers{service: s}
@@ -132,6 +141,25 @@ func (s *Service) Get(ctx context.Context, id string) (*cloud.Volume, error) {
 // List returns one page of the project's volumes and the marker of the next.
 func (s *Service) List(ctx context.Context, page cloud.Page) ([]cloud.Volume, string, error) {
 	return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{}, page)
+}
+
+// Attached reports whether any volume of the project is attached to a server.
+func (s *Service) Attached(ctx context.Context) (bool, error) {
+	for page := (cloud.Page{Stable: true}); ; {
+		found, next, err := s.List(ctx, page)
+		if err != nil {
+			return false, err
+		}
+		for i := range found {
+			if len(found[i].Attachments) > 0 {
+				return true, nil
+			}
+		}
+		if next == "" {
+			return false, nil
+		}
+		page.Marker = next
+	}
 }
 
 // exists returns cloud.ErrNotFound for an id that Cinder and Nova never give:

@@ -2,15 +2,20 @@ package contract
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/api"
+	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack"
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack/stacktest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/latency"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/state"
 )
 
 // cloud is one of the two that are compared.
@@ -24,8 +29,13 @@ type cloud struct {
 	servers map[string]string
 	image   string
 	flavor  string
+	// backend is what the types of ordinary volumes call their back end.
+	backend string
 	// versions of what answers.
 	versions map[string]string
+	// stop hangs a service, or "nova-compute of" a server in az2, and returns what
+	// lets it go on.
+	stop func(t *testing.T, service string) (release func())
 	// limit sets how many disks a server may have, 0 for any number; nil where
 	// that is fixed.
 	limit func(t *testing.T, disks int)
@@ -41,8 +51,25 @@ func realCloud(t *testing.T) *cloud {
 	if known == nil {
 		return nil
 	}
-	c := &cloud{name: "real", identity: known.Identity, servers: known.Servers, image: known.Image, flavor: known.Flavor, versions: known.Packages}
+	c := &cloud{name: "real", backend: "ceph", identity: known.Identity, servers: known.Servers, image: known.Image, flavor: known.Flavor, versions: known.Packages}
 	c.accounts.member, c.accounts.credential, c.accounts.other, c.accounts.admin = known.Member, known.Credential, known.Other, known.Admin
+	c.stop = func(t *testing.T, service string) func() {
+		t.Helper()
+		if strings.HasPrefix(service, "nova-compute") {
+			service = "nova-compute-fake2"
+		}
+		run, err := stack.New(stack.Dir(), io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := func(s syscall.Signal) {
+			if err := run.Supervisor().Signal(context.Background(), service, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(syscall.SIGSTOP)
+		return func() { send(syscall.SIGCONT) }
+	}
 	c.login(t)
 	return c
 }
@@ -77,7 +104,8 @@ func (p *probe) quickly(do func()) {
 // development starts the development cloud with what the real one has.
 func development(t *testing.T) *cloud {
 	t.Helper()
-	behaviour := devcloud.Behaviour{ClonesHoldSnapshots: true}
+	behaviour := devcloud.Behaviour{
+		RPCTimeout: state.Span(3 * time.Second), DownAfter: state.Span(2 * time.Second), ClonesHoldSnapshots: true, BackendZones: map[string][]string{"flash": {"nova"}}}
 	dev, err := devcloud.Start(t.Context(), devcloud.Config{
 		StateDir: t.TempDir(), Disks: devcloud.DisksNone, Latency: unhurried(), Behaviour: &behaviour,
 		Servers: []devcloud.Server{{Name: "node1"}, {Name: "node2"}, {Name: "node3", Zone: "az2"}},
@@ -90,7 +118,7 @@ func development(t *testing.T) *cloud {
 			t.Error(err)
 		}
 	})
-	c := &cloud{name: "devcloud", identity: dev.AuthURL(), servers: map[string]string{}, image: "", flavor: "1"}
+	c := &cloud{name: "devcloud", backend: "file", identity: dev.AuthURL(), servers: map[string]string{}, image: "", flavor: "1"}
 	for _, name := range []string{"node1", "node2", "node3"} {
 		c.servers[name] = dev.ServerID(name)
 	}
@@ -108,6 +136,26 @@ func development(t *testing.T) *cloud {
 			c.accounts.other = account
 		case "admin":
 			c.accounts.admin = account
+		}
+	}
+	c.stop = func(t *testing.T, service string) func() {
+		t.Helper()
+		ctx, boss := context.WithoutCancel(t.Context()), dev.Admin()
+		stop, release := map[string]func() error{
+			"cinder-scheduler": func() error { return boss.SetFaults(ctx, admin.Fault{Operation: "volume.create", Lost: true}) },
+			"cinder-volume":    func() error { return boss.SetFaults(ctx, admin.Fault{Operation: "volume.create", Stuck: true}) },
+		}[service], boss.ClearFaults
+		if server, ok := strings.CutPrefix(service, "nova-compute of "); ok {
+			stop = func() error { return boss.HangCompute(ctx, server) }
+			release = func(ctx context.Context) error { return boss.WakeCompute(ctx, server) }
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := release(ctx); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	c.limit = func(t *testing.T, disks int) {

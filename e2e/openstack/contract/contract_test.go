@@ -36,7 +36,8 @@ const recorded = "testdata/zed.json"
 // table is every row.
 func table() []row {
 	return slices.Concat(identityRows(), versionRows(), volumeRows(), createRefusals(), volumeRefusals(), copyRows(), listRows(), serverRows(), attachRefusals(), operatorRows(),
-		stateRows(), retypeRows(), zoneRows(), recordRows())
+		stateRows(), retypeRows(), zoneRows(), recordRows(),
+		typeZoneRows(), nameRows(), metadataRows(), troubleRows())
 }
 
 func TestBothCloudsAnswerTheSame(t *testing.T) {

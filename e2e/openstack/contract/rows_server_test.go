@@ -106,9 +106,12 @@ func (p *probe) unlisted(server, volume string) {
 }
 
 // boot makes a server of the member.
-func (p *probe) boot(name string) string {
+func (p *probe) boot(name string) string { return p.bootIn(name, "nova") }
+
+// bootIn makes a server of the member in a zone.
+func (p *probe) bootIn(name, zone string) string {
 	p.Helper()
-	got := p.compute("93", http.MethodPost, "/servers", object{"server": object{"name": name, "imageRef": p.image, "flavorRef": p.flavor, "networks": "none"}})
+	got := p.compute("93", http.MethodPost, "/servers", object{"server": object{"name": name, "availability_zone": zone, "imageRef": p.image, "flavorRef": p.flavor, "networks": "none"}})
 	id := got.text("server", "id")
 	if id == "" {
 		p.Fatalf("%s: boot a server: %d %s", p.name, got.Status, got.Text)

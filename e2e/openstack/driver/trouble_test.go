@@ -134,7 +134,7 @@ func TestServiceStoppedInTheMiddle(t *testing.T) {
 // called: it deletes a volume of that name that is still being created after a
 // minute. What Cinder tells its services while RabbitMQ comes back, and they have
 // not, is told to nobody; the volume stays so for ever, and the driver, which
-// can't know, neither deletes it nor makes another one.
+// can't know, neither deletes it nor makes another one within an hour.
 func (r *rig) clearForgotten(name string) (stop func()) {
 	ended, done := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -78,6 +78,20 @@ func (c *Client) DeleteServer(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, "/servers/"+url.PathEscape(name), nil, nil)
 }
 
+// HangCompute lets the nova-compute of a server hang: an attachment is answered
+// with a 500 after the behaviour's rpc_timeout, a detachment is accepted and waits,
+// and is refused once Nova knows, after down_after.
+func (c *Client) HangCompute(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodPut, "/servers/"+url.PathEscape(name)+"/hang", nil, nil)
+}
+
+// WakeCompute lets the nova-compute of a server go on. It takes up what has
+// waited; what Nova has given up becomes a ghost, which Nova lists and Cinder does
+// not know.
+func (c *Client) WakeCompute(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, "/servers/"+url.PathEscape(name)+"/hang", nil, nil)
+}
+
 // Dump returns the raw state: all records and the files of the backend.
 func (c *Client) Dump(ctx context.Context) (Dump, error) {
 	var d Dump

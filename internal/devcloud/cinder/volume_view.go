@@ -89,10 +89,10 @@ func (r *request) newerFields(view *volumeView, v state.Volume) {
 		view.GroupID = &rest.Null{}
 	}
 	if r.version.AtLeast(48) {
-		unscheduled := v.Host == ""
-		view.SharedTargets = &unscheduled
+		waits := v.Host == "" || v.Status == "creating" // no service has taken it up
+		view.SharedTargets = &waits
 		view.ServiceID = &rest.Nullable{}
-		if !unscheduled {
+		if !waits {
 			view.ServiceID.Value = serviceID
 		}
 	}

@@ -54,6 +54,9 @@ type Fault struct {
 	// RetryAfter is sent as a header with Before and After, in whole seconds.
 	// In JSON: a string.
 	RetryAfter time.Duration `json:"-"`
+	// Twice acts two times, as where a proxy sends a request again, and answers
+	// what the second came to.
+	Twice bool `json:"twice,omitempty"`
 	// Drop acts and then closes the connection without an answer.
 	Drop bool `json:"drop,omitempty"`
 	// Truncate acts and then sends only half of the body.
@@ -62,6 +65,9 @@ type Fault struct {
 	// Stuck keeps the thing in its transitional state until the fault is
 	// cleared, and it goes on from there.
 	Stuck bool `json:"stuck,omitempty"`
+	// Lost loses the message between the services: what was asked for is accepted,
+	// and stays in its transitional state for ever.
+	Lost bool `json:"lost,omitempty"`
 	// EndIn is the status in which the thing ends instead of the proper one,
 	// as in "error" or "error_extending".
 	EndIn string `json:"end_in,omitempty"`

@@ -1,6 +1,7 @@
 package nova
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -17,7 +18,7 @@ type attachmentView struct {
 	ID                  string         `json:"id,omitempty"`
 	ServerID            string         `json:"serverId"`
 	VolumeID            string         `json:"volumeId"`
-	Device              string         `json:"device"`
+	Device              *rest.Nullable `json:"device,omitempty"`
 	Tag                 *rest.Nullable `json:"tag,omitempty"`
 	DeleteOnTermination *bool          `json:"delete_on_termination,omitempty"`
 	AttachmentID        string         `json:"attachment_id,omitempty"`
@@ -27,7 +28,10 @@ type attachmentView struct {
 // viewAttachment shows an attachment. created is the answer to its creation,
 // which never changed with 2.89.
 func (r *request) viewAttachment(serverID string, d state.Disk, created bool) attachmentView {
-	view := attachmentView{ID: d.VolumeID, ServerID: serverID, VolumeID: d.VolumeID, Device: d.Device}
+	view := attachmentView{ID: d.VolumeID, ServerID: serverID, VolumeID: d.VolumeID}
+	if d.Device != "" || created {
+		view.Device = &rest.Nullable{Value: d.Device}
+	}
 	if r.version.AtLeast(70) {
 		view.Tag = &rest.Nullable{Value: state.Or(d.Tag)}
 	}
@@ -130,7 +134,7 @@ func (r *request) attachSpec() (state.AttachSpec, error) {
 	}
 	return state.AttachSpec{
 		ServerID: r.PathValue("id"), VolumeID: id, Device: state.Or(body.Device), Tag: body.Tag,
-		DeleteOnTermination: body.DeleteOnTermination, Multiattach: r.version.AtLeast(60),
+		DeleteOnTermination: body.DeleteOnTermination, Offloaded: r.version.AtLeast(20), Multiattach: r.version.AtLeast(60),
 	}, nil
 }
 
@@ -146,8 +150,11 @@ func (s *Service) attach(r *request) (*rest.Response, error) {
 	if err := s.cloud.CheckAttach(r.Call, spec); err != nil {
 		return nil, err
 	}
+	ctx := context.WithoutCancel(r.Context()) // Nova goes on, whoever listens
+	if err := s.cloud.ReserveDevice(spec); err != nil {
+		return nil, err
+	}
 	var disk state.Disk
-	ctx := r.Context()
 	err = s.cloud.Serial(ctx, "server/"+spec.ServerID, func() error {
 		if err := r.Pause(ctx); err != nil {
 			return err
@@ -160,7 +167,7 @@ func (s *Service) attach(r *request) (*rest.Response, error) {
 		return nil, err
 	}
 	if f := r.Request.Fault; f != nil && f.Async == fault.Ghost && f.After == http.StatusInternalServerError && f.Body == "" {
-		return nil, rest.Fail(http.StatusInternalServerError, "Unexpected API Error. Please report this at http://bugs.launchpad.net/nova/ and attach the Nova API log if possible.\n<class 'oslo_messaging.exceptions.MessagingTimeout'>")
+		return nil, state.MessagingTimeout()
 	}
 	if r.version.AtLeast(101) {
 		return accepted(nil)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -114,6 +115,7 @@ func (s *Service) Routes() []rest.Route {
 	add("GET", "/servers/{id}/os-volume_attachments/{volume}", "attachment.get", s.getAttachment)
 	slow("POST", "/servers/{id}/os-volume_attachments", "attachment.create", s.attach)
 	slow("DELETE", "/servers/{id}/os-volume_attachments/{volume}", "attachment.delete", s.detach)
+	add("GET", "/os-services", "compute-service.list", s.services)
 	add("GET", "/os-availability-zone", "server-zone.list", s.zones)
 	add("GET", "/os-availability-zone/detail", "server-zone.list", s.zones)
 	add("GET", "/servers/{id}/os-instance-actions", "action.list", s.listActions)
@@ -164,6 +166,25 @@ func (s *Service) zones(*request) (*rest.Response, error) {
 	return ok(rest.Object{"availabilityZoneInfo": list})
 }
 
+// services lists the computes, one for each server and named like it.
+func (s *Service) services(r *request) (*rest.Response, error) {
+	if !r.Admin {
+		return nil, rest.Forbidden("Policy doesn't allow os_compute_api:os-services:list to be performed.")
+	}
+	list := []rest.Object{}
+	for _, x := range s.cloud.Servers(r.Call, true, nil) {
+		view := rest.Object{
+			"id": x.ID, "binary": "nova-compute", "host": x.Key, "zone": x.Zone, "status": "enabled", "state": "up", "disabled_reason": nil,
+			"updated_at": rest.Micros(time.Now()), "forced_down": false,
+		}
+		if s.cloud.ComputeDown(&x) {
+			view["state"], view["updated_at"] = "down", rest.Micros(x.HungAt)
+		}
+		list = append(list, view)
+	}
+	return ok(rest.Object{"services": list})
+}
+
 // actionOf returns the only key of an action's body.
 func actionOf(body []byte) string {
 	fields, err := rest.Fields(body)
@@ -176,7 +197,7 @@ func actionOf(body []byte) string {
 func serverOperation(r *rest.Request) string {
 	name := strings.TrimPrefix(actionOf(r.Body), "os-")
 	switch name {
-	case "start", "stop", "lock", "unlock", "pause", "unpause", "suspend", "resume", "resetState":
+	case "start", "stop", "lock", "unlock", "pause", "unpause", "suspend", "resume", "resetState", "reboot", "rescue", "unrescue", "shelve", "unshelve":
 		return "server." + strings.ToLower(name)
 	}
 	return "server.action"

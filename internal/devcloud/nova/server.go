@@ -98,47 +98,61 @@ func (s *Service) updateServer(r *request) (*rest.Response, error) {
 	return ok(rest.Object{"server": r.viewServer(server)})
 }
 
+// serverChange is what an action makes of a server.
+type serverChange struct {
+	// method is Nova's name of the action in its refusals, task its state while it
+	// is done, status what it leads to.
+	method, task, status string
+}
+
+// serverChanges are the actions that change a server's status.
+func serverChanges() map[string]serverChange {
+	return map[string]serverChange{
+		"os-start": {"start", "powering-on", "ACTIVE"}, "os-stop": {"stop", "powering-off", "SHUTOFF"},
+		"pause": {"pause", "pausing", "PAUSED"}, "unpause": {"unpause", "unpausing", "ACTIVE"},
+		"suspend": {"suspend", "suspending", "SUSPENDED"}, "resume": {"resume", "resuming", "ACTIVE"},
+		"rescue": {"rescue", "rescuing", "RESCUE"}, "unrescue": {"unrescue", "unrescuing", "ACTIVE"},
+		"shelve": {"shelve", "shelving", "SHELVED_OFFLOADED"}, "unshelve": {"unshelve", "unshelving", "ACTIVE"},
+	}
+}
+
 // serverAction answers POST …/servers/{id}/action.
 func (s *Service) serverAction(r *request) (*rest.Response, error) {
 	name := actionOf(r.Body)
-	status := ""
+	id, done := rest.LowerID(r.PathValue("id")), &rest.Response{Status: http.StatusAccepted}
+	var body struct{ State, Type string }
+	_ = json.Unmarshal(rest.Member(r.Body, name), &body) // most actions have none
 	switch name {
-	case "os-start", "unpause", "resume":
-		status = "ACTIVE"
-	case "os-stop":
-		status = "SHUTOFF"
-	case "pause":
-		status = "PAUSED"
-	case "suspend":
-		status = "SUSPENDED"
 	case "lock", "unlock":
+		_, err := s.cloud.ChangeServer(r.Call, id, func(x *state.Server) error { x.Locked = name == "lock"; return nil })
+		return done, err
 	case "os-resetState":
 		if !r.Admin {
 			return nil, rest.Forbidden("Policy doesn't allow os_compute_api:os-admin-actions:reset_state to be performed.")
 		}
-		status = "ERROR"
-		var body struct {
-			State string `json:"state"`
+		_, err := s.cloud.ChangeServer(r.Call, id, func(x *state.Server) error {
+			x.Status, x.TaskState = "ERROR", ""
+			if body.State == "active" {
+				x.Status = "ACTIVE"
+			}
+			return nil
+		})
+		return done, err
+	}
+	change, known := serverChanges()[name]
+	if name == "reboot" {
+		change, known = serverChange{"reboot", "rebooting", "ACTIVE"}, true
+		if body.Type == "HARD" {
+			change.task = "rebooting_hard"
 		}
-		if json.Unmarshal(rest.Member(r.Body, name), &body) == nil && body.State == "active" {
-			status = "ACTIVE"
-		}
-	default:
+	}
+	if !known {
 		return nil, rest.BadRequest("There is no such action: %s", name)
 	}
-	_, err := s.cloud.ChangeServer(r.Call, r.PathValue("id"), func(x *state.Server) error {
-		if x.Locked && status != "" && name != "os-resetState" {
-			return rest.Conflict("Instance %s is locked", x.ID)
-		}
-		if status != "" {
-			x.Status = status
-		}
-		if name == "lock" || name == "unlock" {
-			x.Locked = name == "lock"
-		}
-		return nil
-	})
-	return &rest.Response{Status: http.StatusAccepted}, err
+	if name == "rescue" {
+		done = &rest.Response{Status: http.StatusOK, Body: rest.Object{"adminPass": "not-used"}}
+	}
+	return done, s.cloud.StartAction(r.Call, id, change.method, change.task, change.status)
 }
 
 // serverFilter turns the query into a condition. Nova ignores what it does not

@@ -55,7 +55,7 @@ func (r *request) viewServer(s state.Server) rest.Object {
 		launched = rest.Seconds(s.LaunchedAt)
 	}
 	view := rest.Object{
-		"id": s.ID, "name": s.Name, "status": s.Status, "tenant_id": s.ProjectID, "user_id": s.UserID, "metadata": metadata,
+		"id": s.ID, "name": s.Name, "status": s.Shown(), "tenant_id": s.ProjectID, "user_id": s.UserID, "metadata": metadata,
 		"hostId": hostID(s.ProjectID), "created": stamp(s.CreatedAt), "updated": stamp(s.UpdatedAt), "addresses": rest.Object{},
 		"accessIPv4": "", "accessIPv6": "", "links": links(r, s.ID), "OS-DCF:diskConfig": "MANUAL",
 		"OS-EXT-AZ:availability_zone": s.Zone, "config_drive": "True", "key_name": nil, "OS-SRV-USG:launched_at": launched,

@@ -16,6 +16,9 @@ type AttachSpec struct {
 	Device              string // as asked for, empty for the next free name
 	Tag                 *string
 	DeleteOnTermination bool
+	// Offloaded tells that the request's microversion knows of servers that are
+	// shelved.
+	Offloaded bool
 	// Multiattach tells that the request's microversion knows of volumes that
 	// may be attached more than once.
 	Multiattach bool
@@ -33,28 +36,28 @@ func (c *Cloud) attachable(call Call, spec AttachSpec) (Server, Volume, error) {
 	if err != nil {
 		return s, Volume{}, err
 	}
-	if s.Locked {
-		return s, Volume{}, rest.Conflict("Instance %s is locked", s.ID)
+	if s.Status == offloaded && !spec.Offloaded {
+		return s, Volume{}, rest.Conflict("Cannot 'attach_volume' instance %s while it is in vm_state shelved_offloaded", s.ID)
 	}
-	if vm := s.VMState(); oneOf(vm, "building", "error", "suspended") {
-		return s, Volume{}, rest.Conflict("Cannot 'attach_volume' instance %s while it is in vm_state %s", s.ID, vm)
+	if err := s.takesDisks(call, "attach_volume"); err != nil {
+		return s, Volume{}, err
 	}
 	v, err := c.visibleVolume(call, spec.VolumeID)
 	if err != nil {
 		return s, v, err
 	}
-	if v.Multiattach && !spec.Multiattach {
-		return s, v, rest.BadRequest("Multiattach volumes are only supported starting with compute API version 2.60.")
-	}
 	if err := c.checkNotAttached(s, v); err != nil {
 		return s, v, err
 	}
 	b := c.Behaviour()
+	if b.MaxDisks > 0 && len(s.Disks)+1 >= b.MaxDisks {
+		return s, v, rest.Forbidden("The maximum allowed number of disk devices (%d) to attach to a single instance has been exceeded.", b.MaxDisks)
+	}
 	if b.SeparateZones && s.Zone != v.Zone {
 		return s, v, rest.BadRequest("Invalid volume: Instance %s and volume %s are not in the same availability_zone. Instance is in %s. Volume is in %s", s.ID, v.ID, s.Zone, v.Zone)
 	}
-	if b.MaxDisks > 0 && len(s.Disks)+1 >= b.MaxDisks {
-		return s, v, rest.Forbidden("The maximum allowed number of disk devices (%d) to attach to a single instance has been exceeded.", b.MaxDisks)
+	if v.Multiattach && !spec.Multiattach {
+		return s, v, rest.BadRequest("Multiattach volumes are only supported starting with compute API version 2.60.")
 	}
 	return s, v, nil
 }
@@ -104,6 +107,10 @@ func (c *Cloud) Attach(call Call, spec AttachSpec) (Disk, error) {
 		disk = Disk{
 			VolumeID: v.ID, AttachmentID: newID(), MappingID: newID(), Device: spec.Device, Tag: spec.Tag,
 			DeleteOnTermination: spec.DeleteOnTermination,
+		}
+		if s.Status == offloaded {
+			disk.Device = ""
+			return c.attachOffloaded(call, s, v, disk)
 		}
 		if disk.Device == "" {
 			disk.Device = nextDevice(s)
@@ -170,7 +177,10 @@ func (c *Cloud) attach(ctx context.Context, t Task) error {
 	if err := c.wait(ctx, t, "attachment.reserved"); err != nil {
 		return err
 	}
-	if t.async() != "" || t.endIn() != "" {
+	if err := c.awake(ctx, t.ServerID); err != nil {
+		return err
+	}
+	if t.async() != "" || t.endIn() != "" || c.noSlot(t) {
 		return c.settle(t, func() { c.failAttach(t) })
 	}
 	err := c.update(func() error {
@@ -191,6 +201,15 @@ func (c *Cloud) attach(ctx context.Context, t Task) error {
 		return err
 	}
 	return c.connect(ctx, t)
+}
+
+// noSlot reports whether a server's guest has no place for one more disk, of which
+// Nova's API knows nothing.
+func (c *Cloud) noSlot(t Task) bool {
+	s, _ := c.rawServer(t.ServerID)
+	at := slices.IndexFunc(s.Disks, func(d Disk) bool { return d.AttachmentID == t.AttachmentID })
+	slots := c.Behaviour().Slots
+	return slots > 0 && at >= slots
 }
 
 // connect makes the device and ends the attachment.

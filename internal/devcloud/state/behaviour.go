@@ -38,6 +38,13 @@ type Behaviour struct {
 	// MaxDisks is the number of disks that a server may have, its root disk
 	// counted; 0 is no limit.
 	MaxDisks int `json:"max_disks"`
+	// Slots is the number of disks that a guest has places for; 0 is no limit. One
+	// more is accepted by Nova and then gone, as where libvirt finds no PCI slot.
+	Slots int `json:"slots"`
+	// RPCTimeout is how long Nova's API waits for a compute that hangs, and
+	// DownAfter when it knows that the compute does. In JSON: strings.
+	RPCTimeout Span `json:"rpc_timeout"`
+	DownAfter  Span `json:"down_after"`
 	// OnlineExtendFails: the extension of an attached volume is accepted and
 	// ends in error_extending, as with Cinder's NFS driver.
 	OnlineExtendFails bool `json:"online_extend_fails"`
@@ -51,7 +58,7 @@ type Behaviour struct {
 
 // DefaultBehaviour is that of the cloud that was measured.
 func DefaultBehaviour() Behaviour {
-	return Behaviour{TokenLifetime: Span(time.Hour), ComputeVersion: "2.93", VolumeVersion: "3.70"}
+	return Behaviour{TokenLifetime: Span(time.Hour), RPCTimeout: Span(time.Minute), DownAfter: Span(time.Minute), ComputeVersion: "2.93", VolumeVersion: "3.70"}
 }
 
 // serves reports whether a back end is in a zone. The back end "" is nowhere.
@@ -76,8 +83,13 @@ func (s *Span) UnmarshalText(text []byte) error {
 // check completes a behaviour with defaults and refuses what makes no sense.
 func (b Behaviour) check() (Behaviour, error) {
 	standard := DefaultBehaviour()
-	if b.TokenLifetime <= 0 {
-		b.TokenLifetime = standard.TokenLifetime
+	for _, span := range []struct {
+		value    *Span
+		standard Span
+	}{{&b.TokenLifetime, standard.TokenLifetime}, {&b.RPCTimeout, standard.RPCTimeout}, {&b.DownAfter, standard.DownAfter}} {
+		if *span.value <= 0 {
+			*span.value = span.standard
+		}
 	}
 	for _, v := range []struct {
 		name, limit string
@@ -99,8 +111,8 @@ func (b Behaviour) check() (Behaviour, error) {
 			return b, fmt.Errorf("%s %q: use a version up to %s", v.name, *v.value, v.limit)
 		}
 	}
-	if b.MaxDisks < 0 {
-		return b, errors.New("max_disks must not be negative")
+	if b.MaxDisks < 0 || b.Slots < 0 {
+		return b, errors.New("max_disks and slots must not be negative")
 	}
 	return b, nil
 }

@@ -56,6 +56,7 @@ type Cloud struct {
 	running  sync.WaitGroup
 	queue    queue
 	serial   locks
+	wakes    *wakes
 	clearing sync.Mutex
 }
 
@@ -83,7 +84,7 @@ func Open(path string, opts Options) (*Cloud, error) {
 		servers: store.NewTable[Server]("servers"), actions: store.NewTable[Action]("actions"),
 		tasks: store.NewTable[Task]("tasks"), settings: store.NewTable[Settings]("settings"),
 		sequence: store.NewTable[uint64]("sequence"),
-		plane:    opts.Plane, log: opts.Logger, model: opts.Latency.WithDefaults(), usage: map[string]*Usage{},
+		plane:    opts.Plane, log: opts.Logger, model: opts.Latency.WithDefaults(), usage: map[string]*Usage{}, wakes: newWakes(),
 	}
 	if c.plane == nil {
 		c.plane = NoPlane{}

@@ -24,11 +24,15 @@ func (c *Cloud) Detach(call Call, serverID, volumeID string) error {
 		if !ok {
 			return rest.NotFound("Instance %s is not attached to volume %s", serverID, volumeID)
 		}
-		if s.Locked {
-			return rest.Conflict("Instance %s is locked", s.ID)
+		if err := s.takesDisks(call, "detach_volume"); err != nil {
+			return err
 		}
-		if vm := s.VMState(); oneOf(vm, "building", "error", "suspended") {
-			return rest.Conflict("Cannot 'detach_volume' instance %s while it is in vm_state %s", s.ID, vm)
+		if c.ComputeDown(&s) {
+			return rest.Conflict("Service is unavailable at this time.")
+		}
+		if s.Status == offloaded {
+			c.detachOffloaded(call, s, d)
+			return nil
 		}
 		a, ok := v.attachment(d.AttachmentID)
 		if v.Status != "in-use" || !ok || a.Status != attached {
@@ -47,6 +51,9 @@ func (c *Cloud) Detach(call Call, serverID, volumeID string) error {
 // detach is the task that takes a volume from a server.
 func (c *Cloud) detach(ctx context.Context, t Task) error {
 	if err := c.wait(ctx, t, "attachment.detaching"); err != nil {
+		return err
+	}
+	if err := c.awake(ctx, t.ServerID); err != nil {
 		return err
 	}
 	if t.async() != "" || t.endIn() != "" {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
 )
 
 // Volume is a volume as Cinder keeps it.
@@ -197,8 +199,9 @@ type Server struct {
 	UserID     string
 	Name       string
 	Zone       string
-	Status     string // BUILD, ACTIVE, SHUTOFF, ERROR
+	Status     string // BUILD, ACTIVE, SHUTOFF, ERROR, PAUSED, SUSPENDED, RESCUE, SHELVED_OFFLOADED
 	TaskState  string
+	Next       string // the status that the task leads to
 	Locked     bool
 	Metadata   map[string]string
 	FlavorID   string
@@ -207,6 +210,11 @@ type Server struct {
 	UpdatedAt  time.Time
 	LaunchedAt time.Time
 	Disks      []Disk
+	// HungAt is since when the server's compute hangs; zero where it doesn't.
+	HungAt time.Time
+	// Late are attachments that a compute which hangs has yet to take up, and that
+	// Nova has given up.
+	Late []Disk `json:",omitempty"`
 }
 
 // Disk is Nova's record of a volume attached to a server.
@@ -240,10 +248,38 @@ func (s *Server) VMState() string {
 		return "building"
 	case "SHUTOFF":
 		return "stopped"
-	case "ERROR", "PAUSED", "SUSPENDED":
+	case "RESCUE":
+		return "rescued"
+	case "ERROR", "PAUSED", "SUSPENDED", "SHELVED_OFFLOADED":
 		return strings.ToLower(s.Status)
 	}
 	return "active"
+}
+
+// Shown is the status that Nova shows: that of what is being done, if there is one.
+func (s *Server) Shown() string {
+	switch s.TaskState {
+	case "rebooting":
+		return "REBOOT"
+	case "rebooting_hard":
+		return "HARD_REBOOT"
+	}
+	return s.Status
+}
+
+// takesDisks is Nova's word on whether a server takes a disk or gives one, by the
+// states in which it is.
+func (s *Server) takesDisks(call Call, action string) error {
+	if s.Locked && !call.Admin {
+		return rest.Conflict("Instance %s is locked", s.ID)
+	}
+	if vm := s.VMState(); oneOf(vm, "building", "error", "suspended", "rescued") {
+		return rest.Conflict("Cannot '%s' instance %s while it is in vm_state %s", action, s.ID, vm)
+	}
+	if s.TaskState != "" {
+		return rest.Conflict("Cannot '%s' instance %s while it is in task_state %s", action, s.ID, s.TaskState)
+	}
+	return nil
 }
 
 // Action is what a server's history says about one request.

@@ -122,7 +122,7 @@ func (c *Cloud) DeleteServer(call Call, id string) error {
 		if err != nil {
 			return err
 		}
-		if s.Locked {
+		if s.Locked && !call.Admin {
 			return rest.Conflict("Instance %s is locked", s.ID)
 		}
 		c.servers.Delete(id)

@@ -60,8 +60,12 @@ const (
 // reason that may pass.
 const retryEvery = 100 * time.Millisecond
 
-// start stores a task; it runs as soon as the update has ended. Only in an update.
+// start stores a task, unless its fault loses it; it runs as soon as the update has
+// ended. Only in an update.
 func (c *Cloud) start(t Task) {
+	if f := t.Call.Fault; f != nil && f.Lost {
+		return
+	}
 	t.ID = newID()
 	c.tasks.Put(t.ID, t)
 }

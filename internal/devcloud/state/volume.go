@@ -105,7 +105,7 @@ func (c *Cloud) schedule(t Task) (bool, error) {
 			c.finish(t)
 			return nil
 		}
-		v.Zone, v.Host = zone, poolOf(zone, kind.Backend)
+		v.Zone, v.Host, v.UpdatedAt = zone, poolOf(zone, kind.Backend), now()
 		c.volumes.Put(v.ID, v)
 		scheduled = true
 		return nil

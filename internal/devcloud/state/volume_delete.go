@@ -15,7 +15,7 @@ func (c *Cloud) DeleteVolume(call Call, id string, cascade bool) error {
 		if err != nil {
 			return err
 		}
-		if v.Status == "creating" && v.Host == "" && !c.Behaviour().RefuseDeleteWhileCreating {
+		if v.Host == "" && (v.Status != "creating" || !c.Behaviour().RefuseDeleteWhileCreating) {
 			return c.deleteUnscheduled(v)
 		}
 		snapshots := c.snapshotsOf(id)
@@ -36,7 +36,8 @@ func (c *Cloud) DeleteVolume(call Call, id string, cascade bool) error {
 	})
 }
 
-// deleteUnscheduled forgets a volume whose creation is still on its way to a backend.
+// deleteUnscheduled forgets a volume that has no host, at once and whatever its
+// status is. Its creation may still be on its way to one.
 func (c *Cloud) deleteUnscheduled(v Volume) error {
 	c.tasks.Each(func(t *Task) bool {
 		if t.Kind == taskCreateVolume && t.VolumeID == v.ID {

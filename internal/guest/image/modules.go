@@ -11,7 +11,7 @@ import (
 func modules() []string {
 	return []string{
 		"virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "ata_piix", "nvme",
-		"xfs", "btrfs", "isofs", "vfat", "nls_cp437", "nls_ascii", "nls_utf8", "dm-mod", "dm-crypt", "dm-delay", "loop", "xts", "aesni_intel",
+		"xfs", "btrfs", "isofs", "vfat", "nls_cp437", "nls_ascii", "nls_utf8", "dm-mod", "dm-crypt", "dm-delay", "loop", "xts", "aesni_intel", "crypto_null", "algif_skcipher",
 	}
 }
 

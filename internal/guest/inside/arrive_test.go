@@ -24,7 +24,7 @@ func TestADiskThatArrivesLateIsNoticedAtOnce(t *testing.T) {
 			for range 3 {
 				v := newVolume(t, bus, 8*mib, rawBlock())
 				ask(t, wire.Request{Action: wire.Plug, Disk: v.disk, After: 300 * time.Millisecond})
-				disk, err := blockdev.Waiter{Finder: blockdev.System{}, Poll: time.Hour}.Wait(patient(t), v.id)
+				disk, err := (&blockdev.System{Poll: time.Hour}).Wait(patient(t), v.id)
 				now := time.Now()
 				must(t, err)
 				lags = append(lags, now.Sub(born(t, disk.Path)))
@@ -87,7 +87,7 @@ func TestADiskThatNeverComes(t *testing.T) {
 
 	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err = blockdev.Wait(ctx, blockdev.System{}, v.id)
+	_, err = (&blockdev.System{}).Wait(ctx, v.id)
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, blockdev.ErrNotFound) {
 		t.Errorf("got %v, want the deadline and what was found", err)
 	}
@@ -111,7 +111,7 @@ func TestTwoDisksWithTheSamePrefixAreRefused(t *testing.T) {
 	plug(t, other.disk)
 	var err error
 	eventually(t, "both are there", func() bool {
-		_, err = blockdev.System{}.Find(t.Context(), v.id)
+		_, err = (&blockdev.System{}).Find(t.Context(), v.id)
 		return err != nil
 	})
 	if !errors.Is(err, blockdev.ErrUnsafe) {
@@ -126,7 +126,7 @@ func TestTwoDisksWithTheSamePrefixAreRefused(t *testing.T) {
 	}
 	pull(t, other.disk.Image)
 	eventually(t, "the guest lets go of the second disk", func() bool {
-		_, err := blockdev.System{}.Find(t.Context(), v.id)
+		_, err := (&blockdev.System{}).Find(t.Context(), v.id)
 		return err == nil
 	})
 	v.use(t)
@@ -143,7 +143,7 @@ func TestTwoDisksWithTheSamePrefixOnSCSI(t *testing.T) {
 	if first.Path == second.Path {
 		t.Errorf("both are %s", first.Path)
 	}
-	again, err := blockdev.System{}.Find(t.Context(), v.id)
+	again, err := (&blockdev.System{}).Find(t.Context(), v.id)
 	must(t, err)
 	if again.Path != first.Path {
 		t.Errorf("%s was %s before the other one came", again.Path, first.Path)
@@ -169,7 +169,7 @@ func TestMoreThan26Disks(t *testing.T) {
 	names := map[string]bool{}
 	var last *volume
 	for _, v := range volumes {
-		disk, err := blockdev.Wait(patient(t), blockdev.System{}, v.id)
+		disk, err := (&blockdev.System{}).Wait(patient(t), v.id)
 		must(t, err)
 		if names[disk.Name] {
 			t.Errorf("%s is found twice", disk.Name)

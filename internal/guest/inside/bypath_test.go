@@ -36,9 +36,9 @@ func located(t testing.TB, devices ...map[string]string) *node.Server {
 	})}
 	go func() { _ = service.Serve(listener) }()
 	t.Cleanup(func() { _ = service.Close() })
-	opts := instance.Options{MetadataURL: "http://" + listener.Addr().String()}
-	finder := blockdev.System{Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
-		found, live, err := instance.DiskAddresses(ctx, opts, volumeID)
+	server := instance.New(instance.Options{MetadataURL: "http://" + listener.Addr().String()})
+	finder := &blockdev.System{Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
+		found, live, err := server.DiskAddresses(ctx, volumeID)
 		at := blockdev.Location{Live: live}
 		for _, d := range found {
 			at.Addresses = append(at.Addresses, d.Bus+"-"+d.Address)

@@ -77,7 +77,7 @@ func TestTheLatencyOfADiskCountsFewTimes(t *testing.T) {
 	run(t, "dmsetup", "create", title, "--table", fmt.Sprintf("0 %d delay %s 0 %d", disk.Size/512, disk.Path, latency))
 	t.Cleanup(func() { run(t, "dmsetup", "remove", title) })
 	start := time.Now()
-	content, err := filesystem.New(filesystem.Options{}).Probe(patient(t), "/dev/mapper/"+title)
+	content, err := filesystem.New(filesystem.Options{}).Probe(patient(t), filesystem.Device{Path: "/dev/mapper/" + title})
 	took := ms(time.Since(start))
 	if err != nil || content.Kind != filesystem.Blank {
 		t.Errorf("%+v, %v", content, err)

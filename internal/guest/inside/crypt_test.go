@@ -22,7 +22,6 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
-	"github.com/cinder-csi/cinder-csi/internal/luks"
 )
 
 // canary is what TestThePassphraseIsNowhereToBeSeen looks for.
@@ -168,7 +167,7 @@ func (v *volume) liveEncrypted(t testing.TB, disk blockdev.Disk) (content string
 // wantOpen checks that the mapping is what cryptsetup says it is.
 func (v *volume) wantOpen(t testing.TB, disk blockdev.Disk) {
 	t.Helper()
-	m, found, err := blockdev.System{}.Mapping(v.id)
+	m, found, err := (&blockdev.System{}).Mapping(v.id)
 	must(t, err)
 	if !found {
 		t.Fatal("the volume has no mapping")
@@ -273,12 +272,8 @@ func TestACloneOfAnEncryptedVolumeOnOneNode(t *testing.T) {
 	v.release(t)
 	to := clone.attach(t)
 	duplicate(t, from.Path, to.Path)
-	a, err := luks.ReadHeader(from.Path)
-	must(t, err)
-	b, err := luks.ReadHeader(to.Path)
-	must(t, err)
-	if a != b || a.UUID == "" {
-		t.Fatalf("the headers are %+v and %+v, so that this test shows nothing", a, b)
+	if a, b := uuidOf(t, from.Path), uuidOf(t, to.Path); a != b || a == "" {
+		t.Fatalf("the headers have the UUIDs %q and %q, so that this test shows nothing", a, b)
 	}
 
 	v.use(t)
@@ -294,6 +289,14 @@ func TestACloneOfAnEncryptedVolumeOnOneNode(t *testing.T) {
 	clone.release(t)
 	v.wantClosed(t)
 	clone.wantClosed(t)
+}
+
+// uuidOf returns the UUID of LUKS.
+func uuidOf(t testing.TB, path string) string {
+	t.Helper()
+	out, err := exec.Command("cryptsetup", "luksUUID", path).Output()
+	must(t, err)
+	return strings.TrimSpace(string(out))
 }
 
 // duplicate copies a disk as a cloud does, what is zero left out.
@@ -439,6 +442,61 @@ func TestAReadOnlyEncryptedDisk(t *testing.T) {
 		v.release(t)
 	})
 	v.wantClosed(t)
+}
+
+// TestAnEncryptedVolumeThatIsOpenStaysAsItIs stages it again by another passphrase and
+// with the other read-only flag, while a workload has it.
+func TestAnEncryptedVolumeThatIsOpenStaysAsItIs(t *testing.T) {
+	for name, capability := range map[string]*csi.VolumeCapability{"ext4": filesystemOf("ext4"), "block": rawBlock()} {
+		t.Run(name, func(t *testing.T) {
+			v := newVolume(t, wire.VirtioBlk, 64*mib, capability).encrypted(t)
+			disk := v.attach(t)
+			v.use(t)
+			content := v.write(t)
+
+			v.secrets = map[string]string{"encryptionPassphrase": "another"}
+			wantCode(t, v.stage(patient(t)), codes.AlreadyExists, "passphrase", v.id)
+			v.encrypted(t)
+			v.capability = readersOf(capability)
+			wantCode(t, v.stage(patient(t)), codes.AlreadyExists, "read-only", v.id)
+			v.capability = capability
+			wantReadOnly(t, v, false)
+			v.wantOpen(t, disk)
+			v.use(t)
+			v.wantContent(t, content)
+			v.write(t)
+			v.release(t)
+
+			v.capability = readersOf(capability)
+			v.use(t)
+			wantReadOnly(t, v, true)
+			v.capability = capability
+			wantCode(t, v.stage(patient(t)), codes.AlreadyExists, "read-only", v.id)
+			wantReadOnly(t, v, true)
+			v.capability = readersOf(capability)
+			v.release(t)
+			v.wantClosed(t)
+			v.capability = capability
+			v.use(t)
+			v.write(t)
+			v.release(t)
+		})
+	}
+}
+
+// readersOf returns the capability of those who only read.
+func readersOf(c *csi.VolumeCapability) *csi.VolumeCapability {
+	return &csi.VolumeCapability{
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY},
+		AccessType: c.GetAccessType(),
+	}
+}
+
+func wantReadOnly(t testing.TB, v *volume, want bool) {
+	t.Helper()
+	if m, found, err := (&blockdev.System{}).Mapping(v.id); err != nil || !found || m.ReadOnly != want {
+		t.Errorf("the mapping is there: %t, read-only: %t, want %t; %v", found, m.ReadOnly, want, err)
+	}
 }
 
 // TestThePassphraseIsNowhereToBeSeen looks for it in every process, every

@@ -61,7 +61,7 @@ func (v *volume) wantUnreadable(t testing.TB) {
 	t.Helper()
 	disk := v.attach(t)
 	v.wantUntouched(t, func() {
-		found, err := filesystem.New(filesystem.Options{}).Probe(patient(t), disk.Path)
+		found, err := filesystem.New(filesystem.Options{}).Probe(patient(t), filesystem.Device{Path: disk.Path})
 		if err == nil {
 			t.Errorf("probed as %v", found)
 		} else if !errors.Is(err, unix.EIO) {
@@ -81,7 +81,7 @@ func TestADiskThatHangsKeepsNoOtherWaiting(t *testing.T) {
 	disk := hung.attach(t)
 	quick := newVolume(t, wire.VirtioBlk, 64*mib, rawBlock())
 	quick.attach(t)
-	known := blockdev.System{Serials: new(blockdev.Serials)}
+	known := &blockdev.System{}
 	if _, err := known.Find(patient(t), hung.id); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestADiskThatHangsKeepsNoOtherWaiting(t *testing.T) {
 	}()
 	for range 2 {
 		began := time.Now()
-		if _, err := (blockdev.System{}).Find(patient(t), quick.id); err != nil {
+		if _, err := (&blockdev.System{}).Find(patient(t), quick.id); err != nil {
 			t.Errorf("another disk: %v", err)
 		}
 		t.Logf("another disk was found after %v", time.Since(began).Round(time.Millisecond))
@@ -325,7 +325,7 @@ func TestADiskThatComesBackToItsPlace(t *testing.T) {
 	v.release(t)
 	pull(t, v.disk.Image)
 	lookAgain(t, disk.Name)
-	if _, err := (blockdev.System{}).Find(t.Context(), v.id); err == nil || !strings.Contains(err.Error(), "no capacity") {
+	if _, err := (&blockdev.System{}).Find(t.Context(), v.id); err == nil || !strings.Contains(err.Error(), "no capacity") {
 		t.Fatalf("%v, so that this test shows nothing", err)
 	}
 	plug(t, v.disk)
@@ -397,7 +397,7 @@ func wantNotMounted(t testing.TB, v *volume) {
 func TestTheBootDiskIsNeverTouched(t *testing.T) {
 	v := newVolume(t, wire.VirtioBlk, 0, filesystemOf("ext4"))
 	v.id = bootVolume(t)
-	_, err := blockdev.System{}.Find(t.Context(), v.id)
+	_, err := (&blockdev.System{}).Find(t.Context(), v.id)
 	if !errors.Is(err, blockdev.ErrUnsafe) {
 		t.Fatalf("got %v, want it to be unsafe", err)
 	}

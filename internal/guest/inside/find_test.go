@@ -26,7 +26,7 @@ func TestADiskIsFoundByItsSerial(t *testing.T) {
 		t.Run(string(bus.bus), func(t *testing.T) {
 			id := uuid.NewString()
 			plug(t, wire.Disk{Image: id, Bus: bus.bus, Serial: id, Size: 8 * mib})
-			disk, err := blockdev.Wait(patient(t), blockdev.System{}, id)
+			disk, err := (&blockdev.System{}).Wait(patient(t), id)
 			must(t, err)
 			t.Logf("%s is %s", id, disk.Path)
 			if match, err := filepath.Match(bus.name, disk.Name); err != nil || !match {

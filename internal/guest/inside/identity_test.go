@@ -57,7 +57,7 @@ func TestTheConfigDriveTellsWhichServerThisIs(t *testing.T) {
 				change(t)
 			}
 			awaitDrive(t)
-			id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.ConfigDrive}})
+			id, err := instance.New(instance.Options{Order: []instance.Source{instance.ConfigDrive}}).Identify(patient(t))
 			must(t, err)
 			wantThisServer(t, id)
 
@@ -84,12 +84,12 @@ func TestAVolumeThatPosesAsTheConfigDriveIsNotBelieved(t *testing.T) {
 		t.Run(string(bus), func(t *testing.T) {
 			plug(t, wire.Disk{Image: "impostor", Bus: bus, Serial: uuid.NewString(), Content: wire.Impostor})
 			awaitDrive(t)
-			id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.ConfigDrive}})
+			id, err := instance.New(instance.Options{Order: []instance.Source{instance.ConfigDrive}}).Identify(patient(t))
 			if err == nil || !strings.Contains(err.Error(), "it is the volume with the serial") {
 				t.Errorf("found %+v, %v", id, err)
 			}
 			// The metadata service tells the truth.
-			id, err = instance.Find(patient(t), instance.Options{})
+			id, err = instance.New(instance.Options{}).Identify(patient(t))
 			must(t, err)
 			wantThisServer(t, id)
 			pull(t, "impostor")
@@ -121,7 +121,7 @@ func TestAnImpostorBesideTheConfigDrive(t *testing.T) {
 			must(t, err)
 			for _, to := range []string{genuine, fake, ""} {
 				link(t, to)
-				id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.ConfigDrive}})
+				id, err := instance.New(instance.Options{Order: []instance.Source{instance.ConfigDrive}}).Identify(patient(t))
 				must(t, err)
 				wantThisServer(t, id)
 			}
@@ -149,7 +149,7 @@ func link(t testing.TB, device string) {
 // TestTheMetadataServiceTellsWhichServerThisIs asks it at the address that it
 // has in every OpenStack cloud, by way of a real network card.
 func TestTheMetadataServiceTellsWhichServerThisIs(t *testing.T) {
-	id, err := instance.Find(patient(t), instance.Options{Order: []instance.Source{instance.MetadataService}})
+	id, err := instance.New(instance.Options{Order: []instance.Source{instance.MetadataService}}).Identify(patient(t))
 	must(t, err)
 	wantThisServer(t, id)
 }
@@ -158,7 +158,7 @@ func TestTheMetadataServiceTellsWhichServerThisIs(t *testing.T) {
 // settings at all.
 func TestNodeGetInfoTellsWhatTheServerKnowsOfItself(t *testing.T) {
 	s := node.New(node.Config{WithTopology: true, Identity: func(ctx context.Context) (instance.Identity, error) {
-		return instance.Find(ctx, instance.Options{})
+		return instance.New(instance.Options{}).Identify(ctx)
 	}})
 	info, err := s.NodeGetInfo(patient(t), &csi.NodeGetInfoRequest{})
 	must(t, err)

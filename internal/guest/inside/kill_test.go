@@ -13,7 +13,7 @@ import (
 
 // serveHere is the server of a child that is killed: on the guest's own /dev.
 func serveHere(_ string, step func(string)) *node.Server {
-	return newServer(node.Config{Step: step})
+	return node.New(nodetest.Steps(configuration(node.Config{}), step))
 }
 
 // killed has a call killed after each of its steps, which it returns. The guest's

@@ -70,7 +70,7 @@ func (v *volume) attach(t testing.TB) blockdev.Disk {
 		scan(t)
 		t.Cleanup(func() { v.forget(t) })
 	}
-	disk, err := blockdev.Wait(patient(t), blockdev.System{}, v.id)
+	disk, err := (&blockdev.System{}).Wait(patient(t), v.id)
 	must(t, err)
 	if v.disk.Bus == wire.MuteSCSI {
 		// The disk shows before the kernel has done with it. It reads the capacity
@@ -138,7 +138,7 @@ func scsiDisks(t testing.TB, id string) []string {
 
 // present reports whether a disk of that volume is there, safe or not.
 func present(id string) bool {
-	_, err := blockdev.System{}.Find(context.Background(), id)
+	_, err := (&blockdev.System{}).Find(context.Background(), id)
 	return !errors.Is(err, blockdev.ErrNotFound)
 }
 
@@ -159,17 +159,23 @@ func server() *node.Server { return newServer(node.Config{}) }
 // takes longer than most calls where the processor is emulated.
 var mounter = sync.OnceValue(func() mount.Interface { return mount.NewWithoutSystemd("") })
 
-// newServer adds what every node service has. Keys of new encrypted volumes are
-// cheap, since an emulated processor takes seconds for what is usual.
-func newServer(cfg node.Config) *node.Server {
-	cfg.FS = filesystem.New(filesystem.Options{Mounter: mounter()})
+// cost is that of a key. It is cheap, since an emulated processor takes seconds for
+// what is usual.
+func cost() luks.Cost { return luks.Cost{Memory: 1 << 10, Passes: 4} }
+
+// newServer adds what every node service has.
+func newServer(cfg node.Config) *node.Server { return node.New(configuration(cfg)) }
+
+func configuration(cfg node.Config) node.Config {
+	fs := filesystem.New(filesystem.Options{Mounter: mounter()})
+	cfg.FS = fs
 	if cfg.Finder == nil {
-		cfg.Finder = blockdev.System{}
+		cfg.Finder = &blockdev.System{}
 	}
 	if cfg.Crypt == nil {
-		cfg.Crypt = luks.NewWithCost(cfg.FS, luks.Cost{Memory: 1 << 10, Passes: 4})
+		cfg.Crypt = luks.NewWithCost(fs, cost())
 	}
-	return node.New(cfg)
+	return cfg
 }
 
 func filesystemOf(fsType string) *csi.VolumeCapability {

@@ -1,0 +1,79 @@
+package luks
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+)
+
+// Where device-mapper is spoken to, and where it has its devices by their names.
+const (
+	control = "/dev/mapper/control"
+	nodes   = "/dev/mapper/"
+)
+
+// removeWait is how long something may have a mapping open for a moment, such as
+// udev that looks what appeared.
+const removeWait = 5 * time.Second
+
+// remove takes away the mapping with that title, or only one that was begun and
+// never came to life: its cryptsetup was killed in between, together with the
+// container. That has the name for itself and may hold the disk, but shows
+// nothing, and cryptsetup can neither finish nor close it. A mapping that something
+// else has made is left alone. The kernel is asked directly: `cryptsetup close`
+// reads the header again, from a disk that may hang or lie.
+func remove(title string, unfinishedOnly bool) error {
+	dm, err := os.OpenFile(control, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+		return nil // no device-mapper, no mapping
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dm.Close() }() // nothing is kept with it
+	found, err := mapperCall(dm, unix.DM_DEV_STATUS, title)
+	switch {
+	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENOTTY):
+		return nil
+	case err != nil:
+		return fmt.Errorf("ask device-mapper for %s: %w", title, err)
+	case unfinishedOnly && found.Flags&unix.DM_ACTIVE_PRESENT_FLAG != 0, !strings.HasPrefix(unix.ByteSliceToString(found.Uuid[:]), "CRYPT-LUKS2-"):
+		return nil
+	}
+	_, err = mapperCall(dm, unix.DM_DEV_REMOVE, title)
+	for limit := time.Now().Add(removeWait); errors.Is(err, unix.EBUSY) && time.Now().Before(limit); {
+		time.Sleep(50 * time.Millisecond)
+		_, err = mapperCall(dm, unix.DM_DEV_REMOVE, title)
+	}
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("%w: something has %s open", filesystem.ErrBusy, title)
+	case err != nil && !errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("take %s away: %w", title, err)
+	}
+	// Nobody else removes the node where udev didn't make it.
+	if err := os.Remove(nodes + title); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// mapperCall asks device-mapper for something by a mapping's name.
+func mapperCall(dm *os.File, request uintptr, title string) (unix.DmIoctl, error) {
+	call := unix.DmIoctl{Version: [3]uint32{4, 0, 0}, Data_size: uint32(unsafe.Sizeof(unix.DmIoctl{}))}
+	if copy(call.Name[:len(call.Name)-1], title) != len(title) {
+		return call, fmt.Errorf("%q is too long a name", title)
+	}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dm.Fd(), request, uintptr(unsafe.Pointer(&call))) // #nosec G103 -- the kernel fills it
+	if errno != 0 {
+		return call, errno
+	}
+	return call, nil
+}
