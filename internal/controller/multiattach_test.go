@@ -66,12 +66,12 @@ func TestEveryAccessModeOfEveryVolumeOnTwoNodes(t *testing.T) {
 		99: {refused, refused}, // of a later version of CSI
 		-1: {refused, refused}, // stands for a capability without an access mode
 	}
-	for origin, make := range origins {
+	for origin, build := range origins {
 		for _, kind := range []string{"standard", "multiattach"} {
 			t.Run(origin+", of type "+kind, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, devcloud.Instant())
-				id, volumeContext := make(w, "pvc-1", kind)
+				id, volumeContext := build(w, "pvc-1", kind)
 				for mode, want := range expected {
 					mount, block := capability(mode), blockCapability(mode)
 					if mode < 0 {

@@ -271,7 +271,7 @@ func TestACreationThatIsLostIsMadeAnew(t *testing.T) {
 			model.Steps[step] = latency.Distribution{Min: time.Hour, Median: time.Hour, P99: time.Hour}
 			w := newWorld(t, model)
 			service := volumes.New(connect(t, w.cloud), volumes.Options{Cluster: "test", CreateWait: 300 * time.Millisecond, LostAfter: 3 * time.Second})
-			w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, Cluster: "test"})
+			w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}})
 			begun := time.Now()
 			_, err := w.CreateVolume(w.within(time.Minute), request("pvc-1", 1))
 			wantCode(t, err, codes.Aborted, "creating", "after it was asked for")

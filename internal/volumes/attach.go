@@ -148,15 +148,22 @@ func (a *attachment) try(ctx context.Context) (volume *cloud.Volume, again bool,
 
 // refused finds out what a refusal, or a lost answer, means, as the table says.
 func (a *attachment) refused(ctx context.Context, refusal error, sent time.Time) (*cloud.Volume, bool, error) {
-	about := fmt.Sprintf("attaching volume %s to server %s", a.volumeID, a.serverID)
 	v, err := a.s.cloud.GetVolume(ctx, a.volumeID)
 	switch {
 	case errors.Is(err, cloud.ErrNotFound):
-		return nil, false, fmt.Errorf("%s: %w", about, err)
+		return nil, false, fmt.Errorf("attaching volume %s to server %s: %w", a.volumeID, a.serverID, err)
 	case err != nil:
 		return nil, false, unfinished(errors.Join(refusal, err))
 	case errors.Is(refusal, cloud.ErrNotFound):
 		return nil, false, a.serverMissing(ctx, refusal)
+	}
+	return a.decide(ctx, v, refusal, sent)
+}
+
+// decide is the rest of the table, for a volume that exists.
+func (a *attachment) decide(ctx context.Context, v *cloud.Volume, refusal error, sent time.Time) (*cloud.Volume, bool, error) {
+	about := fmt.Sprintf("attaching volume %s to server %s", a.volumeID, a.serverID)
+	switch {
 	case v.AttachedTo(a.serverID) && v.Status == cloud.VolumeInUse && errors.Is(refusal, cloud.ErrAlreadyAttached):
 		return v, false, nil
 	case v.AttachedTo(a.serverID) && v.Status == cloud.VolumeInUse:

@@ -149,7 +149,7 @@ func (v *visit) explain(ctx, limited context.Context, err error) error {
 	if err == nil || limited.Err() == nil || ctx.Err() != nil {
 		return err
 	}
-	return fmt.Errorf("%s %s: %w: it has not finished what it was asked for, and others must not wait for that: %s", v.of.what, v.key, ErrUnfinished, err)
+	return fmt.Errorf("%s %s: %w: it has not finished what it was asked for, and others must not wait for that: %s", v.of.what, v.key, ErrUnfinished, err.Error())
 }
 
 func later(a, b time.Time) time.Time {
