@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -60,19 +61,19 @@ func (s *readiness) handler(endpoint rpc.Endpoint) http.HandlerFunc {
 			http.Error(w, "the kubelet has not registered the driver; the log has what it said, if it came at all", http.StatusServiceUnavailable)
 			return
 		}
-		var said string
+		var said strings.Builder
 		if s.clouds != nil {
 			names, all := s.clouds.unready()
 			for _, name := range names {
-				said += fmt.Sprintf("cloud %q is not connected; the log has the reason\n", name)
+				fmt.Fprintf(&said, "cloud %q is not connected; the log has the reason\n", name)
 			}
 			if all {
-				http.Error(w, said, http.StatusServiceUnavailable)
+				http.Error(w, said.String(), http.StatusServiceUnavailable)
 				return
 			}
 		}
 		health(w, r)
-		_, _ = w.Write([]byte(said))
+		_, _ = w.Write([]byte(said.String()))
 	}
 }
 

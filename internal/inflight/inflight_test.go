@@ -142,7 +142,7 @@ func TestAPanicEndsTheWorkAndNothingElse(t *testing.T) {
 					calls.Go(func() {
 						_, err := group.Do(ctx, "disk", work)
 						var p *inflight.PanicError
-						if !errors.As(err, &p) || p.Value != value || errors.Is(err, cause) != (value == cause) {
+						if !errors.As(err, &p) || p.Value != value || errors.Is(err, cause) != (name == "an error") {
 							t.Errorf("got %v", err)
 						}
 					})
@@ -158,7 +158,7 @@ func TestAPanicEndsTheWorkAndNothingElse(t *testing.T) {
 					t.Errorf("afterwards: %d, %v", v, err)
 				}
 				told := logs.FilterField(zap.String("work", "disk")).All()
-				if len(told) != 2 || !strings.Contains(string(told[0].ContextMap()["stack"].(string)), "inflight_test") {
+				if len(told) != 2 || !strings.Contains(told[0].ContextMap()["stack"].(string), "inflight_test") {
 					t.Errorf("logged %d times: %v", len(told), told)
 				}
 			})

@@ -48,7 +48,7 @@ func (p *probe) settle(got answer) string {
 
 // typeZoneRows are about types that are limited to zones.
 func typeZoneRows() []row {
-	make := func(p *probe, fields string) {
+	create := func(p *probe, fields string) {
 		p.settle(p.Volume("66", http.MethodPost, "/volumes", `{"volume": {"size": 1, `+fields+`}}`))
 	}
 	return []row{
@@ -58,25 +58,25 @@ func typeZoneRows() []row {
 			snapshot := p.newCopy("snapshot", "snapshot", source, nil)
 			defer p.dropType(p.newType("zonal", map[string]string{"RESKEY:availability_zones": "az2"}))
 			p.newVolume("other volume", nil)
-			make(p, `"volume_type": "zonal", "availability_zone": "nova"`) // the zone comes before the quota
-			make(p, `"volume_type": "zonal", "availability_zone": "az2"`)
+			create(p, `"volume_type": "zonal", "availability_zone": "nova"`) // the zone comes before the quota
+			create(p, `"volume_type": "zonal", "availability_zone": "az2"`)
 			p.quota(p.T, map[string]int{"volumes": -1})
 			for _, zone := range []string{`"nova"`, `"mars"`, `"AZ2"`, `"az2"`, `""`, "null"} {
-				make(p, `"volume_type": "zonal", "availability_zone": `+zone)
+				create(p, `"volume_type": "zonal", "availability_zone": `+zone)
 			}
-			make(p, `"volume_type": "zonal"`)
-			make(p, `"volume_type": "zonal", "source_volid": "`+source+`"`)
-			make(p, `"volume_type": "zonal", "source_volid": "`+source+`", "availability_zone": "az2"`)
-			make(p, `"volume_type": "zonal", "snapshot_id": "`+snapshot+`"`)
-			make(p, `"volume_type": "zonal", "snapshot_id": "`+snapshot+`", "availability_zone": "nova"`)
+			create(p, `"volume_type": "zonal"`)
+			create(p, `"volume_type": "zonal", "source_volid": "`+source+`"`)
+			create(p, `"volume_type": "zonal", "source_volid": "`+source+`", "availability_zone": "az2"`)
+			create(p, `"volume_type": "zonal", "snapshot_id": "`+snapshot+`"`)
+			create(p, `"volume_type": "zonal", "snapshot_id": "`+snapshot+`", "availability_zone": "nova"`)
 			p.note("the type as a member sees it: %s", p.volume("66", http.MethodGet, "/types?is_public=None", nil).list("volume_types")[0]["extra_specs"])
 		}},
 		{"a type of several zones, written with blanks", func(p *probe) {
 			defer p.dropType(p.newType("blanks", map[string]string{"RESKEY:availability_zones": " nova , mars,"}))
 			for _, zone := range []string{"nova", "az2", "mars"} {
-				make(p, `"volume_type": "blanks", "availability_zone": "`+zone+`"`)
+				create(p, `"volume_type": "blanks", "availability_zone": "`+zone+`"`)
 			}
-			make(p, `"volume_type": "blanks"`)
+			create(p, `"volume_type": "blanks"`)
 		}},
 		{"a type of two zones", func(p *probe) {
 			defer p.dropType(p.newType("both", map[string]string{"RESKEY:availability_zones": "az2,nova"}))
@@ -85,15 +85,15 @@ func typeZoneRows() []row {
 		}},
 		{"a type of zones that are not there", func(p *probe) {
 			defer p.dropType(p.newType("nowhere", map[string]string{"RESKEY:availability_zones": "mars,venus"}))
-			make(p, `"volume_type": "nowhere", "availability_zone": "mars"`)
-			make(p, `"volume_type": "nowhere", "availability_zone": "nova"`)
-			make(p, `"volume_type": "nowhere"`)
+			create(p, `"volume_type": "nowhere", "availability_zone": "mars"`)
+			create(p, `"volume_type": "nowhere", "availability_zone": "nova"`)
+			create(p, `"volume_type": "nowhere"`)
 		}},
 		{"a zone whose back end is another", func(p *probe) {
 			// The back end of this type is in one zone, and nothing but the
 			// scheduler knows.
-			make(p, `"volume_type": "nfs", "availability_zone": "az2"`)
-			make(p, `"volume_type": "nfs", "availability_zone": "nova"`)
+			create(p, `"volume_type": "nfs", "availability_zone": "az2"`)
+			create(p, `"volume_type": "nfs", "availability_zone": "nova"`)
 		}},
 		{"a volume changes its type to one of another zone", func(p *probe) {
 			v := p.newVolume("volume", object{"volume_type": "standard"})
