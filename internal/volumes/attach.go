@@ -76,7 +76,7 @@ func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone b
 	defer visit.leave()
 	view, release := s.servers.use(serverID)
 	defer release()
-	a := &attachment{s: s, view: view, visit: visit, volumeID: volumeID, serverID: serverID}
+	a := &attachment{s: s, view: view, volumeID: volumeID, serverID: serverID}
 	volume, err := a.untilAttached(limited)
 	if err == nil && alone {
 		volume, err = a.alone(limited, volume)
@@ -93,7 +93,6 @@ func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone b
 type attachment struct {
 	s                  *Service
 	view               *server
-	visit              *visit
 	volumeID, serverID string
 	// contradictions counts how often Nova said that the volume is attached
 	// while Cinder said that it is free.
@@ -135,7 +134,6 @@ func (a *attachment) try(ctx context.Context) (volume *cloud.Volume, again bool,
 	})
 	switch {
 	case err == nil:
-		a.visit.progress()
 		volume, err = a.follow(ctx, sent)
 		return volume, false, err
 	case ended(ctx, err):
