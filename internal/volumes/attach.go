@@ -339,7 +339,7 @@ func (a *attachment) unmark(ctx context.Context, v *cloud.Volume) chan error {
 
 // unmarked waits until the mark is taken away, and reports whether this call has done
 // it. An attachment is not told before that: a volume that may hold data must not
-// bear the mark. Only where the cloud allows nobody to change metadata it stays.
+// bear the mark. Only where the cloud doesn't let the account change metadata it stays.
 func (a *attachment) unmarked(ctx context.Context, v *cloud.Volume) (bool, error) {
 	outcome := a.unmark(ctx, v)
 	if outcome == nil {
@@ -349,7 +349,7 @@ func (a *attachment) unmarked(ctx context.Context, v *cloud.Volume) (bool, error
 	switch {
 	case err == nil:
 		return true, nil
-	case final(err):
+	case errors.Is(err, cloud.ErrForbidden), errors.Is(err, cloud.ErrUnsupported):
 		log(ctx, a.volumeID).Warn("the first publication of the volume can't be put on record", zap.Error(err))
 		return false, nil
 	}
