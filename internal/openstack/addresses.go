@@ -86,8 +86,8 @@ func (p addressPattern) fits(u *url.URL) bool {
 
 func (p addressPattern) fitsName(name string) bool {
 	pattern, _, err := net.SplitHostPort(p.host)
-	if err != nil {
-		return false
+	if err != nil || strings.Contains(name, "%") {
+		return false // the zone of an IPv6 address may look like a domain
 	}
 	if domain, ok := strings.CutPrefix(pattern, "*"); ok {
 		return domain == "" || strings.HasSuffix(name, domain) && len(name) > len(domain)
@@ -100,7 +100,7 @@ func (p addressPattern) fitsName(name string) bool {
 func plainURL(u *url.URL) bool {
 	wild := strings.LastIndex(u.Hostname(), "*")
 	return (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil && u.Opaque == "" &&
-		u.RawQuery == "" && u.Fragment == "" && u.RawPath == "" && wild <= 0 &&
+		u.RawQuery == "" && u.Fragment == "" && u.RawPath == "" && !strings.Contains(u.Hostname(), "%") && wild <= 0 &&
 		(wild < 0 || u.Hostname() == "*" || strings.HasPrefix(u.Hostname(), "*.")) &&
 		!strings.Contains(u.Path, "/../") && !strings.HasSuffix(u.Path, "/..")
 }

@@ -47,8 +47,9 @@ func TestAddressesOfSecrets(t *testing.T) {
 		{
 			"https://*.example.com:5000",
 			[]string{"https://a.example.com:5000/v3", "https://a.b.example.com:5000/identity"},
-			[]string{"https://example.com:5000/v3", "https://evilexample.com:5000/v3", "https://a.example.com/v3", "http://a.example.com:5000/v3"},
+			[]string{"https://example.com:5000/v3", "https://evilexample.com:5000/v3", "https://a.example.com/v3", "http://a.example.com:5000/v3", "https://[::1%25.example.com]:5000/v3", "https://[::ffff:169.254.169.254%25x.example.com]:5000/v3"},
 		},
+		{"https://[fe80::1]", []string{"https://[fe80::1]/v3"}, []string{"https://[fe80::1%25eth0]/v3"}},
 		{"http://*:5000/v3, https://[2001:db8::1]", []string{"http://any:5000/v3", "https://[2001:DB8::1]/v3"}, []string{"http://any/v3", "https://[2001:db8::2]/v3"}},
 	} {
 		a, err := ParseAddresses(strings.Split(test.patterns, ","))
@@ -132,6 +133,17 @@ func TestTheCatalogOfASecretsCloudLeadsNowhereElse(t *testing.T) {
 	u, err := url.Parse(elsewhere)
 	if err != nil || !allowed.permitsHost(u, "http://127.0.0.1:5000/v3") {
 		t.Error("the services of a cloud may be on a host that is allowed")
+	}
+	if allowed, err = ParseAddresses([]string{"https://*.example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{
+		"https://cinder.example.com:8776/v3": true, "http://cinder.example.com/": false,
+		"https://[::1%25.example.com]/v3": false, "https://cinder.example.com.evil.org/": false,
+	} {
+		if u, err = url.Parse(address); err != nil || allowed.permitsHost(u, "https://keystone.example.com/v3") != want {
+			t.Errorf("%s is allowed: %t, %v", address, !want, err)
+		}
 	}
 }
 

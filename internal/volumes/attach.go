@@ -76,7 +76,7 @@ func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone b
 	defer visit.leave()
 	view, release := s.servers.use(serverID)
 	defer release()
-	a := &attachment{s: s, view: view, visit: visit, volumeID: volumeID, serverID: serverID}
+	a := &attachment{s: s, view: view, volumeID: volumeID, serverID: serverID}
 	volume, err := a.untilAttached(limited)
 	if err == nil && alone {
 		volume, err = a.alone(limited, volume)
@@ -93,7 +93,6 @@ func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone b
 type attachment struct {
 	s                  *Service
 	view               *server
-	visit              *visit
 	volumeID, serverID string
 	// contradictions counts how often Nova said that the volume is attached
 	// while Cinder said that it is free.
@@ -135,7 +134,6 @@ func (a *attachment) try(ctx context.Context) (volume *cloud.Volume, again bool,
 	})
 	switch {
 	case err == nil:
-		a.visit.progress()
 		volume, err = a.follow(ctx, sent)
 		return volume, false, err
 	case ended(ctx, err):
@@ -341,7 +339,7 @@ func (a *attachment) unmark(ctx context.Context, v *cloud.Volume) chan error {
 
 // unmarked waits until the mark is taken away, and reports whether this call has done
 // it. An attachment is not told before that: a volume that may hold data must not
-// bear the mark. Only where the cloud allows nobody to change metadata it stays.
+// bear the mark. Only where the cloud doesn't let the account change metadata it stays.
 func (a *attachment) unmarked(ctx context.Context, v *cloud.Volume) (bool, error) {
 	outcome := a.unmark(ctx, v)
 	if outcome == nil {
@@ -351,7 +349,7 @@ func (a *attachment) unmarked(ctx context.Context, v *cloud.Volume) (bool, error
 	switch {
 	case err == nil:
 		return true, nil
-	case final(err):
+	case errors.Is(err, cloud.ErrForbidden), errors.Is(err, cloud.ErrUnsupported):
 		log(ctx, a.volumeID).Warn("the first publication of the volume can't be put on record", zap.Error(err))
 		return false, nil
 	}

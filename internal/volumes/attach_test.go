@@ -69,6 +69,7 @@ func TestAnAttachmentIsNotToldBeforeItIsOnRecord(t *testing.T) {
 	for name, fault := range map[string]cloudtest.Fault{
 		"that nobody saw":            {Op: "attachment.create", Times: 1, After: true, Err: unavailable},
 		"whose record was refused":   {Op: "volume.metadata.update", Times: 1, Err: unavailable},
+		"whose token was refused":    {Op: "volume.metadata.update", Times: 1, Err: cloud.ErrUnauthorized},
 		"whose record has no answer": {Op: "volume.metadata.update", Times: 1, After: true, Err: unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,29 +9,26 @@ import (
 )
 
 const (
-	// firstPatience is for how long the first of the calls at a bulkhead waits though
-	// nothing is finished: somebody has to notice that things go on.
-	firstPatience = 20 * time.Second
-	// crowd is how many calls may be at work before they get impatient with those that
-	// hang. The chart gives the attacher 50 workers.
-	crowd         = 25
-	crowdPatience = 3 * time.Second
-	// longest is for how long any call waits at a bulkhead.
-	longest = 90 * time.Second
-	// forgetAfter is how long after the last call a bulkhead is known to be stuck.
-	forgetAfter = 10 * time.Minute
+	// patience is for how long one call alone waits at a bulkhead where nothing is
+	// finished; n calls, at all bulkheads together, wait for an n-th of it, and never
+	// for less than minPatience, which is more than an attachment takes. That leaves
+	// workers to others, be they 50, as the chart has it, or 10: half a minute is the
+	// patience of 5 calls, 15 s that of 10, and 3 s that of 50.
+	patience    = 150 * time.Second
+	minPatience = 3 * time.Second
+	// firstPatience is how many times as long the first call at a bulkhead waits:
+	// somebody has to notice that things go on.
+	firstPatience = 10
 )
 
-// bulkheads keep what hangs, one server or one volume, from taking up all callers:
-// as long as calls are finished there, others wait for their turn; when nothing was
-// finished for stuckAfter, all but the first give up and those that come are refused,
-// so that the caller pauses before it asks again. That is sooner when there are many.
+// bulkheads keep what hangs, one server or one volume, from taking up all callers: as
+// long as calls are finished there, others wait for their turn. When nothing is, they
+// give up, the sooner the more calls there are, and those that come are refused, so
+// that the caller pauses before it asks again.
 type bulkheads struct {
 	what string
 	// room is how many calls there may be at one bulkhead; 0: any number.
 	room int
-	// stuckAfter is for how long nothing may have been finished.
-	stuckAfter time.Duration
 
 	mu    sync.Mutex
 	byKey map[string]*bulkhead
@@ -42,7 +39,7 @@ type bulkheads struct {
 type bulkhead struct {
 	// visits are the calls, in the order in which they came.
 	visits []*visit
-	// progress is when something was finished last, or there was nothing to do.
+	// progress is when something was finished last, or the first call came.
 	progress time.Time
 }
 
@@ -54,6 +51,7 @@ type visit struct {
 	since  time.Time
 	cancel context.CancelFunc
 	timer  *time.Timer
+	left   bool
 }
 
 // enter returns a context that ends when the call is not to wait any longer. It
@@ -61,14 +59,15 @@ type visit struct {
 func (b *bulkheads) enter(ctx context.Context, key string) (context.Context, *visit, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
-	b.forget(now)
 	at := b.byKey[key]
 	if at == nil {
-		at = &bulkhead{progress: now}
+		at = &bulkhead{progress: time.Now()}
+		if b.byKey == nil {
+			b.byKey = make(map[string]*bulkhead)
+		}
 		b.byKey[key] = at
 	}
-	idle := now.Sub(at.progress)
+	idle := time.Since(at.progress)
 	switch {
 	case len(at.visits) == 0:
 	case idle >= b.patience():
@@ -77,49 +76,35 @@ func (b *bulkheads) enter(ctx context.Context, key string) (context.Context, *vi
 		return nil, nil, fmt.Errorf("%s %s: %w, and %d others wait", b.what, key, ErrBusy, len(at.visits)-1)
 	}
 	limited, cancel := context.WithCancel(ctx)
-	v := &visit{of: b, key: key, at: at, since: now, cancel: cancel}
-	v.timer = time.AfterFunc(crowdPatience, v.check)
+	v := &visit{of: b, key: key, at: at, since: time.Now(), cancel: cancel}
+	v.timer = time.AfterFunc(time.Second, v.check)
 	at.visits = append(at.visits, v)
 	b.inside++
 	return limited, v, nil
 }
 
-// patience is for how long calls wait though nothing is finished. b.mu is held.
+// patience is for how long a call waits though nothing is finished. b.mu is held.
 func (b *bulkheads) patience() time.Duration {
-	if b.inside > crowd {
-		return min(crowdPatience, b.stuckAfter)
-	}
-	return b.stuckAfter
+	return max(patience/time.Duration(max(b.inside, 1)), minPatience)
 }
 
-// forget drops bulkheads that nobody came to for long. b.mu is held.
-func (b *bulkheads) forget(now time.Time) {
-	if b.byKey == nil {
-		b.byKey = make(map[string]*bulkhead)
-	}
-	for key, at := range b.byKey {
-		if len(at.visits) == 0 && now.Sub(at.progress) > forgetAfter {
-			delete(b.byKey, key)
-		}
-	}
-}
-
-// check ends the call when it is not to wait any longer.
+// check ends the call when it is not to wait any longer. There may be more calls in a
+// second, and less patience.
 func (v *visit) check() {
 	v.of.mu.Lock()
 	defer v.of.mu.Unlock()
-	if !slices.Contains(v.at.visits, v) {
+	if v.left {
 		return
 	}
-	deadline := v.at.progress.Add(v.of.patience())
+	waited := time.Since(v.at.progress)
 	if v.at.visits[0] == v {
-		deadline = later(v.since, v.at.progress).Add(firstPatience)
+		waited = min(waited, time.Since(v.since)) / firstPatience
 	}
-	if left := min(time.Until(deadline), time.Until(v.since.Add(longest))); left > 0 {
-		v.timer.Reset(min(left, time.Second)) // there may be more calls by then
+	if waited >= v.of.patience() {
+		v.cancel()
 		return
 	}
-	v.cancel()
+	v.timer.Reset(time.Second)
 }
 
 // progress tells that something was finished.
@@ -131,13 +116,14 @@ func (v *visit) progress() {
 
 // leave ends the visit.
 func (v *visit) leave() {
-	v.timer.Stop()
 	v.cancel()
 	v.of.mu.Lock()
 	defer v.of.mu.Unlock()
+	v.timer.Stop()
+	v.left = true
 	v.of.inside--
 	v.at.visits = slices.DeleteFunc(v.at.visits, func(o *visit) bool { return o == v })
-	if len(v.at.visits) == 0 && time.Since(v.at.progress) < v.of.stuckAfter {
+	if len(v.at.visits) == 0 {
 		delete(v.of.byKey, v.key)
 	}
 }
@@ -150,11 +136,4 @@ func (v *visit) explain(ctx, limited context.Context, err error) error {
 		return err
 	}
 	return fmt.Errorf("%s %s: %w: it has not finished what it was asked for, and others must not wait for that: %s", v.of.what, v.key, ErrUnfinished, err.Error())
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

@@ -143,8 +143,11 @@ func (s *Service) advance(ctx context.Context, p *plan, at attempt) (attempt, er
 // cloud, and the caller has others to make.
 func (s *Service) untilMade(ctx context.Context, p *plan, at attempt) (attempt, error) {
 	v := at.volume
-	if gone, err := s.removeLost(ctx, v); gone || err != nil {
-		return at.next(), err
+	// The volume of this very call is old only by a clock that is wrong.
+	if !at.mine {
+		if gone, err := s.removeLost(ctx, v); gone || err != nil {
+			return at.next(), err
+		}
 	}
 	limited, cancel := context.WithTimeout(ctx, s.opts.CreateWait)
 	defer cancel()
@@ -178,7 +181,8 @@ func beingMade(v *cloud.Volume) bool {
 }
 
 // failed removes a volume that could not be created and goes on elsewhere: it was
-// seen in the making, or Cinder says that its creation failed. Any other in error is
+// seen in the making, or Cinder says that its creation failed, and it was not published
+// since (one back end may have failed before another made it). Any other in error is
 // kept, since it may have held data.
 func (s *Service) failed(ctx context.Context, p *plan, at attempt) (attempt, error) {
 	v := at.volume
@@ -187,7 +191,8 @@ func (s *Service) failed(ctx context.Context, p *plan, at attempt) (attempt, err
 		return at, unfinished(fmt.Errorf("volume %s has status error, reading the cause: %w", v.ID, err))
 	}
 	cause := fmt.Sprintf("creating volume %s (%s) failed: %s", v.ID, v.Name, fault)
-	if len(v.Attachments) > 0 || !at.seen && !fault.Creation {
+	neverUsable := at.seen || fault.Creation && v.Metadata[NeverPublishedKey] != "false"
+	if len(v.Attachments) > 0 || !neverUsable {
 		if err := p.differs(v); err != nil {
 			return at, err
 		}

@@ -183,12 +183,15 @@ func TestCreateMakesAFailedAttemptAnewOnlyIfItNeverWasUsable(t *testing.T) {
 	cases := map[string]struct {
 		cause    string
 		attached bool
-		anew     bool
+		// published: it was used after all, and is in error since.
+		published bool
+		anew      bool
 	}{
 		"Cinder says that creating it failed":    {cause: "schedule allocate volume:No valid backend.", anew: true},
 		"Cinder says that something else failed": {cause: "extend volume:Volume Driver failed to extend volume."},
 		"Cinder says nothing":                    {},
 		"a server has it":                        {cause: "create volume from backend storage:x", attached: true},
+		"a server had it, made by another host":  {cause: "create volume from backend storage:x", published: true},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -201,6 +204,9 @@ func TestCreateMakesAFailedAttemptAnewOnlyIfItNeverWasUsable(t *testing.T) {
 				time.Sleep(time.Second)
 				if c.attached {
 					w.cloud.Set(made.ID, func(v *cloud.Volume) { v.Attachments = []cloud.Attachment{{ServerID: w.server}} })
+				}
+				if c.published {
+					w.cloud.Set(made.ID, func(v *cloud.Volume) { v.Metadata[volumes.NeverPublishedKey] = "false" })
 				}
 				v, err := w.service.Create(w.Context(), volumes.CreateRequest{Name: "pvc-1", SizeGiB: 1})
 				if c.anew {

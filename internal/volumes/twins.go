@@ -96,12 +96,15 @@ func (s *Service) yield(ctx context.Context, at attempt) (attempt, error) {
 }
 
 // removeTwins removes younger volumes of the same name that nobody can have used.
-// That it fails is no reason to withhold the volume that is good.
+// That it fails, or takes longer than one creation may, is no reason to withhold the
+// volume that is good.
 func (s *Service) removeTwins(ctx context.Context, at attempt) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.CreateWait)
+	defer cancel()
 	for i := range at.others {
 		twin := &at.others[i]
 		about := logName(ctx, twin.Name).With(zap.String("volume", at.volume.ID), zap.String("twin", twin.ID))
-		if !NeverPublished(twin) || len(twin.Attachments) > 0 {
+		if !NeverPublished(twin) || len(twin.Attachments) > 0 || twin.Status == cloud.VolumeRestoringBackup {
 			about.Warn("two volumes of this cluster have one name: the older is used, remove the other if nobody needs it")
 			continue
 		}

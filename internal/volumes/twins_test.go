@@ -79,6 +79,7 @@ func TestWhatBecomesOfTheYoungerOfTwo(t *testing.T) {
 		"attached by hand":                 {cloud.Volume{Status: cloud.VolumeInUse, Metadata: mark, Attachments: server}, true},
 		"restored, with metadata of old":   {cloud.Volume{Status: cloud.VolumeAvailable, Metadata: mark, BackupID: "11111111-2222-4333-8444-555555555555"}, true},
 		"of another cluster":               {cloud.Volume{Status: cloud.VolumeAvailable, Metadata: map[string]string{volumes.ClusterKey: "x", volumes.NeverPublishedKey: "true"}}, true},
+		"being restored by hand":           {cloud.Volume{Status: cloud.VolumeRestoringBackup, Metadata: mark}, true},
 		"being deleted":                    {cloud.Volume{Status: cloud.VolumeDeleting, Metadata: mark}, true},
 		"one that Cinder failed to delete": {cloud.Volume{Status: cloud.VolumeErrorDeleting, Metadata: mark}, true},
 	} {
@@ -94,10 +95,29 @@ func TestWhatBecomesOfTheYoungerOfTwo(t *testing.T) {
 				if c.stays {
 					n = 2
 				}
+				if deletions := w.cloud.Requests()["volume.delete"]; deletions != 2-n {
+					t.Errorf("%d deletions", deletions)
+				}
 				w.wantVolumes(n)
 			})
 		})
 	}
+}
+
+// Younger volumes that the cloud doesn't finish don't keep the older one from its claim.
+func TestTwinsThatAreStuckWithholdNothing(t *testing.T) {
+	in(t, func(w *world) {
+		mark := map[string]string{volumes.ClusterKey: cluster, volumes.NeverPublishedKey: "true"}
+		older := w.cloud.Add(cloud.Volume{Name: "pvc-1", SizeGiB: 1, Status: cloud.VolumeAvailable, Metadata: mark})
+		for range 5 {
+			w.cloud.Add(cloud.Volume{Name: "pvc-1", SizeGiB: 1, Status: cloud.VolumeCreating, Metadata: mark})
+		}
+		begun := time.Now()
+		v, err := w.service.Create(w.within(3*time.Minute), volumes.CreateRequest{Name: "pvc-1", SizeGiB: 1})
+		if took := time.Since(begun); err != nil || v.ID != older || took > 62*time.Second {
+			t.Errorf("got %+v, %v, after %v", v, err, took)
+		}
+	})
 }
 
 // What was given up by its owner is not in the way.
@@ -159,6 +179,35 @@ func TestACreationThatTheCloudHasLost(t *testing.T) {
 }
 
 // Names that Cinder stores otherwise make one volume all the same.
+// elsewhen is a cloud whose clock differs from the driver's.
+type elsewhen struct {
+	*cloudtest.Cloud
+	by time.Duration
+}
+
+func (c elsewhen) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*cloud.Volume, error) {
+	v, err := c.Cloud.CreateVolume(ctx, req)
+	if v != nil {
+		v.CreatedAt = v.CreatedAt.Add(c.by)
+	}
+	return v, err
+}
+
+// A clock that is wrong makes no volume of this call old.
+func TestAClockThatIsWrongLosesNoCreation(t *testing.T) {
+	for _, by := range []time.Duration{-2 * time.Hour, 2 * time.Hour} {
+		in(t, func(w *world) {
+			s := volumes.New(elsewhen{w.cloud, by}, volumes.Options{Cluster: cluster})
+			if _, err := s.Create(w.within(time.Minute), volumes.CreateRequest{Name: "pvc-1", SizeGiB: 1}); err != nil {
+				t.Error(err)
+			}
+			if counts := w.cloud.Requests(); counts["volume.create"] != 1 || counts["volume.delete"] != 0 {
+				t.Errorf("%v apart: %v", by, counts)
+			}
+		})
+	}
+}
+
 func TestANameWithWhiteSpaceMakesOneVolume(t *testing.T) {
 	for _, name := range []string{"data ", " data", "data\t\n", "\u00a0data\u2003", "\x1cdata\x1f"} {
 		in(t, func(w *world) {

@@ -85,8 +85,8 @@ type Locks struct {
 // NewLocks returns locks for one project.
 func NewLocks() *Locks {
 	return &Locks{
-		sharing: bulkheads{what: "volume", room: 16, stuckAfter: 30 * time.Second},
-		hosts:   bulkheads{what: "server", stuckAfter: 10 * time.Second},
+		sharing: bulkheads{what: "volume", room: 16},
+		hosts:   bulkheads{what: "server"},
 	}
 }
 
