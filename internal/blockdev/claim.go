@@ -35,20 +35,23 @@ func ClaimDevice(path string) (*Claim, error) {
 }
 
 // releaseWait is how long Release waits for children of this process. They need
-// microseconds on a quiet machine.
-const releaseWait = 100 * time.Millisecond
+// microseconds on a quiet machine, and may need a tenth of a second on a busy one, where
+// the processor is taken from them.
+const releaseWait = 2 * time.Second
 
 // Release gives the device back, so that the next one can claim it. A child that another
 // goroutine forks while a claim is open gets a copy of it, which it loses when its program
-// begins; until then the device is claimed. Release waits for that, unless somebody else
-// has claimed the device meanwhile.
+// begins; until then the device is claimed. syscall.ForkLock is no help: it is let go as
+// soon as the child has left the parent's memory, right before the kernel closes its
+// copies. Release waits for the kernel to say that nothing holds the device any more. It
+// also returns after two seconds, when somebody else has claimed the device meanwhile.
 func (c *Claim) Release() error {
 	if err := c.Close(); err != nil {
 		return err
 	}
 	for limit := time.Now().Add(releaseWait); ; time.Sleep(time.Millisecond) {
 		// Where the device can't be opened any more, whoever comes next will tell.
-		if held, _ := Claimed(c.Name()); !held || time.Now().After(limit) {
+		if held, err := Claimed(c.Name()); err != nil || !held || time.Now().After(limit) {
 			return nil
 		}
 	}
@@ -71,7 +74,8 @@ func Claimed(path string) (bool, error) {
 }
 
 // claimAndClose tries to claim a device that is open. No child is forked meanwhile, which
-// would have a copy of the claim by which the next one to ask could be misled.
+// would have a copy of the claim by which the next one to ask could be misled: that is what
+// syscall.ForkLock is good for.
 func claimAndClose(path string) (held bool, err error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

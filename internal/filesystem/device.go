@@ -30,27 +30,31 @@ const busyWait = 2 * time.Second
 
 // openDevice opens a block device for reading.
 func openDevice(path string) (*handle, error) {
-	return open(path, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("device: %w", err)
+	}
+	return inspected(f)
 }
 
 // claim opens a block device that nothing else uses: no mount in any mount
 // namespace, no swap, no device built upon it, no tool that formats or checks.
 func claim(path string) (*handle, error) {
-	d, err := open(path, unix.O_EXCL)
-	if errors.Is(err, unix.EBUSY) {
-		return nil, fmt.Errorf("%s is mounted, held or being worked on: %w", path, ErrBusy)
+	c, err := blockdev.ClaimDevice(path)
+	if errors.Is(err, blockdev.ErrClaimed) {
+		return nil, fmt.Errorf("%w: %w", ErrBusy, err)
 	}
-	return d, err
-}
-
-func open(path string, flags int) (*handle, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("device: %w", err)
 	}
+	return inspected(c.File)
+}
+
+// inspected returns the handle of an open device.
+func inspected(f *os.File) (*handle, error) {
 	d := &handle{File: f}
 	if err := d.inspect(); err != nil {
-		return nil, errors.Join(fmt.Errorf("device %s: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("device %s: %w", f.Name(), err), f.Close())
 	}
 	return d, nil
 }
@@ -83,20 +87,9 @@ func (d *handle) inspect() error {
 	return nil
 }
 
-// release gives a claim back, and waits until nobody has a copy of it: a child
-// that was forked meanwhile has one until it has begun its program. Who claims
-// the device next would fail.
-func (d *handle) release() {
-	path := d.Name()
-	d.close()
-	for limit := time.Now().Add(busyWait); time.Now().Before(limit); time.Sleep(time.Millisecond) {
-		// When it can't be opened, or somebody else has claimed it, whoever
-		// comes next will tell.
-		if held, err := blockdev.Claimed(path); err != nil || !held {
-			return
-		}
-	}
-}
+// release gives a claim back, see blockdev.Claim. One that was closed before has been
+// given back.
+func (d *handle) release() { _ = (&blockdev.Claim{File: d.File}).Release() }
 
 // whenFree does work that needs a device for itself, and does it again while
 // something else holds the device for a moment, until ctx ends. A mount is not

@@ -30,6 +30,8 @@ import (
 //     as only this driver hands it out, and the power stays on: the first flush of the
 //     mounted filesystem makes it last, since one of its own would cost as much as mkfs.
 //   - It names its owner. A clone or a restored snapshot has another one.
+//   - A filesystem of ext that was mounted is believed rather than its mark, which must be
+//     one that came back with the power.
 //   - Even so, a device is only made blank again when it holds nothing but what mkfs
 //     writes: a second mkfs with the same options, into memory, says which pages these
 //     are. Data anywhere else, found by what the thorough proof reads, and a complete
@@ -45,9 +47,11 @@ const (
 	markHead  = 45 << 20 // byte of the first mark
 	markTail  = 3 << 20  // bytes before the last multiple of markGroup
 	markGroup = 8 << 20
+	// markLength is how many bytes a mark may have: a sector, which a disk writes as a whole.
+	markLength = 512
 )
 
-// mark is what is written; it fits into a sector, which a disk writes as a whole.
+// mark is what is written.
 type mark struct {
 	// Owner is Device.Owner, Name what is being made, Command a digest of how.
 	Owner, Name, Command string
@@ -84,7 +88,7 @@ func (m mark) page() ([]byte, error) {
 	sum := sha256.Sum256(text)
 	page := aligned(piece)
 	text = fmt.Appendf([]byte(markMagic), "%s\n%x\n", text, sum)
-	if copy(page[:512], text) != len(text) {
+	if copy(page[:markLength], text) != len(text) {
 		return nil, fmt.Errorf("the owner %q is too long", m.Owner)
 	}
 	return page, nil
@@ -155,14 +159,14 @@ func (m mark) write(path string) (err error) {
 }
 
 // remove takes the marks of an owner from a device that has size bytes now. What
-// isn't such a mark is left alone.
+// isn't such a mark is left alone, in its page too.
 func (m mark) remove(path string, size int64) (err error) {
 	f, err := openDirect(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	page, zeros := aligned(piece), aligned(piece)
+	page := aligned(piece)
 	for _, at := range append(markPlaces(size), markPlaces(min(m.Size, size))...) {
 		if _, err := f.ReadAt(page, at); err != nil {
 			return fmt.Errorf("take the mark away: %w", err)
@@ -170,7 +174,8 @@ func (m mark) remove(path string, size int64) (err error) {
 		if found, ok := parseMark(page); !ok || found.Owner != m.Owner {
 			continue
 		}
-		if _, err := f.WriteAt(zeros, at); err != nil {
+		clear(page[:markLength])
+		if _, err := f.WriteAt(page, at); err != nil {
 			return fmt.Errorf("take the mark away: %w", err)
 		}
 	}
@@ -179,11 +184,14 @@ func (m mark) remove(path string, size int64) (err error) {
 
 // unfinished says what a device with a mark of its owner holds. Content is what is
 // recognised of it, if anything.
-func (f *FS) unfinished(path string, m mark, content Content) (Content, error) {
-	if content.Kind == Filesystem && content.Type != m.Name && (!isExt(content.Type) || !isExt(m.Name)) {
-		return content, nil // somebody has made another one by hand
-	}
-	if content.Kind != Filesystem {
+func (f *FS) unfinished(path string, d *handle, m mark, content Content) (Content, error) {
+	if content.Kind == Filesystem {
+		s, err := readSuperblock(d)
+		another := content.Type != m.Name && (!isExt(content.Type) || !isExt(m.Name)) // made by hand
+		if err != nil || another || s.mounted {
+			return content, err
+		}
+	} else {
 		is, err := f.blkid(path)
 		if err != nil {
 			return Content{}, err
@@ -226,7 +234,7 @@ func (f *FS) restart(ctx context.Context, w blankWrite, d *handle, content Conte
 	if content, found, err := f.recognize(w.on.Path, d); err != nil {
 		return false, err
 	} else if found {
-		if finished, err = f.confirm(w, d, content); err != nil || finished {
+		if finished, err = f.confirm(w.on.Path, content.Type); err != nil || finished {
 			return finished, errors.Join(err, m.removeIf(finished, w.on.Path, d.size))
 		}
 	}
@@ -273,24 +281,14 @@ func refuse(content Content, why string) error {
 
 // confirm tells whether a filesystem is complete that still has its mark: its mkfs
 // ended, and its call didn't. Whether it fills its device, which may have grown, its
-// stage finds out. XFS and btrfs write what they are recognised by last;
-// ext is checked. One of ext that is damaged and was never mounted is made again.
-func (f *FS) confirm(w blankWrite, d *handle, content Content) (bool, error) {
-	if !isExt(content.Type) {
+// stage finds out. XFS and btrfs write what they are recognised by last; ext, which was
+// never mounted, is checked.
+func (f *FS) confirm(path, fsType string) (bool, error) {
+	if !isExt(fsType) {
 		return true, nil
 	}
-	output, status, err := f.Tool(nil, "e2fsck", "-f", "-n", w.on.Path)
-	if err != nil || status == 0 {
-		return err == nil, err
-	}
-	s, err := readSuperblock(d)
-	if err != nil {
-		return false, err
-	}
-	if s.mounted {
-		return false, refuse(content, "; it was mounted since, and is damaged: "+words(output))
-	}
-	return false, nil
+	_, status, err := f.Tool(nil, "e2fsck", "-f", "-n", path)
+	return err == nil && status == 0, err
 }
 
 // writtenBy returns a function that tells whether the page at a byte is one that

@@ -185,37 +185,68 @@ func putMark(t *testing.T, d *looptest.Device, fsType string, size int64) {
 	}
 }
 
-// TestAFilesystemWithItsMarkIsFinished: whoever has used it meanwhile loses nothing.
+// TestAFilesystemWithItsMarkIsFinished: whoever has used it meanwhile loses nothing. One of
+// ext tells that it was mounted, and then is what it is, damaged or not.
 func TestAFilesystemWithItsMarkIsFinished(t *testing.T) {
 	f := New(Options{})
-	for _, fsType := range kinds() {
-		d := formattedDisk(t, f, fsType)
-		dir := mountDir(t)
-		if err := f.Mount(soon(t), d.Path, dir, fsType, nil); err != nil {
-			t.Fatal(err)
+	for _, used := range []bool{false, true} {
+		for _, fsType := range kinds() {
+			d := formattedDisk(t, f, fsType)
+			dir := mountDir(t)
+			if used {
+				whileMounted(t, f, d, dir, fsType, func(file string) error { return os.WriteFile(file, []byte("precious"), 0o600) })
+			}
+			putMark(t, d, fsType, 512*mib)
+			want := Unfinished
+			if used && isExt(fsType) {
+				want = Filesystem
+			}
+			if c, err := f.Probe(soon(t), owned(d)); err != nil || c.Kind != want || c.Type != fsType {
+				t.Errorf("%s, used %t: %+v, %v", fsType, used, c, err)
+			}
+			err := f.Format(soon(t), owned(d), Thorough, fsType, nil)
+			if finished := want == Unfinished; finished != (err == nil) || finished == marked(t, d) || !finished && !errors.Is(err, ErrNotBlank) {
+				t.Errorf("%s, used %t: %v, marked %t", fsType, used, err, marked(t, d))
+			}
+			whileMounted(t, f, d, dir, fsType, func(file string) error {
+				if data, err := os.ReadFile(file); used && string(data) != "precious" {
+					t.Errorf("%s: %q, %v", fsType, data, err)
+				}
+				return nil
+			})
 		}
-		if err := os.WriteFile(filepath.Join(dir, "file"), []byte("precious"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Unmount(soon(t), dir); err != nil {
-			t.Fatal(err)
-		}
-		putMark(t, d, fsType, 512*mib)
-		if c, err := f.Probe(soon(t), owned(d)); err != nil || c.Kind != Unfinished || c.Type != fsType {
-			t.Errorf("%s: %+v, %v", fsType, c, err)
-		}
-		if err := f.Format(soon(t), owned(d), Thorough, fsType, nil); err != nil || marked(t, d) {
-			t.Errorf("%s: %v, marked %t", fsType, err, marked(t, d))
-		}
-		if err := f.Mount(soon(t), d.Path, dir, fsType, nil); err != nil {
-			t.Fatal(err)
-		}
-		if data, err := os.ReadFile(filepath.Join(dir, "file")); string(data) != "precious" {
-			t.Errorf("%s: %q, %v", fsType, data, err)
-		}
-		if err := f.Unmount(soon(t), dir); err != nil {
-			t.Fatal(err)
-		}
+	}
+}
+
+// whileMounted does something to a file of a filesystem.
+func whileMounted(t *testing.T, f *FS, d *looptest.Device, dir, fsType string, do func(file string) error) {
+	t.Helper()
+	err := f.Mount(soon(t), d.Path, dir, fsType, nil)
+	if err == nil {
+		err = errors.Join(do(filepath.Join(dir, "file")), f.Unmount(soon(t), dir))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAMarkIsTakenAwayAlone: what lies behind it in its page may be a file's by now.
+func TestAMarkIsTakenAwayAlone(t *testing.T) {
+	f := New(Options{})
+	d := formattedDisk(t, f, xfs)
+	putMark(t, d, xfs, 512*mib)
+	d.Write(t, []byte("precious"), markHead+512)
+	if err := f.Format(soon(t), owned(d), Quick, xfs, nil); err != nil || marked(t, d) {
+		t.Errorf("%v, marked %t", err, marked(t, d))
+	}
+	left := make([]byte, 8)
+	file, err := os.Open(d.Backing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.ReadAt(left, markHead+512); err != nil || string(left) != "precious" {
+		t.Errorf("%q is left, %v", left, err)
 	}
 }
 

@@ -117,7 +117,7 @@ func (f *FS) probe(ctx context.Context, on Device, d *handle) (Content, error) {
 	case err != nil:
 		return Content{}, err
 	case marked:
-		return f.unfinished(on.Path, m, content)
+		return f.unfinished(on.Path, d, m, content)
 	case found:
 		return content, nil
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -160,7 +159,7 @@ func flushNow(path string) error {
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
-	defer func() { _ = closeEverywhere(fd) }()
+	defer func() { _ = unix.Close(fd) }()
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("stat: %w", err)
@@ -169,14 +168,4 @@ func flushNow(path string) error {
 		return unix.Fsync(fd)
 	}
 	return unix.Syncfs(fd)
-}
-
-// closeEverywhere closes a descriptor and waits until the children that have a
-// copy of it have begun their programs: one that was forked for another call at
-// this very moment would hold the mount for as long.
-func closeEverywhere(fd int) error {
-	err := unix.Close(fd)
-	syscall.ForkLock.RLock()   // held from fork to exec by whoever forks
-	syscall.ForkLock.RUnlock() //nolint:staticcheck // an empty section is the point
-	return err
 }
