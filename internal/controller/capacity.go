@@ -3,12 +3,14 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
@@ -16,10 +18,14 @@ import (
 // GetCapacity returns the room for more volumes of a StorageClass in a zone. The
 // request has no secrets: it is about the cloud for calls that name none.
 func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
-	service, ok := s.cfg.Clouds[""]
-	if !ok {
-		return nil, status.Error(codes.FailedPrecondition, "capacity is known for the cloud without a name only, and there is none")
+	service, release, err := s.cfg.Source.Use(ctx, nil)
+	switch {
+	case errors.Is(err, cloud.ErrInvalid):
+		return nil, status.Errorf(codes.FailedPrecondition, "capacity is known for the cloud of calls without a secret only: %v", err)
+	case err != nil:
+		return nil, statusOf(err)
 	}
+	defer release()
 	if len(req.GetVolumeCapabilities()) > 0 {
 		if _, err := checkCapabilities(req.GetVolumeCapabilities()); err != nil {
 			return nil, err
