@@ -48,7 +48,7 @@ func (s *serials) get(ctx context.Context, path string, sequence uint64) (string
 		}
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return "", nil //nolint:nilerr // the disk has none, or has gone: another name may tell
+			return "", nil // the disk has none, or has gone: another name may tell
 		}
 		text := tidy(string(data))
 		if text != "" {

@@ -104,7 +104,7 @@ func (s *System) findWithCapacity(ctx context.Context, volumeID string, woken ch
 	if !errors.As(err, &empty) {
 		return d, err
 	}
-	_, rescanned := s.rescans.Do(ctx, empty.Disk.key(), func() (struct{}, error) {
+	_, rescanned := s.rescans.Do(ctx, empty.key(), func() (struct{}, error) {
 		_, err := rescan(empty.Disk)
 		return struct{}{}, err
 	})
