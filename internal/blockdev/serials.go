@@ -39,13 +39,13 @@ type serial struct {
 // sequence number, empty if it can't be read. It fails when there is no answer
 // before ctx ends.
 func (s *serials) get(ctx context.Context, path string, sequence uint64) (string, error) {
-	s.mu.Lock()
-	known, found := s.known[path]
-	s.mu.Unlock()
-	if found && known.sequence == sequence && sequence != 0 {
-		return known.text, nil
+	if text, known := s.kept(path, sequence); known {
+		return text, nil
 	}
 	return s.asked.DoAfter(ctx, fmt.Sprintf("%s %d", path, sequence), func() (string, error) {
+		if text, known := s.kept(path, sequence); known {
+			return text, nil // it has answered to a question before
+		}
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return "", nil // the disk has none, or has gone: another name may tell
@@ -61,6 +61,14 @@ func (s *serials) get(ctx context.Context, path string, sequence uint64) (string
 		}
 		return text, nil
 	})
+}
+
+// kept returns what the disk with that sequence number has answered before.
+func (s *serials) kept(path string, sequence uint64) (text string, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	answer, known := s.known[path]
+	return answer.text, known && answer.sequence == sequence && sequence != 0
 }
 
 // seen is a disk as a look at all of them has found it.

@@ -28,7 +28,8 @@ import (
 //   - It is taken away after mkfs has succeeded and before the device is mounted for
 //     the first time. So no workload ever wrote to a device that has its mark, as long
 //     as only this driver hands it out, and the power stays on: the first flush of the
-//     mounted filesystem makes it last, since one of its own would cost as much as mkfs.
+//     mounted filesystem makes it last, since one of its own would cost as much as mkfs. That
+//     of LUKS is flushed: behind its header anything may be written at once.
 //   - It names its owner. A clone or a restored snapshot has another one.
 //   - A filesystem of ext that was mounted is believed rather than its mark, which must be
 //     one that came back with the power.
@@ -178,6 +179,12 @@ func (m mark) remove(path string, size int64) (err error) {
 		if _, err := f.WriteAt(page, at); err != nil {
 			return fmt.Errorf("take the mark away: %w", err)
 		}
+	}
+	if m.Name != luksName {
+		return nil
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("take the mark away: %w", err)
 	}
 	return nil
 }

@@ -230,6 +230,28 @@ func whileMounted(t *testing.T, f *FS, d *looptest.Device, dir, fsType string, d
 	}
 }
 
+// TestTheMarkOfLUKSIsGoneForGood: a loss of power must not bring it back beside what was
+// written behind the new header, which nothing would tell from somebody's data.
+func TestTheMarkOfLUKSIsGoneForGood(t *testing.T) {
+	f := New(Options{})
+	d := blankDisk(t)
+	flushes := func() string {
+		stat, err := os.ReadFile("/sys/dev/block/" + numberString(d.Number) + "/stat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Fields(string(stat))[15]
+	}
+	written := ""
+	err := f.WriteBlank(soon(t), owned(d), Quick, luksName, mib, func() error {
+		written = flushes()
+		return nil
+	})
+	if err != nil || marked(t, d) || flushes() == written {
+		t.Errorf("%v, marked %t, %s flushes before, %s after", err, marked(t, d), written, flushes())
+	}
+}
+
 // TestAMarkIsTakenAwayAlone: what lies behind it in its page may be a file's by now.
 func TestAMarkIsTakenAwayAlone(t *testing.T) {
 	f := New(Options{})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
@@ -221,20 +221,7 @@ func writesTo(device *os.File) (string, error) {
 	if err := unix.Fstat(int(device.Fd()), &st); err != nil {
 		return "", os.NewSyscallError("fstat", err)
 	}
-	counted, err := os.ReadFile("/sys/dev/block/" + numberString(st.Rdev) + "/stat")
-	if err != nil {
-		return "", fmt.Errorf("what was written to %s: %w", device.Name(), err)
-	}
-	// Reads come first, then writes, and behind what is under way discards.
-	fields := strings.Fields(string(counted))
-	if len(fields) < 8 {
-		return "", fmt.Errorf("what was written to %s: %q", device.Name(), counted)
-	}
-	written := fields[4] + " " + fields[6]
-	if len(fields) > 13 {
-		written += " " + fields[11] + " " + fields[13]
-	}
-	return written, nil
+	return blockdev.Writes(st.Rdev)
 }
 
 // firstDataAmong reads extents, so many at once, until one of them isn't zero. It

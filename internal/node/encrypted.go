@@ -66,10 +66,15 @@ func (s *Server) stageEncrypted(ctx context.Context, disk blockdev.Disk, r stage
 	if open && m.ReadOnly != r.readOnly {
 		return fmt.Errorf("%w: the encrypted volume is open with read-only %t, but %t is asked for", errPublished, m.ReadOnly, r.readOnly)
 	}
+	made := false
 	if !open {
-		if err := s.readyToOpen(ctx, disk, r); err != nil {
+		if made, err = s.readyToOpen(ctx, disk, r); err != nil {
 			return err
 		}
+	}
+	// A disk that was proven blank right before its header was made is blank behind it.
+	if r.proof = filesystem.Thorough; made {
+		r.proof = filesystem.Quick
 	}
 	// From here on nothing that the disk says of its encryption counts but this copy.
 	header, err := s.cfg.Crypt.Read(ctx, disk.Path)
@@ -130,13 +135,14 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 	return s.closeMapping(ctx, m)
 }
 
-// readyToOpen proves that nothing uses the disk, and leaves it with a LUKS header.
-func (s *Server) readyToOpen(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
+// readyToOpen proves that nothing uses the disk, and leaves it with a LUKS header. It
+// reports whether it has made that.
+func (s *Server) readyToOpen(ctx context.Context, disk blockdev.Disk, r stageRequest) (made bool, err error) {
 	if err := s.checkVacant(disk, r); err != nil {
-		return err
+		return false, err
 	}
 	if err := s.checkUnused(ctx, disk); err != nil {
-		return err
+		return false, err
 	}
 	return s.encrypt(ctx, disk, r)
 }
@@ -178,28 +184,38 @@ func (s *Server) checkVacant(disk blockdev.Disk, r stageRequest) error {
 }
 
 // encrypt leaves the disk with a LUKS header: the one that is there, or a new
-// one on a disk that is proven blank. Anything else is refused and left as it is.
-func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
-	content, err := s.cfg.FS.Probe(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID})
+// one on a disk that is proven blank. Anything else is refused and left as it is. It
+// reports whether the header is new.
+func (s *Server) encrypt(ctx context.Context, disk blockdev.Disk, r stageRequest) (made bool, err error) {
+	on := filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}
+	content, err := s.cfg.FS.Probe(ctx, on)
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch {
 	case content.Type == luksType && content.Kind != filesystem.Unfinished:
-		return nil
+		return false, nil
 	case content.Kind != filesystem.Blank && content.Kind != filesystem.Unfinished:
-		return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is", errRefused, disk.Path, content.Detail)
+		return false, notToEncrypt(disk, content)
 	case r.readOnly:
-		return fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errRefused, disk.Path)
+		return false, fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errRefused, disk.Path)
 	}
 	if err := disk.Verify(); err != nil {
-		return err
+		return false, err
 	}
 	logging.From(ctx).Info("encrypting a blank disk", zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path))
-	if err := s.cfg.Crypt.Format(ctx, filesystem.Device{Path: disk.Path, Owner: disk.VolumeID}, r.proof, r.passphrase); err != nil {
-		return err
+	err = s.cfg.Crypt.Format(ctx, on, r.proof, r.passphrase)
+	var not *filesystem.NotBlankError
+	if errors.As(err, &not) {
+		return false, notToEncrypt(disk, not.Content)
 	}
-	return nil
+	return err == nil, err
+}
+
+// notToEncrypt says why a disk gets no LUKS header, and what a person can do about it.
+func notToEncrypt(disk blockdev.Disk, content filesystem.Content) error {
+	return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is; if nothing on it is needed, delete the volume or zero it",
+		errRefused, disk.Path, content.Detail)
 }
 
 // dropStale closes a mapping that is left from a disk which has gone, and

@@ -34,6 +34,7 @@ func TestCodesOfErrors(t *testing.T) {
 		{filesystem.ErrNotBlank, codes.FailedPrecondition},
 		{filesystem.ErrOnlineGrowth, codes.FailedPrecondition},
 		{filesystem.ErrCorrupt, codes.Internal},
+		{filesystem.ErrGivenUp, codes.Unavailable},
 		{errPublished, codes.AlreadyExists},
 	} {
 		if got := code(tt.err); got != tt.want {

@@ -59,6 +59,8 @@ type stageRequest struct {
 	// encrypted: the disk holds LUKS2, opened by the passphrase.
 	encrypted  bool
 	passphrase []byte
+	// firstPublication: the controller says that no server had the volume before.
+	firstPublication bool
 	// proof is how a disk must be proven blank before something is made on it.
 	proof filesystem.Proof
 	// beneath is where the bytes of an encrypted volume really are. It is known
@@ -74,10 +76,8 @@ type publishRequest struct {
 }
 
 func parseStage(req *csi.NodeStageVolumeRequest) (r stageRequest, err error) {
-	r = stageRequest{volumeID: req.GetVolumeId(), context: req.GetVolumeContext(), proof: filesystem.Thorough}
-	if req.GetPublishContext()[firstPublicationKey] == "true" {
-		r.proof = filesystem.Quick
-	}
+	r = stageRequest{volumeID: req.GetVolumeId(), context: req.GetVolumeContext()}
+	r.firstPublication = req.GetPublishContext()[firstPublicationKey] == "true"
 	if r.staging, err = checkVolume(r.volumeID, "staging_target_path", req.GetStagingTargetPath()); err != nil {
 		return r, err
 	}

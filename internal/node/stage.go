@@ -39,11 +39,7 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 	defer unlock()
 	disk, err := s.awaitDisk(ctx, r.volumeID)
 	if err == nil {
-		if r.encrypted {
-			err = s.stageEncrypted(ctx, disk, r)
-		} else {
-			err = s.stageDisk(ctx, disk, r)
-		}
+		err = s.stageProven(ctx, disk, r)
 	}
 	if !saysNothingIsLeft(err) {
 		return err
@@ -55,6 +51,26 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 		return fmt.Errorf("%w: the volume is staged, but not as it should be: %w", errNotYet, err)
 	}
 	return err
+}
+
+// stageProven stages a disk that is the volume's. A first publication lasts as long as
+// its attachment: the kubelet may have staged the volume by it before, and a workload have
+// written to it. The quick proof will do only before that.
+func (s *Server) stageProven(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
+	r.proof = filesystem.Thorough
+	if r.firstPublication {
+		untouched, err := disk.Untouched()
+		if err != nil {
+			return err
+		}
+		if untouched {
+			r.proof = filesystem.Quick
+		}
+	}
+	if r.encrypted {
+		return s.stageEncrypted(ctx, disk, r)
+	}
+	return s.stageDisk(ctx, disk, r)
 }
 
 // saysNothingIsLeft tells whether the kubelet takes an error for proof that
@@ -338,7 +354,7 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, r stageRequest)
 	}
 	logging.From(ctx).Info("no filesystem found: making one if the disk is blank",
 		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType),
-		zap.Bool("first_publication", r.proof == filesystem.Quick))
+		zap.Bool("quick_proof", r.proof == filesystem.Quick))
 	if err := s.cfg.FS.Format(ctx, r.device(disk), r.proof, fsType, options); err != nil {
 		return "", err
 	}

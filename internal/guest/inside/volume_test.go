@@ -39,6 +39,8 @@ type volume struct {
 	capability      *csi.VolumeCapability
 	// context and secrets are what the calls get besides.
 	context, secrets map[string]string
+	// first: the controller says that no server had the volume before.
+	first bool
 }
 
 // newVolume returns a volume that isn't attached yet. Its places are where the
@@ -201,9 +203,13 @@ func rawBlock() *csi.VolumeCapability {
 // The requests of the calls.
 
 func (v *volume) stageRequest() *csi.NodeStageVolumeRequest {
-	return &csi.NodeStageVolumeRequest{
+	req := &csi.NodeStageVolumeRequest{
 		VolumeId: v.id, StagingTargetPath: v.staging, VolumeCapability: v.capability, VolumeContext: v.context, Secrets: v.secrets,
 	}
+	if v.first {
+		req.PublishContext = map[string]string{"cinder.csi.openstack.org/firstPublication": "true"}
+	}
+	return req
 }
 
 func (v *volume) publishRequest() *csi.NodePublishVolumeRequest {
