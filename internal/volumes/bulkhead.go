@@ -3,6 +3,7 @@ package volumes
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +20,8 @@ const (
 	// firstPatience is how many times as long the first call at a bulkhead waits:
 	// somebody has to notice that things go on.
 	firstPatience = 10
+	// forgetAfter is how long a bulkhead is known to be stuck after the last call.
+	forgetAfter = 10 * time.Minute
 )
 
 // bulkheads keep what hangs, one server or one volume, from taking up all callers: as
@@ -59,6 +62,9 @@ type visit struct {
 func (b *bulkheads) enter(ctx context.Context, key string) (context.Context, *visit, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	maps.DeleteFunc(b.byKey, func(_ string, at *bulkhead) bool {
+		return len(at.visits) == 0 && time.Since(at.progress) > forgetAfter
+	})
 	at := b.byKey[key]
 	if at == nil {
 		at = &bulkhead{progress: time.Now()}
@@ -123,7 +129,7 @@ func (v *visit) leave() {
 	v.left = true
 	v.of.inside--
 	v.at.visits = slices.DeleteFunc(v.at.visits, func(o *visit) bool { return o == v })
-	if len(v.at.visits) == 0 {
+	if len(v.at.visits) == 0 && time.Since(v.at.progress) < minPatience {
 		delete(v.of.byKey, v.key)
 	}
 }
