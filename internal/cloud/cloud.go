@@ -213,11 +213,7 @@ type SnapshotRequest struct {
 }
 
 // SnapshotFilter selects snapshots by equality; empty fields select all.
-type SnapshotFilter struct {
-	Name     string
-	VolumeID string
-	Status   SnapshotStatus
-}
+type SnapshotFilter struct{ Name, VolumeID string }
 
 // BackupStatus is the status of a backup as Cinder reports it.
 type BackupStatus string
@@ -260,11 +256,7 @@ type BackupRequest struct {
 }
 
 // BackupFilter selects backups by equality; empty fields select all.
-type BackupFilter struct {
-	Name     string
-	VolumeID string
-	Status   BackupStatus
-}
+type BackupFilter struct{ Name, VolumeID string }
 
 // ServerAttachment is an attachment as Nova sees it.
 type ServerAttachment struct {
@@ -295,10 +287,12 @@ type Server struct {
 	Zone   string
 }
 
-// Volumes is what the domain asks of Cinder about volumes. Every method
-// returns errors of this package, see Error; a method that changes something
-// returns as soon as Cinder has accepted it.
-type Volumes interface {
+// Cloud is everything that the driver asks of one OpenStack cloud. Every method
+// returns errors of this package, see Error; a method that changes something returns
+// as soon as the cloud has accepted it.
+type Cloud interface {
+	// Cinder: volumes.
+
 	// CreateVolume asks for a volume and returns it as Cinder answered,
 	// usually in VolumeCreating.
 	CreateVolume(ctx context.Context, req VolumeRequest) (*Volume, error)
@@ -321,10 +315,9 @@ type Volumes interface {
 	// VolumeFault returns the newest of Cinder's user messages about a
 	// volume; none where there is none or the cloud is too old (3.3).
 	VolumeFault(ctx context.Context, id string) (Fault, error)
-}
 
-// Snapshots is what the domain asks of Cinder about snapshots.
-type Snapshots interface {
+	// Cinder: snapshots.
+
 	CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Snapshot, error)
 	GetSnapshot(ctx context.Context, id string) (*Snapshot, error)
 	ListSnapshots(ctx context.Context, filter SnapshotFilter, page Page) (snapshots []Snapshot, next string, err error)
@@ -332,18 +325,16 @@ type Snapshots interface {
 	// SnapshotFault returns the newest of Cinder's user messages about a
 	// snapshot; none where there is none or the cloud is too old.
 	SnapshotFault(ctx context.Context, id string) (Fault, error)
-}
 
-// Backups is what the domain asks of Cinder about backups.
-type Backups interface {
+	// Cinder: backups.
+
 	CreateBackup(ctx context.Context, req BackupRequest) (*Backup, error)
 	GetBackup(ctx context.Context, id string) (*Backup, error)
 	ListBackups(ctx context.Context, filter BackupFilter, page Page) (backups []Backup, next string, err error)
 	DeleteBackup(ctx context.Context, id string) error
-}
 
-// Servers is what the domain asks of Nova.
-type Servers interface {
+	// Nova.
+
 	// GetServer returns ErrNotFound for an unknown id and for one that is
 	// not a UUID.
 	GetServer(ctx context.Context, id string) (*Server, error)
@@ -355,52 +346,34 @@ type Servers interface {
 	// DetachVolume returns when Nova has accepted the detachment, which may
 	// still fail or take minutes.
 	DetachVolume(ctx context.Context, serverID, volumeID string) error
-}
 
-// AttachmentRecords is what the domain asks of Cinder about attachments that
-// Nova has left behind. Both need microversion 3.27.
-type AttachmentRecords interface {
+	// Cinder: attachments that Nova has left behind. Both need microversion 3.27.
+
 	ListAttachmentRecords(ctx context.Context, volumeID string) ([]AttachmentRecord, error)
 	// DeleteAttachmentRecord returns ErrConflict while Nova still uses the
 	// attachment, and ErrUnavailable where Cinder can't find out: it asks Nova
 	// with the caller's token, which Keystone does not allow for one of an
 	// application credential.
 	DeleteAttachmentRecord(ctx context.Context, id string) error
-}
 
-// Zones is what the domain asks of Cinder about availability zones.
-type Zones interface {
+	// Cinder: availability zones.
+
 	// ListZones returns the names of all zones. They may be some minutes old.
 	ListZones(ctx context.Context) ([]string, error)
-}
 
-// Types is what the domain asks of Cinder about volume types.
-type Types interface {
+	// Cinder: volume types.
+
 	// ListVolumeTypes returns the types that the account may use. They may be a
 	// minute old.
 	ListVolumeTypes(ctx context.Context) ([]VolumeType, error)
 	// DefaultVolumeType returns the type of volumes whose creator names none. It
 	// may be a minute old. It returns ErrNotFound where there is none.
 	DefaultVolumeType(ctx context.Context) (VolumeType, error)
-}
 
-// Capacity is what the domain asks of Cinder about room for more. What is
-// returned may be some seconds old.
-type Capacity interface {
+	// Cinder: room for more. What is returned may be some seconds old.
+
 	// ListPools returns ErrForbidden where the account is no administrator's.
 	ListPools(ctx context.Context) ([]Pool, error)
 	// Quota returns the quota of the project.
 	Quota(ctx context.Context) (Quota, error)
-}
-
-// Cloud is everything that the driver asks of one OpenStack cloud.
-type Cloud interface {
-	Volumes
-	AttachmentRecords
-	Zones
-	Types
-	Capacity
-	Snapshots
-	Backups
-	Servers
 }

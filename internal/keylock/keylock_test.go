@@ -44,10 +44,12 @@ func TestASecondCallerGetsTheKeyWhenTheFirstGivesItUp(t *testing.T) {
 }
 
 func TestDifferentKeysDoNotWaitForEachOther(t *testing.T) {
-	var locks keylock.Locks[int]
-	for key := range 10 {
-		defer mustLock(t, &locks, key, time.Millisecond)()
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var locks keylock.Locks[int]
+		for key := range 10 {
+			defer mustLock(t, &locks, key, time.Millisecond)()
+		}
+	})
 }
 
 func TestACallerThatMayNotWaitLongerIsToldThatTheKeyIsBusy(t *testing.T) {

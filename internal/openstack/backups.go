@@ -119,7 +119,7 @@ func (c *Client) ListBackups(ctx context.Context, filter cloud.BackupFilter, pag
 	r := call{
 		operation: "list backups", resource: filter.Name, metric: "backup_list", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"backups", "detail"},
-		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID, "status", string(filter.Status)),
+		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID),
 	}
 	r.use(ctx, cinderBackupMetadata)
 	listed, next, err := listFrom[backup](ctx, c, r, "backups", page, nil)
@@ -128,7 +128,7 @@ func (c *Client) ListBackups(ctx context.Context, filter cloud.BackupFilter, pag
 	}
 	backups := make([]cloud.Backup, 0, len(listed))
 	for _, b := range listed {
-		if matches(b.Name, filter.Name, b.VolumeID, filter.VolumeID, b.Status, string(filter.Status)) {
+		if matches(b.Name, filter.Name, b.VolumeID, filter.VolumeID) {
 			backups = append(backups, b.cloud())
 		}
 	}

@@ -93,7 +93,7 @@ func (c *Client) ListSnapshots(ctx context.Context, filter cloud.SnapshotFilter,
 	r := call{
 		operation: "list snapshots", resource: filter.Name, metric: "snapshot_list", endpoint: c.now().cinder,
 		method: http.MethodGet, path: []string{"snapshots"},
-		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID, "status", string(filter.Status)),
+		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID),
 	}
 	listed, next, err := listFrom[snapshot](ctx, c, r, "snapshots", page, nil)
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *Client) ListSnapshots(ctx context.Context, filter cloud.SnapshotFilter,
 	}
 	snapshots := make([]cloud.Snapshot, 0, len(listed))
 	for _, s := range listed {
-		if matches(s.Name, filter.Name, s.VolumeID, filter.VolumeID, s.Status, string(filter.Status)) {
+		if matches(s.Name, filter.Name, s.VolumeID, filter.VolumeID) {
 			snapshots = append(snapshots, s.cloud())
 		}
 	}

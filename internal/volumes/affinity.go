@@ -104,6 +104,11 @@ func (s *Service) identify(ctx context.Context, names []string) ([]string, error
 	group.SetLimit(lookups)
 	for i, name := range names {
 		group.Go(func() (err error) {
+			defer func() {
+				if value := recover(); value != nil {
+					err = s.panicked(value)
+				}
+			}()
 			ids[i], err = s.idOf(ctx, name)
 			return err
 		})

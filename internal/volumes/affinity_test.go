@@ -88,4 +88,17 @@ func TestCreateMakesNothingWhereANeighbourIsUnclear(t *testing.T) {
 			w.wantVolumes(0)
 		})
 	})
+	t.Run("a look-up that panics", func(t *testing.T) {
+		in(t, func(w *world) {
+			s := volumes.New(panics{w.cloud}, volumes.Options{Cluster: cluster})
+			_, err := s.Create(w.Context(), volumes.CreateRequest{Name: "pvc-1", SizeGiB: 1, Affinity: near(new(int), []string{uuid.NewString()}, nil)})
+			w.wantError(err, cloud.ErrUnavailable, "defect")
+			w.wantVolumes(0)
+		})
+	})
 }
+
+// panics is a cloud of which one question panics.
+type panics struct{ *cloudtest.Cloud }
+
+func (panics) GetVolume(context.Context, string) (*cloud.Volume, error) { panic("a defect") }

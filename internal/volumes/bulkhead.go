@@ -3,22 +3,21 @@ package volumes
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 )
 
 const (
-	// patience is for how long one call alone waits at a bulkhead where nothing is
-	// finished; n calls, at all bulkheads together, wait for an n-th of it, and never
-	// for less than minPatience, which is more than an attachment takes. That leaves
-	// workers to others, be they 50, as the chart has it, or 10: half a minute is the
-	// patience of 5 calls, 15 s that of 10, and 3 s that of 50.
-	patience    = 150 * time.Second
+	// minPatience is for how long any call waits at a bulkhead where nothing is
+	// finished. It is more than an attachment takes.
 	minPatience = 3 * time.Second
 	// firstPatience is how many times as long the first call at a bulkhead waits:
 	// somebody has to notice that things go on.
 	firstPatience = 10
+	// forgetAfter is how long a bulkhead is known to be stuck after the last call.
+	forgetAfter = 10 * time.Minute
 )
 
 // bulkheads keep what hangs, one server or one volume, from taking up all callers: as
@@ -27,6 +26,10 @@ const (
 // that the caller pauses before it asks again.
 type bulkheads struct {
 	what string
+	// alone is for how long one call alone waits where nothing is finished; n calls, at
+	// all of these bulkheads together, wait for an n-th of it. That leaves workers to
+	// others, be they 50, as the chart has it, or 10.
+	alone time.Duration
 	// room is how many calls there may be at one bulkhead; 0: any number.
 	room int
 
@@ -59,6 +62,9 @@ type visit struct {
 func (b *bulkheads) enter(ctx context.Context, key string) (context.Context, *visit, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	maps.DeleteFunc(b.byKey, func(_ string, at *bulkhead) bool {
+		return len(at.visits) == 0 && time.Since(at.progress) > forgetAfter
+	})
 	at := b.byKey[key]
 	if at == nil {
 		at = &bulkhead{progress: time.Now()}
@@ -85,7 +91,7 @@ func (b *bulkheads) enter(ctx context.Context, key string) (context.Context, *vi
 
 // patience is for how long a call waits though nothing is finished. b.mu is held.
 func (b *bulkheads) patience() time.Duration {
-	return max(patience/time.Duration(max(b.inside, 1)), minPatience)
+	return max(b.alone/time.Duration(max(b.inside, 1)), minPatience)
 }
 
 // check ends the call when it is not to wait any longer. There may be more calls in a
@@ -123,7 +129,7 @@ func (v *visit) leave() {
 	v.left = true
 	v.of.inside--
 	v.at.visits = slices.DeleteFunc(v.at.visits, func(o *visit) bool { return o == v })
-	if len(v.at.visits) == 0 {
+	if len(v.at.visits) == 0 && time.Since(v.at.progress) < minPatience {
 		delete(v.of.byKey, v.key)
 	}
 }

@@ -53,10 +53,11 @@ func askOptions[K comparable, S any](s *Service, rate func() float64, ask func(c
 	}
 }
 
-// panicked returns the error for those whose question to the cloud has panicked.
+// panicked returns the error for those whose question to the cloud has panicked. What
+// was going on may go on in the cloud, so that it is no final answer.
 func (s *Service) panicked(value any) error {
 	s.opts.Logger.Error("panic while waiting for the cloud", zap.Any("panic", value), zap.Stack("stack"))
-	return fmt.Errorf("a defect of the driver, see its log: %v", value)
+	return fmt.Errorf("%w to this call: a defect of the driver, see its log: %v", cloud.ErrUnavailable, value)
 }
 
 // waitVolume waits until done says so of the volume's state.
@@ -149,7 +150,11 @@ func ifExists[T any](thing *T, err error) (*T, error) {
 	return thing, err
 }
 
-// everyPage returns all entries of a list.
+// mostNamed is the most entries of one name that are of interest: a cloud of a secret
+// may list without an end.
+const mostNamed = 10000
+
+// everyPage returns all entries of a list of one name.
 func everyPage[T any](list func(cloud.Page) ([]T, string, error)) ([]T, error) {
 	var all []T
 	for page := (cloud.Page{}); ; {
@@ -158,7 +163,10 @@ func everyPage[T any](list func(cloud.Page) ([]T, string, error)) ([]T, error) {
 			return nil, err
 		}
 		all = append(all, entries...)
-		if next == "" {
+		switch {
+		case len(all) > mostNamed:
+			return nil, fmt.Errorf("%w: it lists more than %d things of one name", cloud.ErrUnavailable, mostNamed)
+		case next == "":
 			return all, nil
 		}
 		page.Marker = next

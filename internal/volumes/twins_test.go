@@ -178,7 +178,6 @@ func TestACreationThatTheCloudHasLost(t *testing.T) {
 	}
 }
 
-// Names that Cinder stores otherwise make one volume all the same.
 // elsewhen is a cloud whose clock differs from the driver's.
 type elsewhen struct {
 	*cloudtest.Cloud
@@ -208,6 +207,7 @@ func TestAClockThatIsWrongLosesNoCreation(t *testing.T) {
 	}
 }
 
+// Names that Cinder stores otherwise make one volume all the same.
 func TestANameWithWhiteSpaceMakesOneVolume(t *testing.T) {
 	for _, name := range []string{"data ", " data", "data\t\n", "\u00a0data\u2003", "\x1cdata\x1f"} {
 		in(t, func(w *world) {
@@ -284,4 +284,30 @@ func TestNothingIsLeftWhereverACreationIsInterrupted(t *testing.T) {
 			}
 		}
 	}
+}
+
+// endless is a cloud whose lists have no end.
+type endless struct {
+	*cloudtest.Cloud
+	pages int
+}
+
+func (c *endless) ListVolumes(_ context.Context, filter cloud.VolumeFilter, _ cloud.Page) ([]cloud.Volume, string, error) {
+	c.pages++
+	page := make([]cloud.Volume, 1000)
+	for i := range page {
+		page[i].Name = filter.Name
+	}
+	return page, fmt.Sprint(c.pages), nil
+}
+
+func TestAListWithoutAnEndIsGivenUp(t *testing.T) {
+	in(t, func(w *world) {
+		c := &endless{Cloud: w.cloud}
+		_, err := volumes.New(c, volumes.Options{Cluster: cluster}).Create(w.Context(), volumes.CreateRequest{Name: "pvc-1", SizeGiB: 1})
+		w.wantError(err, volumes.ErrUnfinished, "more than")
+		if c.pages > 20 {
+			t.Errorf("%d pages were read", c.pages)
+		}
+	})
 }

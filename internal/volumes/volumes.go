@@ -85,8 +85,9 @@ type Locks struct {
 // NewLocks returns locks for one project.
 func NewLocks() *Locks {
 	return &Locks{
-		sharing: bulkheads{what: "volume", room: 16},
-		hosts:   bulkheads{what: "server"},
+		// With 10 calls, half a minute for those that share a volume, and 15 s for a server.
+		sharing: bulkheads{what: "volume", alone: 5 * time.Minute, room: 16},
+		hosts:   bulkheads{what: "server", alone: 150 * time.Second},
 	}
 }
 
