@@ -17,7 +17,7 @@ const registrationSocket = "/var/lib/kubelet/plugins_registry/" + driverName + "
 // What the node plugin says about its registration.
 const (
 	saysRegistered = "the kubelet has registered this driver"
-	saysRemoved    = "the registration socket was removed by somebody else"
+	saysRemoved    = "the registration socket of this driver is lost"
 )
 
 // survivesKubelet: a kubelet that starts again finds the driver, though nobody
