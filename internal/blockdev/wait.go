@@ -47,6 +47,14 @@ type search struct {
 
 // wait implements Finder.Wait.
 func (w *waiter) wait(ctx context.Context, s search) (Disk, error) {
+	// Most disks are there. To watch, and to end that, takes the kernel longer than to
+	// look; and a look that was woken already doesn't wait for the cloud.
+	already := make(chan struct{}, 1)
+	wake(already)
+	d, err := s.find(ctx, already)
+	if err == nil || errors.Is(err, ErrUnsafe) {
+		return d, err
+	}
 	woken, leave := w.arrivals.join()
 	defer leave()
 	var scans sync.WaitGroup
@@ -55,7 +63,6 @@ func (w *waiter) wait(ctx context.Context, s search) (Disk, error) {
 	defer cancel()
 	poll := time.NewTicker(cmp.Or(s.poll, pollEvery))
 	defer poll.Stop()
-	var err error
 	for looks := 0; ; looks++ {
 		// Directories may have come since, and what came before the watch
 		// would be missed: so watch first, then look.

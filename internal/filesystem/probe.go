@@ -108,6 +108,32 @@ func (f *FS) Probe(ctx context.Context, on Device) (Content, error) {
 	return content, nil
 }
 
+// Recognize tells whether a device holds a supported filesystem that was made to the
+// end, and reads no more than that takes: what else the device holds, or that it is
+// blank, Format finds out right before it writes.
+func (f *FS) Recognize(ctx context.Context, on Device) (content Content, found bool, err error) {
+	content, err = abandonable(ctx, f, on.Path, func() (Content, error) {
+		d, err := openDevice(on.Path)
+		if err != nil {
+			return Content{}, err
+		}
+		defer d.close()
+		content, found, err := f.recognize(on.Path, d)
+		if err != nil || !found {
+			return Content{}, err
+		}
+		m, marked, err := d.mark(on)
+		if err != nil || !marked {
+			return content, err
+		}
+		return f.unfinished(on.Path, d, m, content)
+	})
+	if err != nil {
+		return Content{}, false, fmt.Errorf("recognize %s: %w", on.Path, err)
+	}
+	return content, content.Kind == Filesystem, nil
+}
+
 // probe is Probe of an open device.
 func (f *FS) probe(ctx context.Context, on Device, d *handle) (Content, error) {
 	// Where blkid says what the superblock says, its word will do: it saves

@@ -45,6 +45,7 @@ type Filesystems interface {
 	Lookup(target string) (filesystem.MountPoint, bool, error)
 	MountsOf(number uint64) ([]filesystem.MountPoint, error)
 	Under(path string) (filesystem.MountPoint, error)
+	Recognize(ctx context.Context, on filesystem.Device) (content filesystem.Content, found bool, err error)
 	Probe(ctx context.Context, on filesystem.Device) (filesystem.Content, error)
 	Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, fsType string, options []string) error
 	Check(ctx context.Context, path, fsType string) error

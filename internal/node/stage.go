@@ -306,14 +306,16 @@ func (r stageRequest) device(disk blockdev.Disk) filesystem.Device {
 // its type: the one that is there, or a new one on a disk that is proven blank.
 // Anything else is refused and left as it is.
 func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, r stageRequest) (fsType string, err error) {
-	content, err := s.cfg.FS.Probe(ctx, r.device(disk))
-	if err != nil {
-		return "", err
-	}
+	content, found, err := s.cfg.FS.Recognize(ctx, r.device(disk))
 	switch {
-	case content.Kind == filesystem.Filesystem:
+	case err != nil:
+		return "", err
+	case found:
 		return content.Type, s.prepareExisting(ctx, disk, content, r)
-	case content.Kind == filesystem.Foreign, r.readOnly:
+	case r.readOnly:
+		if content, err = s.cfg.FS.Probe(ctx, r.device(disk)); err != nil {
+			return "", err
+		}
 		return "", refusal(disk, content, r)
 	}
 	fsType, err = s.format(ctx, disk, r)

@@ -69,6 +69,11 @@ func (f filesystems) Probe(ctx context.Context, on filesystem.Device) (c filesys
 	return c, err
 }
 
+func (f filesystems) Recognize(ctx context.Context, on filesystem.Device) (c filesystem.Content, found bool, err error) {
+	err = between(f.step, "probing", func() error { c, found, err = f.Filesystems.Recognize(ctx, on); return err }, "probed")
+	return c, found, err
+}
+
 func (f filesystems) Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, fsType string, options []string) error {
 	return between(f.step, "formatting", func() error { return f.Filesystems.Format(ctx, on, proof, fsType, options) }, "formatted")
 }
