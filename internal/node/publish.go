@@ -55,19 +55,19 @@ func (s *Server) publish(ctx context.Context, r publishRequest) error {
 func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishRequest) error {
 	for bound := false; ; {
 		st, err := s.readPublish(ctx, disk, r)
-		var todo action
+		var act action
 		if err == nil {
-			todo, err = st.next(r)
+			act, err = st.next(r)
 		}
-		if err == nil && bound && todo != nothing {
+		if err == nil && bound && act != nothing {
 			err = fmt.Errorf("%w: %v, a moment after the volume was bound there", errPublished, st.target)
 		}
 		switch {
 		case err != nil && bound:
 			return s.takeBack(ctx, r.target, err)
-		case err != nil || todo == nothing:
+		case err != nil || act == nothing:
 			return err
-		case todo == takeAway:
+		case act == takeAway:
 			logging.From(ctx).Warn("unmounting a target whose disk is gone",
 				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.target))
 			err = s.unmount(ctx, st.target.path)

@@ -229,13 +229,13 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageReque
 		if err != nil {
 			return err
 		}
-		todo, err := st.next(r)
+		act, err := st.next(r)
 		switch {
 		case err != nil:
 			return err
-		case todo == nothing:
+		case act == nothing:
 			return s.finishStaged(ctx, st, r)
-		case todo == provide:
+		case act == provide:
 			return s.provideStage(ctx, st, r)
 		}
 		logging.From(ctx).Warn("unmounting a staging path whose disk is gone, or whose filesystem the kernel has given up",
