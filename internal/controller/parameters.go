@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
@@ -153,16 +154,19 @@ func checkFormat(capabilities []*csi.VolumeCapability, context map[string]string
 		if c.GetMount() == nil {
 			continue
 		}
-		_, err := mkfs.Options(cmp.Or(c.GetMount().GetFsType(), "ext4"), context)
+		t, err := filesystem.TypeOf(cmp.Or(c.GetMount().GetFsType(), "ext4"))
+		if err == nil {
+			_, err = t.MkfsOptions(context)
+		}
 		if err == nil {
 			continue
 		}
 		// Where none is named, it is the node's to choose.
-		takes := func(fsType string) bool {
-			_, err := mkfs.Options(fsType, context)
+		takes := func(t *filesystem.Type) bool {
+			_, err := t.MkfsOptions(context)
 			return err == nil
 		}
-		if c.GetMount().GetFsType() != "" || !slices.ContainsFunc([]string{"xfs", "btrfs"}, takes) {
+		if c.GetMount().GetFsType() != "" || !slices.ContainsFunc(filesystem.Types(), takes) {
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
 	}

@@ -13,7 +13,7 @@ import (
 func TestTellingPartsCoverTheDevicesEdgesAndStayWithinIt(t *testing.T) {
 	check := func(n uint64) bool {
 		size := int64(n%(1<<53)) + 1
-		extents := telling(size)
+		extents := telling(size, false)
 		end := int64(0)
 		for _, e := range extents {
 			if e.offset < end || e.length <= 0 || e.length > edge {

@@ -72,14 +72,6 @@ func hasTerminal() bool {
 	return !errors.Is(err, unix.ENXIO)
 }
 
-// Programs are what this package runs, by the names that are looked for in PATH.
-func Programs() []string {
-	return []string{
-		"blkid", "wipefs", "setsid", "mount",
-		"mkfs.ext2", "mkfs.ext3", "mkfs.ext4", "e2fsck", "resize2fs", "mkfs.xfs", "mkfs.btrfs", "btrfs",
-	}
-}
-
 // toolEnv makes the tools speak English, which is part of what errors quote, and
 // those that make mappings not wait for udev's word, which doesn't reach a
 // container: they would wait forever.

@@ -124,8 +124,8 @@ func (st publishState) next(r publishRequest) (action, error) {
 		return 0, err
 	}
 	switch {
-	case r.fsType != "" && mount.FSType != r.fsType:
-		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", st.refused(), st.staging, r.fsType)
+	case r.fsType != nil && mount.FSType != r.fsType.Name:
+		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", st.refused(), st.staging, r.fsType.Name)
 	case !r.readOnly && turnedReadOnly(mount, st.readOnly):
 		return 0, fmt.Errorf("%w: %v: %w: it is repaired when no workload on this node uses the volume any more and it is staged again",
 			errNotYet, st.staging, filesystem.ErrGivenUp)

@@ -9,6 +9,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 const (
@@ -37,8 +38,8 @@ const (
 type capability struct {
 	// block asks for the device itself. fsType and flags are for filesystems.
 	block bool
-	// fsType is the filesystem asked for, empty where any will do.
-	fsType string
+	// fsType is the filesystem asked for, nil where any will do.
+	fsType *filesystem.Type
 	// flags are the mount flags, one in each, without ro and rw.
 	flags []string
 	// readOnly: a workload may not write by way of this request.
@@ -54,8 +55,11 @@ type capability struct {
 type stageRequest struct {
 	volumeID, staging string
 	capability
-	// context is the volume context, from which the options of mkfs are.
-	context map[string]string
+	// fresh is the filesystem that a blank disk gets, by mkfs with the options. What is
+	// wrong with these, optionsErr, doesn't matter to a disk that has a filesystem.
+	fresh      *filesystem.Type
+	options    mkfs.List
+	optionsErr error
 	// encrypted: the disk holds LUKS2, opened by the passphrase.
 	encrypted  bool
 	passphrase []byte
@@ -75,8 +79,8 @@ type publishRequest struct {
 	encrypted bool
 }
 
-func parseStage(req *csi.NodeStageVolumeRequest) (r stageRequest, err error) {
-	r = stageRequest{volumeID: req.GetVolumeId(), context: req.GetVolumeContext()}
+func parseStage(req *csi.NodeStageVolumeRequest, defaultFSType string) (r stageRequest, err error) {
+	r = stageRequest{volumeID: req.GetVolumeId()}
 	r.firstPublication = req.GetPublishContext()[firstPublicationKey] == "true"
 	if r.staging, err = checkVolume(r.volumeID, "staging_target_path", req.GetStagingTargetPath()); err != nil {
 		return r, err
@@ -84,7 +88,13 @@ func parseStage(req *csi.NodeStageVolumeRequest) (r stageRequest, err error) {
 	if r.capability, err = checkCapability(req.GetVolumeCapability(), req.GetPublishContext()); err != nil {
 		return r, err
 	}
-	return r.withEncryption(req.GetSecrets())
+	if r.fresh = r.fsType; r.fresh == nil {
+		if r.fresh, err = filesystem.TypeOf(defaultFSType); err != nil {
+			return r, err
+		}
+	}
+	r.options, r.optionsErr = r.fresh.MkfsOptions(req.GetVolumeContext())
+	return r.withEncryption(req.GetVolumeContext(), req.GetSecrets())
 }
 
 func parsePublish(req *csi.NodePublishVolumeRequest) (r publishRequest, err error) {
@@ -124,9 +134,9 @@ func wantsEncryption(volumeContext map[string]string) (bool, error) {
 }
 
 // withEncryption adds to a request what it takes to open an encrypted volume.
-func (r stageRequest) withEncryption(secrets map[string]string) (stageRequest, error) {
+func (r stageRequest) withEncryption(volumeContext, secrets map[string]string) (stageRequest, error) {
 	var err error
-	if r.encrypted, err = wantsEncryption(r.context); err != nil || !r.encrypted {
+	if r.encrypted, err = wantsEncryption(volumeContext); err != nil || !r.encrypted {
 		return r, err
 	}
 	r.passphrase = []byte(secrets[passphraseKey])
@@ -209,9 +219,11 @@ func (u capability) withMount(m *csi.VolumeCapability_MountVolume) (capability, 
 	if m.GetVolumeMountGroup() != "" {
 		return u, fmt.Errorf("%w: volume_mount_group is not supported", errInvalid)
 	}
-	u.fsType = m.GetFsType()
-	if u.fsType != "" && !filesystem.Supported(u.fsType) {
-		return u, fmt.Errorf("%w: filesystem %q is not supported", errInvalid, u.fsType)
+	if name := m.GetFsType(); name != "" {
+		var err error
+		if u.fsType, err = filesystem.TypeOf(name); err != nil {
+			return u, fmt.Errorf("%w: %w", errInvalid, err)
+		}
 	}
 	for _, group := range m.GetMountFlags() {
 		for _, flag := range splitFlags(group) {

@@ -14,14 +14,13 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
-	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 // NodeStageVolume finds the disk of a volume, makes a filesystem on it if it is
 // blank, checks and grows the filesystem, and mounts it at the staging path. A
 // volume for block access is only found and proven; nothing is made.
 func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
-	r, err := parseStage(req)
+	r, err := parseStage(req, s.cfg.DefaultFSType)
 	if err == nil {
 		err = s.stage(ctx, r)
 	}
@@ -202,8 +201,8 @@ func (st stageState) nextMounted(r stageRequest) (action, error) {
 		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errRefused, st.at, st.disk.Path, formatNumber(st.disk.Number))
 	case !st.at.holds(st.disk), !st.live:
 		return takeAway, nil
-	case r.fsType != "" && mount.FSType != r.fsType:
-		return 0, fmt.Errorf("%w: %v, but %s is asked for", errPublished, st.at, r.fsType)
+	case r.fsType != nil && mount.FSType != r.fsType.Name:
+		return 0, fmt.Errorf("%w: %v, but %s is asked for", errPublished, st.at, r.fsType.Name)
 	case failed && len(targets) == 0:
 		return takeAway, nil
 	case failed:
@@ -253,7 +252,7 @@ func (s *Server) finishStaged(ctx context.Context, st stageState, r stageRequest
 	if r.readOnly && !st.readOnly { // it was mounted by another driver
 		return setReadOnly(st.disk, true)
 	}
-	if r.readOnly || !filesystem.CanGrowOnline(st.at.mount.FSType) {
+	if r.readOnly {
 		return nil
 	}
 	_, err := s.cfg.FS.Grow(ctx, st.disk.Path, st.at.path)
@@ -280,11 +279,11 @@ func (s *Server) provideStage(ctx context.Context, st stageState, r stageRequest
 	if r.block {
 		return nil
 	}
-	fsType, err := s.prepare(ctx, st.disk, r)
+	has, err := s.prepare(ctx, st.disk, r)
 	if err != nil {
 		return err
 	}
-	err = s.mountGrown(ctx, st.disk, st.at.path, fsType, r)
+	err = s.mountGrown(ctx, st.disk, st.at.path, has, r)
 	if !errors.Is(err, filesystem.ErrOnlineGrowth) {
 		return err
 	}
@@ -293,7 +292,7 @@ func (s *Server) provideStage(ctx context.Context, st stageState, r stageRequest
 	if err := s.growUnmounted(ctx, st.disk); err != nil {
 		return err
 	}
-	return s.mountGrown(ctx, st.disk, st.at.path, fsType, r)
+	return s.mountGrown(ctx, st.disk, st.at.path, has, r)
 }
 
 // device is what the filesystem package has to know of a disk, or of the mapping of
@@ -305,25 +304,25 @@ func (r stageRequest) device(disk blockdev.Disk) filesystem.Device {
 // prepare leaves the disk with a filesystem that can be mounted, and returns
 // its type: the one that is there, or a new one on a disk that is proven blank.
 // Anything else is refused and left as it is.
-func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, r stageRequest) (fsType string, err error) {
-	content, found, err := s.cfg.FS.Recognize(ctx, r.device(disk))
+func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, r stageRequest) (*filesystem.Type, error) {
+	content, err := s.cfg.FS.Recognize(ctx, r.device(disk))
 	switch {
 	case err != nil:
-		return "", err
-	case found:
-		return content.Type, s.prepareExisting(ctx, disk, content, r)
+		return nil, err
+	case content.Kind == filesystem.Filesystem:
+		return content.Filesystem, s.prepareExisting(ctx, disk, content, r)
 	case r.readOnly:
 		if content, err = s.cfg.FS.Probe(ctx, r.device(disk)); err != nil {
-			return "", err
+			return nil, err
 		}
-		return "", refusal(disk, content, r)
+		return nil, refusal(disk, content, r)
 	}
-	fsType, err = s.format(ctx, disk, r)
+	err = s.format(ctx, disk, r)
 	var not *filesystem.NotBlankError
 	if errors.As(err, &not) {
-		return "", refusal(disk, not.Content, r)
+		return nil, refusal(disk, not.Content, r)
 	}
-	return fsType, err
+	return r.fresh, err
 }
 
 // refusal says why a disk that holds no filesystem gets none, and what a person can
@@ -342,25 +341,17 @@ func refusal(disk blockdev.Disk, content filesystem.Content, r stageRequest) err
 }
 
 // format makes the filesystem on a disk that FS finds to be blank.
-func (s *Server) format(ctx context.Context, disk blockdev.Disk, r stageRequest) (string, error) {
-	fsType := r.fsType
-	if fsType == "" {
-		fsType = s.cfg.DefaultFSType
-	}
-	options, err := mkfs.Options(fsType, r.context)
-	if err != nil {
-		return "", err
+func (s *Server) format(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
+	if r.optionsErr != nil {
+		return r.optionsErr
 	}
 	if err := disk.Verify(); err != nil {
-		return "", err
+		return err
 	}
 	logging.From(ctx).Info("no filesystem found: making one if the disk is blank",
-		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType),
+		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", r.fresh.Name),
 		zap.Bool("quick_proof", r.proof == filesystem.Quick))
-	if err := s.cfg.FS.Format(ctx, r.device(disk), r.proof, fsType, options); err != nil {
-		return "", err
-	}
-	return fsType, nil
+	return s.cfg.FS.Format(ctx, r.device(disk), r.proof, r.fresh, r.options)
 }
 
 // prepareExisting checks a filesystem and, where this node can't grow it in use,
@@ -370,9 +361,9 @@ func (s *Server) format(ctx context.Context, disk blockdev.Disk, r stageRequest)
 // filesystem that takes a person to repair. A filesystem that will be mounted
 // read-only is left alone.
 func (s *Server) prepareExisting(ctx context.Context, disk blockdev.Disk, content filesystem.Content, r stageRequest) error {
-	if r.fsType != "" && content.Type != r.fsType {
+	if r.fsType != nil && content.Type != r.fsType.Name {
 		return fmt.Errorf("%w: %s holds %s, but %s is asked for; it is left as it is",
-			errRefused, disk.Path, content.Type, r.fsType)
+			errRefused, disk.Path, content.Type, r.fsType.Name)
 	}
 	if r.readOnly {
 		return nil
@@ -380,10 +371,10 @@ func (s *Server) prepareExisting(ctx context.Context, disk blockdev.Disk, conten
 	if err := disk.Verify(); err != nil {
 		return err
 	}
-	if err := s.cfg.FS.Check(ctx, disk.Path, content.Type); err != nil {
+	if err := s.cfg.FS.Check(ctx, disk.Path, content.Filesystem); err != nil {
 		return err
 	}
-	if filesystem.CanGrowOnline(content.Type) {
+	if content.Filesystem.GrowsOnline() {
 		return nil
 	}
 	return s.growUnmounted(ctx, disk)
@@ -403,17 +394,17 @@ func (s *Server) growUnmounted(ctx context.Context, disk blockdev.Disk) error {
 // mountGrown mounts the disk, proves that it is what got mounted, and grows what
 // can grow then. A filesystem that can't be grown is unmounted again: a workload
 // must not get less than was promised.
-func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fsType string, r stageRequest) error {
+func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging string, has *filesystem.Type, r stageRequest) error {
 	if err := disk.Verify(); err != nil {
 		return err
 	}
-	if err := s.cfg.FS.Mount(ctx, disk.Path, staging, fsType, r.stageOptions()); err != nil {
+	if err := s.cfg.FS.Mount(ctx, disk.Path, staging, has, r.stageOptions()); err != nil {
 		return err
 	}
 	if err := s.proveStaging(ctx, disk, staging); err != nil {
 		return s.unmountAgain(ctx, staging, err)
 	}
-	if r.readOnly || !filesystem.CanGrowOnline(fsType) {
+	if r.readOnly {
 		return nil
 	}
 	if _, err := s.cfg.FS.Grow(ctx, disk.Path, staging); err != nil {
