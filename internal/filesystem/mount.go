@@ -123,6 +123,21 @@ func sameMount(m MountPoint, number uint64, readOnly bool) error {
 	return nil
 }
 
+// mountOptions adds what a filesystem must always be mounted with.
+func (t *Type) mountOptions(options []string) []string {
+	wanted := t.mount
+	if wantsReadOnly(options) {
+		wanted = slices.Concat(t.mount, t.mountReadOnly)
+	}
+	options = slices.Clone(options)
+	for _, o := range wanted {
+		if !slices.Contains(options, o) {
+			options = append(options, o)
+		}
+	}
+	return options
+}
+
 // wantsReadOnly tells whether the last of ro and rw is ro.
 func wantsReadOnly(options []string) bool {
 	readOnly := false

@@ -149,21 +149,6 @@ func hasCapability(status string, capability int) bool {
 	return false
 }
 
-// mountOptions adds what a filesystem must always be mounted with.
-func (t *Type) mountOptions(options []string) []string {
-	wanted := t.mount
-	if wantsReadOnly(options) {
-		wanted = slices.Concat(t.mount, t.mountReadOnly)
-	}
-	options = slices.Clone(options)
-	for _, o := range wanted {
-		if !slices.Contains(options, o) {
-			options = append(options, o)
-		}
-	}
-	return options
-}
-
 // mkfsArguments returns the arguments of mkfs, without the device, which has that size.
 func (t *Type) mkfsArguments(f *FS, asked mkfs.List, size int64) ([]string, error) {
 	off, err := t.tooNew(f)

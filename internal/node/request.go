@@ -65,11 +65,6 @@ type stageRequest struct {
 	passphrase []byte
 	// firstPublication: the controller says that no server had the volume before.
 	firstPublication bool
-	// proof is how a disk must be proven blank before something is made on it.
-	proof filesystem.Proof
-	// beneath is where the bytes of an encrypted volume really are. It is known
-	// once the volume is open.
-	beneath *filesystem.Beneath
 }
 
 // publishRequest is a checked NodePublishVolume request.
@@ -88,13 +83,20 @@ func parseStage(req *csi.NodeStageVolumeRequest, defaultFSType string) (r stageR
 	if r.capability, err = checkCapability(req.GetVolumeCapability(), req.GetPublishContext()); err != nil {
 		return r, err
 	}
+	if r.encrypted, err = wantsEncryption(req.GetVolumeContext()); err != nil {
+		return r, err
+	}
+	if r.passphrase = []byte(req.GetSecrets()[passphraseKey]); r.encrypted && len(r.passphrase) == 0 {
+		return r, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
+			errInvalid, passphraseKey)
+	}
 	if r.fresh = r.fsType; r.fresh == nil {
 		if r.fresh, err = filesystem.TypeOf(defaultFSType); err != nil {
 			return r, err
 		}
 	}
 	r.options, r.optionsErr = r.fresh.MkfsOptions(req.GetVolumeContext())
-	return r.withEncryption(req.GetVolumeContext(), req.GetSecrets())
+	return r, nil
 }
 
 func parsePublish(req *csi.NodePublishVolumeRequest) (r publishRequest, err error) {
@@ -131,20 +133,6 @@ func wantsEncryption(volumeContext map[string]string) (bool, error) {
 		return false, fmt.Errorf("%w: %s is %q: it must be %s", errInvalid, encryptedKey, value, luks2)
 	}
 	return asked, nil
-}
-
-// withEncryption adds to a request what it takes to open an encrypted volume.
-func (r stageRequest) withEncryption(volumeContext, secrets map[string]string) (stageRequest, error) {
-	var err error
-	if r.encrypted, err = wantsEncryption(volumeContext); err != nil || !r.encrypted {
-		return r, err
-	}
-	r.passphrase = []byte(secrets[passphraseKey])
-	if len(r.passphrase) == 0 {
-		return r, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
-			errInvalid, passphraseKey)
-	}
-	return r, nil
 }
 
 // checkVolume checks the two fields that every request for a volume has. Whether

@@ -179,8 +179,10 @@ func (p pathState) String() string {
 	return p.path + " does not exist"
 }
 
-// access says what a mount or a disk allows.
-func access(readOnly bool) string {
+// access is what a mount or a disk allows: true for reading only.
+type access bool
+
+func (readOnly access) String() string {
 	if readOnly {
 		return "read-only"
 	}
@@ -219,6 +221,44 @@ type diskUse struct {
 
 // targets are all places where the disk is used.
 func (u diskUse) targets() []string { return slices.Concat(u.mounts, u.devices) }
+
+// dataState is what uses the disk that the data of a volume is on, and how.
+type dataState struct {
+	data     blockdev.Disk     // the mapping of an encrypted volume, else its disk
+	use      diskUse           // besides at the staging path
+	holders  []blockdev.Holder // what else uses the disk, or is built upon it
+	readOnly bool              // the disk can't be written to
+	// live: the disk is held. A mount that was left by a disk which was pulled
+	// doesn't hold the one that has its number now.
+	live bool
+}
+
+// readData looks at all of that.
+func (s *Server) readData(ctx context.Context, data blockdev.Disk, staging string) (st dataState, err error) {
+	st.data = data
+	if st.use, err = s.useOf(data, staging); err != nil {
+		return st, err
+	}
+	if st.holders, err = blockdev.Holders(data); err != nil {
+		return st, err
+	}
+	if st.readOnly, err = isReadOnly(data.Number); err != nil {
+		return st, err
+	}
+	st.live, err = s.cfg.Finder.Claimed(ctx, data)
+	return st, err
+}
+
+// checkStaging returns nil if the path is a mount of that very disk.
+func checkStaging(disk blockdev.Disk, at pathState, live bool) error {
+	switch {
+	case !at.holds(disk):
+		return fmt.Errorf("%w: staging path: %v, which is not the volume's disk %s (%s)", errRefused, at, disk.Path, formatNumber(disk.Number))
+	case !live:
+		return fmt.Errorf("%w: staging path: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
+	}
+	return nil
+}
 
 // useOf reads where a disk is used besides at a path.
 func (s *Server) useOf(disk blockdev.Disk, at string) (use diskUse, err error) {
