@@ -211,7 +211,7 @@ func FuzzTokensNeverDoHarm(f *testing.F) {
 	} {
 		f.Add(token)
 	}
-	all, _ := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}}).cfg.Source.All()
+	all, _ := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}}).cfg.Source.All(context.Background())
 	s := clouds(all)
 	f.Add("backup/0d5a1f2e-1111-4222-8333-00000000000a@17")
 	f.Fuzz(func(t *testing.T, token string) {
