@@ -38,6 +38,8 @@ const (
 type Config struct {
 	// Driver is the name of the CSI driver.
 	Driver string
+	// NodeName is what Kubernetes calls this node, for the log.
+	NodeName string
 	// Endpoint is the path of the CSI socket, as the kubelet sees it.
 	Endpoint string
 	// Dir is the directory of the kubelet's registration sockets, as this process
