@@ -38,7 +38,7 @@ func (s *service) NotifyRegistrationStatus(_ context.Context, status *api.Regist
 	endpoint := zap.String("kubeletRegistrationPath", s.cfg.Endpoint)
 	s.cfg.registered(status.GetPluginRegistered())
 	if status.GetPluginRegistered() {
-		s.cfg.Logger.Info("the kubelet has registered this driver", endpoint)
+		s.cfg.Logger.Info(Registered, endpoint)
 	} else {
 		s.cfg.Logger.Error("the kubelet has not registered this driver, so pods on this node get no volumes of it; "+
 			"the kubelet tries again by itself, in two minutes at the latest",
