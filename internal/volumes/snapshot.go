@@ -39,6 +39,9 @@ type SnapshotRequest struct {
 	// Backup asks for a backup, kept in Zone where that is not empty.
 	Backup bool
 	Zone   string
+	// Incremental asks for a backup of what has changed since the newest backup of the
+	// volume. Where there is none, or that one failed, the backup is a full one.
+	Incremental bool
 }
 
 // CreateSnapshot returns a snapshot as soon as it is usable, and ErrUnfinished
