@@ -35,7 +35,7 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 	// claim what is wrong with it: without an answer from here it would wait in silence.
 	params := forgiving(req.GetParameters())
 	ask := volumes.CapacityRequest{Type: params[paramType], Zone: params[paramAvailability]}
-	if label := req.GetAccessibleTopology().GetSegments()[topologyKey]; label != "" && s.cfg.WithTopology && !s.cfg.IgnoreVolumeAZ {
+	if label := zoneOf(req.GetAccessibleTopology()); label != "" && s.cfg.WithTopology && !s.cfg.IgnoreVolumeAZ {
 		if ask.Zone != "" && ask.Zone != label && zone.Label(ask.Zone) != label {
 			// Volumes of this class are made elsewhere.
 			return &csi.GetCapacityResponse{}, nil
