@@ -102,6 +102,19 @@ func TestWhatIsSwitchedOffIsGone(t *testing.T) {
 	}
 }
 
+func TestTheZoneOfServersWithoutOneIsAskedForInThreeWays(t *testing.T) {
+	for set, want := range map[string]string{"zoneFallback=null": "none", "zoneFallback=": "", "zoneFallback=nova": "nova"} {
+		flags := args(render(t, "default", "--set", "topology."+set).pods()["node"].container(t, "cinder-csi-plugin"))
+		got, given := flags["--zone-fallback"]
+		if !given {
+			got = "none"
+		}
+		if got != want || flags["--nodeid"] != "$(NODE_NAME)" {
+			t.Errorf("%s: --zone-fallback is %q, want %q; --nodeid=%s", set, got, want, flags["--nodeid"])
+		}
+	}
+}
+
 func TestAnotherStrategyHasNoSettingsOfRollingUpdates(t *testing.T) {
 	all := render(t, "default", "--set", "controller.strategy.type=Recreate,node.updateStrategy.type=OnDelete")
 	if got := all.only(t, "Deployment").object("spec", "strategy"); len(got) != 1 || got["type"] != "Recreate" {

@@ -36,7 +36,7 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 		return nil, err
 	}
 	ask := volumes.CapacityRequest{Type: params.get(paramType), Zone: params.get(paramAvailability)}
-	if label := req.GetAccessibleTopology().GetSegments()[topologyKey]; label != "" && s.cfg.WithTopology && !s.cfg.IgnoreVolumeAZ {
+	if label := zoneOf(req.GetAccessibleTopology()); label != "" && s.cfg.WithTopology && !s.cfg.IgnoreVolumeAZ {
 		if ask.Zone != "" && ask.Zone != label && zone.Label(ask.Zone) != label {
 			// Volumes of this class are made elsewhere.
 			return &csi.GetCapacityResponse{}, nil

@@ -31,6 +31,9 @@ type Config struct {
 	Annotations func(ctx context.Context, namespace, name string) (map[string]string, error)
 	// WithTopology binds volumes to zones.
 	WithTopology bool
+	// WellKnownZone makes volumes usable from nodes that have their zone under
+	// zone.WellKnownKey only, too.
+	WellKnownZone bool
 	// IgnoreVolumeAZ lets volumes be used from whichever zone was asked for,
 	// for clouds whose compute and storage zones have different names.
 	IgnoreVolumeAZ bool

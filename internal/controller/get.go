@@ -20,7 +20,7 @@ func (s *Server) ControllerGetVolume(ctx context.Context, req *csi.ControllerGet
 	if req.GetVolumeId() == "" {
 		return nil, missing("volume_id")
 	}
-	all, release := s.cfg.Source.All()
+	all, release := s.cfg.Source.All(ctx)
 	defer release()
 	var failed error
 	for _, one := range all {

@@ -12,6 +12,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
+	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
 
 // Config is what the command line says.
@@ -38,6 +39,12 @@ type Config struct {
 	// the cluster that Kubernetes describes.
 	PVCAnnotations bool
 	Kubernetes     claims.Options
+	// ZoneFallback is the zone of a server of which nothing tells one, "" for an empty
+	// label; nil: the kubelet doesn't register the driver on it.
+	ZoneFallback *string
+	// WellKnownZone makes nodes tell their zone as topology.kubernetes.io/zone besides, and
+	// volumes usable from nodes that have just that label.
+	WellKnownZone bool
 	// AdditionalTopology is reported by the node besides its zone.
 	AdditionalTopology map[string]string
 	// HTTPEndpoint is where /metrics, /healthz and /readyz listen; empty for none.
@@ -57,7 +64,8 @@ type Config struct {
 	Limits openstack.Limits
 	// UserAgent is added to the HTTP user agent.
 	UserAgent []string
-	// NodeID is this server's UUID, used where the cloud does not tell it.
+	// NodeID is this server's UUID, used where the cloud does not tell it, or the name that
+	// Kubernetes has for the node, for the log.
 	NodeID string
 	// DefaultFSType is the filesystem of volumes that ask for none.
 	DefaultFSType string
@@ -93,6 +101,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxSecretClouds < 0 || c.Limits.Reads < 0 || c.Limits.Writes < 0 || c.Limits.Burst < 0 {
 		return errors.New("--max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
+	}
+	if c.ZoneFallback != nil && *c.ZoneFallback != "" && zone.Label(*c.ZoneFallback) == "" {
+		return fmt.Errorf("--zone-fallback=%s: nothing of it can be the value of a label", *c.ZoneFallback)
 	}
 	return c.validateRegistration()
 }

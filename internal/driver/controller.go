@@ -59,6 +59,7 @@ func newController(cfg Config, logger *zap.Logger, registry prometheus.Registere
 		Source:         role.clouds,
 		Incomplete:     !allowed.Off(),
 		WithTopology:   cfg.Topology,
+		WellKnownZone:  cfg.WellKnownZone,
 		IgnoreVolumeAZ: conf.BlockStorage.IgnoreVolumeAZ,
 
 		AllowUnknownParameters: cfg.AllowUnknownParameters,

@@ -57,15 +57,13 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 // its attachment: the kubelet may have staged the volume by it before, and a workload have
 // written to it. The quick proof will do only before that.
 func (s *Server) stageProven(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
+	untouched, err := disk.UntouchedSince(r.firstPublished)
+	if err != nil {
+		return err
+	}
 	r.proof = filesystem.Thorough
-	if r.firstPublication {
-		untouched, err := disk.Untouched()
-		if err != nil {
-			return err
-		}
-		if untouched {
-			r.proof = filesystem.Quick
-		}
+	if untouched {
+		r.proof = filesystem.Quick
 	}
 	if r.encrypted {
 		return s.stageEncrypted(ctx, disk, r)

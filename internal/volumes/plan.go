@@ -44,7 +44,7 @@ func (s *Service) plan(ctx context.Context, req CreateRequest) (*plan, error) {
 	req.Name = StoredName(req.Name)
 	req.SnapshotID, req.SourceVolumeID = plain(req.SnapshotID), plain(req.SourceVolumeID)
 	p := &plan{CreateRequest: req}
-	err := s.checkCluster()
+	metadata, err := s.metadata(req.Metadata)
 	switch {
 	case err != nil:
 	case req.SourceVolumeID != "":
@@ -66,7 +66,7 @@ func (s *Service) plan(ctx context.Context, req CreateRequest) (*plan, error) {
 	}
 	p.ask = cloud.VolumeRequest{
 		Name: req.Name, Description: Description, SizeGiB: req.SizeGiB,
-		SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID, Metadata: s.tagged(req.Metadata),
+		SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID, Metadata: metadata,
 	}
 	if req.Type != "" {
 		p.ask.Type = p.kind.name
