@@ -164,7 +164,7 @@ func TestTheNotesSayWhatIsAmiss(t *testing.T) {
 	}{
 		{"as it is", "{}", nil, []string{"clusterID is the default", "create secret generic cloud-config", "logs daemonset/cinder-csi-node", "There is no StorageClass"}, []string{"CRD", "OpenShift"}},
 		{"a cluster with a name", "clusterID: a\nsecret: {create: true, data: {cloud.conf: x}}\nstorageClasses: [{name: a}]", []string{}, []string{"no snapshot CRDs"}, []string{"clusterID", "create secret", "no StorageClass", "Prometheus"}},
-		{"OpenShift", "clusterID: a", []string{"operator.openshift.io/v1/ClusterCSIDriver"}, []string{"WARNING: this is OpenShift", "ClusterCSIDriver cinder.csi.openstack.org", "managementState: Removed"}, nil},
+		{"OpenShift", "clusterID: a", []string{"operator.openshift.io/v1/ClusterCSIDriver"}, []string{"WARNING: this is OpenShift", "clustercsidriver cinder.csi.openstack.org", "docs/migration/openshift.md"}, nil},
 		{"no Prometheus operator", "metrics: {podMonitor: {enabled: true}}", []string{}, []string{"metrics.podMonitor, which is left out", "metrics.podMonitor.forceEnable=true"}, []string{"serviceMonitor"}},
 		{"nodes only", "controller: {enabled: false}", nil, []string{"logs daemonset/cinder-csi-node"}, []string{"cinder-csi-controller", "create secret"}},
 		{"pools", "node: {namespaceOverride: own}\nadditionalDaemonSets: {gpu: {nodeSelector: {p: gpu}}}", nil, []string{"-n own logs daemonset/cinder-csi-node-gpu"}, nil},
