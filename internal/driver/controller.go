@@ -56,6 +56,7 @@ func newController(cfg Config, logger *zap.Logger, registry prometheus.Registere
 	}
 	role.server = controller.New(controller.Config{
 		Annotations:    role.annotations(),
+		TagPrefix:      cfg.TagAnnotationPrefix,
 		Source:         role.clouds,
 		Incomplete:     !allowed.Off(),
 		WithTopology:   cfg.Topology,
@@ -93,7 +94,7 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prome
 
 // annotations returns what reads the annotations of claims, nil where that is not
 // asked for.
-func (r *controllerRole) annotations() func(context.Context, string, string) (map[string]string, error) {
+func (r *controllerRole) annotations() func(context.Context, string, string, string) (map[string]string, error) {
 	if r.claims == nil {
 		return nil
 	}
