@@ -79,6 +79,11 @@ func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
 	fs.BoolVar(&cfg.Controller, "provide-controller-service", true, "serve the controller role")
 	fs.BoolVar(&cfg.Node, "provide-node-service", true, "serve the node role")
 	fs.BoolVar(&cfg.Topology, "with-topology", true, "bind volumes to availability zones")
+	fs.Func("zone-fallback", "zone of a server of which neither config drive nor metadata service tell one. Without this flag the kubelet doesn't register the driver on such a server; an empty zone is told as an empty label, as by the reference driver, which no volume in a zone fits unless cloud.conf has ignore-volume-az", func(zone string) error {
+		cfg.ZoneFallback = &zone
+		return nil
+	})
+	fs.BoolVar(&cfg.WellKnownZone, "well-known-zone", false, "tell zones under topology.kubernetes.io/zone besides (both roles): nodes report it, and volumes can be used from nodes that have just that label, as those that an autoscaler plans. Where something else sets that label on nodes, it has to be to the same zones")
 	fs.BoolVar(&cfg.AllowUnknownParameters, "allow-unknown-parameters", false, "warn about unknown parameters of classes instead of refusing them")
 	fs.StringSliceVar(&cfg.SecretAuthURLs, "secret-auth-urls", nil, "addresses that credentials in the secrets of classes may lead to, as https://keystone.example.com:5000/v3, https://*.example.com, or * for all; the endpoints of their clouds have to be on these hosts, too. Empty: secrets with credentials are refused")
 	fs.IntVar(&cfg.MaxSecretClouds, "max-secret-clouds", 100, "most sets of credentials from secrets in use at a time")
@@ -88,6 +93,8 @@ func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
 	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
 	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics, /healthz and /readyz on; empty for none")
 	fs.BoolVar(&cfg.PVCAnnotations, "pvc-annotations", false, "read the affinity of volumes from the annotations of claims (controller role; the provisioner needs --extra-create-metadata)")
+	fs.StringToStringVar(&cfg.ExtraTags, "extra-tags", nil, "metadata in Cinder of all volumes, snapshots and backups that are made, as in team=a,cost-centre=42; a class may set a key to another value")
+	fs.StringVar(&cfg.TagAnnotationPrefix, "tag-annotation-prefix", "", "annotations of claims and VolumeSnapshots that begin with this are recorded as metadata in Cinder, as in tags.example.com/: tags.example.com/team=a is team=a there; needs --pvc-annotations, and the account the verb get for volumesnapshots; empty for none")
 	fs.StringVar(&cfg.Kubernetes.Kubeconfig, "kubeconfig", "", "kubeconfig to read claims with, instead of the service account of the pod; the variable KUBECONFIG goes first")
 	fs.StringVar(&cfg.Kubernetes.Master, "master", "", "address of the apiserver, instead of the one of the kubeconfig")
 	fs.Float64Var(&cfg.Kubernetes.QPS, "kube-api-qps", 50, "most requests per second to the apiserver")
@@ -95,7 +102,7 @@ func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
 	fs.StringVar(&cfg.KubeletRegistrationPath, "kubelet-registration-path", "", "path of the CSI socket on the node; when set, the node role registers itself with the kubelet")
 	fs.StringVar(&cfg.PluginRegistrationPath, "plugin-registration-path", "/registration", "the kubelet's directory plugins_registry, as it is mounted here")
 	fs.StringArrayVar(&cfg.UserAgent, "user-agent", nil, "added to the HTTP user agent, may be repeated")
-	fs.StringVar(&cfg.NodeID, "nodeid", "", "UUID of this server, where neither config drive nor metadata service tell it")
+	fs.StringVar(&cfg.NodeID, "nodeid", "", "UUID of this server, where neither config drive nor metadata service tell it; or the name of its Node, for the log")
 	fs.StringVar(&cfg.DefaultFSType, "default-fstype", "ext4", "filesystem of volumes whose StorageClass names none")
 	fs.StringVar(&cfg.MetadataURL, "metadata-url", "http://169.254.169.254", "the metadata service")
 	fs.StringVar(&cfg.DevelopmentDeviceDir, "development-device-dir", "", "accept loop devices, and the config drive, below this directory; for development only")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,11 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 		{"a cloud that cloud.conf does not know", append(conf(t, global(cloud.AuthURL(), "secret")), "--cloud-name=mars"), 1, []string{"mars"}},
 		{"an auth URL that is none", conf(t, global("keystone.example.com", "secret")), 1, []string{"cloud.conf", "auth-url keystone.example.com"}},
 		{"a ca-file that is missing", conf(t, global(cloud.AuthURL(), "secret")+"ca-file = /no/such/ca.pem\n"), 1, []string{"cloud.conf", "/no/such/ca.pem"}},
+		{"tags that are the driver's", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=a=b,cinder.csi.openstack.org/cluster=c"}, 2, []string{"--extra-tags", "the driver's own"}},
+		{"tags without annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--tag-annotation-prefix=a/"}, 2, []string{"--pvc-annotations"}},
+		{"tags from the driver's annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--pvc-annotations", "--tag-annotation-prefix=cinder."}, 2, []string{"--tag-annotation-prefix=cinder.", "the driver's own"}},
 		{"addresses of secrets that are none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--secret-auth-urls=keystone.example.com"}, 2, []string{"--secret-auth-urls", "keystone.example.com"}},
+		{"a zone that can be no label", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--zone-fallback=..."}, 2, []string{"--zone-fallback", "label"}},
 		{"a limit below nothing", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--cloud-reads-per-second=-1"}, 2, []string{"--cloud-reads-per-second", "negative"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -126,6 +131,23 @@ func TestArgumentsThatBeginWithTheProgramAreUnderstood(t *testing.T) {
 	} {
 		if _, err := parse(args, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "unexpected argument") {
 			t.Errorf("%q: got %v", args, err)
+		}
+	}
+}
+
+func TestAFallbackThatIsEmptyIsNotOneThatIsMissing(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want *string
+	}{
+		{nil, nil},
+		{[]string{"--zone-fallback="}, new("")},
+		{[]string{"--zone-fallback", "nova"}, new("nova")},
+		{[]string{"--zone_fallback=AZ 1"}, new("AZ 1")},
+	} {
+		opts, err := parse(append([]string{"--endpoint=unix:///tmp/x", "--provide-controller-service=false"}, test.args...), io.Discard)
+		if got := opts.driver.ZoneFallback; err != nil || (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
+			t.Errorf("%q: %v, %v", test.args, got, err)
 		}
 	}
 }

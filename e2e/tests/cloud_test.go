@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -48,7 +47,7 @@ func (s *scenario) nothingInTheCloud(ctx context.Context, volumes []corev1.Persi
 	}
 	// All deletions were answered for when their objects went. What is allowed
 	// for is a creation that nobody waits for any more.
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, settling)
 	defer cancel()
 	return repeat(ctx, func(ctx context.Context) error {
 		dump, err := s.cloud.Dump(ctx)

@@ -8,10 +8,14 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -75,11 +79,9 @@ func startsWithReferenceArguments(s *scenario) {
 	}
 	for _, c := range referenceContainers() {
 		conn := s.dialPod(s.ready(c.name))
-		// Nothing says when it listens: the containers have no readiness probe.
-		ctx, cancel := context.WithTimeout(s.Context(), s.patience)
-		info, err := csi.NewIdentityClient(conn).GetPluginInfo(ctx, &csi.GetPluginInfoRequest{}, grpc.WaitForReady(true))
-		cancel()
-		s.must(err, "asking %s who it is", c.name)
+		info := answer(s, c.name+" to say who it is", func(ctx context.Context) (*csi.GetPluginInfoResponse, error) {
+			return csi.NewIdentityClient(conn).GetPluginInfo(ctx, &csi.GetPluginInfoRequest{})
+		})
 		if info.GetName() != driverName {
 			s.Errorf("%s says that it is %s", c.name, info.GetName())
 		}
@@ -116,21 +118,36 @@ func namesMissingConfig(s *scenario) {
 	})
 }
 
+// answer asks a plugin until it answers, as the kubelet and the side containers do.
+// Nothing tells when a plugin listens, since the containers have no readiness probe;
+// then it connects to the cloud, and may answer Unavailable for as long as that takes.
+// Any other error is final.
+func answer[A any](s *scenario, wish string, ask func(context.Context) (A, error)) (got A) {
+	s.Helper()
+	s.eventually(wish, func(ctx context.Context) (err error) {
+		if got, err = ask(ctx); err != nil && status.Code(err) != codes.Unavailable {
+			s.Fatalf("waiting for %s: %v", wish, err)
+		}
+		return err
+	})
+	return got
+}
+
 // controls wants a controller to see the cloud.
 func (s *scenario) controls(conn *grpc.ClientConn, name string) {
 	s.Helper()
-	list, err := csi.NewControllerClient(conn).ListVolumes(s.Context(), &csi.ListVolumesRequest{MaxEntries: 1})
-	if err != nil {
-		s.Errorf("%s can't list volumes: %v", name, err)
-	}
+	list := answer(s, name+" to list volumes", func(ctx context.Context) (*csi.ListVolumesResponse, error) {
+		return csi.NewControllerClient(conn).ListVolumes(ctx, &csi.ListVolumesRequest{MaxEntries: 1})
+	})
 	s.Logf("%s lists %d volumes", name, len(list.GetEntries()))
 }
 
 // isNode wants a node plugin to know which server it is on, and what its cloud.conf says.
 func (s *scenario) isNode(conn *grpc.ClientConn, c referenceContainer, n cluster.Node) {
 	s.Helper()
-	info, err := csi.NewNodeClient(conn).NodeGetInfo(s.Context(), &csi.NodeGetInfoRequest{})
-	s.must(err, "asking %s where it is", c.name)
+	info := answer(s, c.name+" to say where it is", func(ctx context.Context) (*csi.NodeGetInfoResponse, error) {
+		return csi.NewNodeClient(conn).NodeGetInfo(ctx, &csi.NodeGetInfoRequest{})
+	})
 	if zone := info.GetAccessibleTopology().GetSegments()[zoneKey]; info.GetNodeId() != n.ServerID || zone != n.Zone {
 		s.Errorf("%s says that it is on %s in %s; node %s is server %s in %s", c.name, info.GetNodeId(), zone, n.Name, n.ServerID, n.Zone)
 	}
@@ -227,7 +244,9 @@ func (s *scenario) dialPod(pod *corev1.Pod) *grpc.ClientConn {
 		}()
 		return here, nil
 	}
-	conn, err := grpc.NewClient("passthrough:///"+pod.Name, grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+pod.Name, grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		// By itself gRPC would pause for up to two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}, MinConnectTimeout: 20 * time.Second}))
 	s.must(err, "connecting to pod %s", pod.Name)
 	s.Cleanup(func() { _ = conn.Close() })
 	return conn

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -22,9 +23,16 @@ func losesNone(s *scenario) {
 	const done, accepted, refused = 5, 10, 5
 	const claims = done + accepted + refused
 	leases := s.kube.CoordinationV1().Leases(driverNamespace)
-	lease, err := leases.Get(s.Context(), provisionerLease, metav1.GetOptions{})
-	s.must(err, "reading who leads")
-	leader := *lease.Spec.HolderIdentity
+	var leader, pod string
+	// A leader that has gone holds the lease until another takes it.
+	until(s, leases, provisionerLease, "to be held by a pod that runs", func(l *coordinationv1.Lease) (err error) {
+		if l.Spec.HolderIdentity == nil {
+			return errors.New("nobody holds it")
+		}
+		leader = *l.Spec.HolderIdentity
+		pod, err = s.podOf(s.Context(), leader)
+		return err
+	})
 
 	s.afterwards("letting the cloud work", s.cloud.ClearFaults)
 	s.must(s.cloud.SetFaults(s.Context(),
@@ -37,7 +45,7 @@ func losesNone(s *scenario) {
 	}
 	s.eventually("all volumes to be asked for", func(ctx context.Context) error { return s.halfMade(ctx, done, accepted) })
 	now := int64(0)
-	s.must(s.kube.CoreV1().Pods(driverNamespace).Delete(s.Context(), s.podOf(leader), metav1.DeleteOptions{GracePeriodSeconds: &now}), "killing %s", leader)
+	s.must(s.kube.CoreV1().Pods(driverNamespace).Delete(s.Context(), pod, metav1.DeleteOptions{GracePeriodSeconds: &now}), "killing %s", leader)
 	until(s, leases, provisionerLease, "to have another holder than "+leader, func(l *coordinationv1.Lease) error {
 		if l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" || *l.Spec.HolderIdentity == leader {
 			return fmt.Errorf("it is held by %v", l.Spec.HolderIdentity)
@@ -95,15 +103,15 @@ func (s *scenario) halfMade(ctx context.Context, done, hanging int) error {
 }
 
 // podOf returns the controller pod that holds a lease under some identity.
-func (s *scenario) podOf(identity string) string {
-	s.Helper()
-	pods, err := s.kube.CoreV1().Pods(driverNamespace).List(s.Context(), metav1.ListOptions{})
-	s.must(err, "listing the driver's pods")
+func (s *scenario) podOf(ctx context.Context, identity string) (string, error) {
+	pods, err := s.kube.CoreV1().Pods(driverNamespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return "", err
+	}
 	for _, p := range pods.Items {
-		if strings.HasPrefix(p.Name, controllerName+"-") && strings.HasPrefix(identity, p.Name) {
-			return p.Name
+		if strings.HasPrefix(p.Name, controllerName+"-") && strings.HasPrefix(identity, p.Name) && p.DeletionTimestamp == nil {
+			return p.Name, nil
 		}
 	}
-	s.Fatalf("no pod of %s leads as %s", controllerName, identity)
-	return ""
+	return "", fmt.Errorf("no pod of %s leads as %q", controllerName, identity)
 }

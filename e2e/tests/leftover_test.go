@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,7 +19,7 @@ func (s *scenario) volumesGone(ctx context.Context, volumes []corev1.PersistentV
 			return fmt.Errorf("volume %s of claim %s: %w", volume.Name, volume.Spec.ClaimRef.Name, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, settling)
 	defer cancel()
 	return repeat(ctx, func(ctx context.Context) error {
 		list, err := s.kube.StorageV1().VolumeAttachments().List(ctx, metav1.ListOptions{})

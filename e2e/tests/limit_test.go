@@ -14,14 +14,7 @@ func isFull(s *scenario) {
 	const limit = 2
 	node, err := s.abroad()
 	s.must(err, "choosing a node")
-	s.afterwards("taking back the limit", func(ctx context.Context) error { return s.cluster.Install(ctx) })
-	s.must(s.cluster.Install(s.Context(), "--set", fmt.Sprintf("node.config.BlockStorage.node-volume-attach-limit=%d", limit)), "limiting the nodes to %d volumes", limit)
-	until(s, s.kube.StorageV1().CSINodes(), node, fmt.Sprintf("to announce room for %d volumes", limit), func(n *storagev1.CSINode) error {
-		if count := announced(n); count != limit {
-			return fmt.Errorf("it announces room for %d", count)
-		}
-		return nil
-	})
+	s.limitNodes(node, limit)
 	for i := range limit {
 		s.running(fmt.Sprintf("pod-%d", i), withClaim(s.claim(fmt.Sprintf("data-%d", i), ext4)), onNode(node))
 	}

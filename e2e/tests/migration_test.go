@@ -258,8 +258,8 @@ func fillsNode(s *scenario) {
 // one of them says so.
 func (s *scenario) limitNodes(node string, limit int32) {
 	s.Helper()
-	s.afterwards("taking back the limit", func(ctx context.Context) error { return s.cluster.Install(ctx) })
-	s.must(s.cluster.Install(s.Context(), "--set", fmt.Sprintf("node.config.BlockStorage.node-volume-attach-limit=%d", limit)), "limiting the nodes to %d volumes", limit)
+	s.afterwards("taking back the limit", func(ctx context.Context) error { return s.install(ctx) })
+	s.must(s.install(s.Context(), "--set", fmt.Sprintf("node.config.BlockStorage.node-volume-attach-limit=%d", limit)), "limiting the nodes to %d volumes", limit)
 	until(s, s.kube.StorageV1().CSINodes(), node, fmt.Sprintf("to announce room for %d volumes", limit), func(n *storagev1.CSINode) error {
 		if count := announced(n); count != limit {
 			return fmt.Errorf("it announces room for %d", count)

@@ -129,16 +129,11 @@ func (s *scenario) taint(ctx context.Context, node string, out bool) error {
 }
 
 // bringBack gives a node its power, waits until it is ready and the driver on
-// it too, and takes its taint away. A node that is there already is left so.
+// it too, and takes its taint away. A node that is there already is left so:
+// the cluster knows that, and Kubernetes takes a node that is off for ready at first.
 func (s *scenario) bringBack(ctx context.Context, node string) error {
-	n, err := s.kube.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
-	if err != nil {
+	if err := s.cluster.PowerOn(ctx, node); err != nil {
 		return err
-	}
-	if nodeReady(n) != nil {
-		if err := s.cluster.PowerOn(ctx, node); err != nil {
-			return err
-		}
 	}
 	if _, err := await(ctx, s.kube.CoreV1().Nodes(), node, func(n *corev1.Node) error {
 		if n == nil {
@@ -154,14 +149,41 @@ func (s *scenario) bringBack(ctx context.Context, node string) error {
 	return s.driverReady(ctx)
 }
 
-// driverReady waits until the driver runs on every node.
+// install installs or upgrades the driver, with further arguments for Helm, and
+// waits until it runs. Helm is content while a node's pod is missing, and while the
+// last pod of the release before is still there.
+func (s *scenario) install(ctx context.Context, args ...string) error {
+	if err := s.cluster.Install(ctx, args...); err != nil {
+		return err
+	}
+	return s.driverReady(ctx)
+}
+
+// driverReady waits until the driver runs on every node and its controllers run,
+// all of them of the present release, and no other.
 func (s *scenario) driverReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
 	_, err := await(ctx, s.kube.AppsV1().DaemonSets(driverNamespace), nodeName, func(d *appsv1.DaemonSet) error {
 		if d == nil {
 			return errAbsent
 		}
-		if want := int32(len(s.cluster.Nodes)); d.Status.NumberReady != want {
-			return fmt.Errorf("%d pods of %s are ready, want %d", d.Status.NumberReady, nodeName, want)
+		is, want := d.Status, int32(len(s.cluster.Nodes))
+		if is.ObservedGeneration != d.Generation || is.UpdatedNumberScheduled != want || is.NumberReady != want {
+			return fmt.Errorf("%d pods of %s are of the present release and %d are ready, want %d", is.UpdatedNumberScheduled, nodeName, is.NumberReady, want)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = await(ctx, s.kube.AppsV1().Deployments(driverNamespace), controllerName, func(d *appsv1.Deployment) error {
+		if d == nil {
+			return errAbsent
+		}
+		is, want := d.Status, *d.Spec.Replicas
+		if is.ObservedGeneration != d.Generation || is.Replicas != want || is.UpdatedReplicas != want || is.ReadyReplicas != want {
+			return fmt.Errorf("of %d pods of %s %d are of the present release and %d are ready, want %d", is.Replicas, controllerName, is.UpdatedReplicas, is.ReadyReplicas, want)
 		}
 		return nil
 	})

@@ -9,16 +9,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cinder-csi/cinder-csi/internal/registration"
 )
 
 // registrationSocket is where the node plugin waits for its kubelet.
 const registrationSocket = "/var/lib/kubelet/plugins_registry/" + driverName + "-reg.sock"
-
-// What the node plugin says about its registration.
-const (
-	saysRegistered = "the kubelet has registered this driver"
-	saysRemoved    = "the registration socket of this driver is lost"
-)
 
 // survivesKubelet: a kubelet that starts again finds the driver, though nobody
 // tells it; pods that use volumes don't notice, and new ones get theirs.
@@ -32,7 +28,7 @@ func survivesKubelet(s *scenario) {
 	began := time.Now()
 	s.must(s.cluster.StopKubelet(s.Context(), node), "stopping the kubelet of %s", node)
 	s.must(s.cluster.StartKubelet(s.Context(), node), "starting the kubelet of %s", node)
-	s.says(plugin, began, saysRegistered)
+	s.says(plugin, began, registration.Registered)
 	s.Logf("%s was registered again %v after its kubelet was stopped", plugin, time.Since(began).Round(100*time.Millisecond))
 	s.registeredOn(node)
 	w.neverStopped()
@@ -50,8 +46,8 @@ func survivesCleaning(s *scenario) {
 	began := time.Now()
 	_, err = s.cluster.Exec(s.Context(), node, "rm", registrationSocket)
 	s.must(err, "removing %s on %s", registrationSocket, node)
-	s.says(plugin, began, saysRemoved)
-	s.says(plugin, began, saysRegistered)
+	s.says(plugin, began, registration.SocketLost)
+	s.says(plugin, began, registration.Registered)
 	s.Logf("%s was registered again %v after its socket was removed", plugin, time.Since(began).Round(100*time.Millisecond))
 	s.registeredOn(node)
 	w.neverStopped()
@@ -74,8 +70,8 @@ func survivesBoth(s *scenario) {
 	_, err = s.cluster.Exec(s.Context(), node, "rm", registrationSocket)
 	s.must(err, "removing %s on %s", registrationSocket, node)
 	s.must(s.cluster.StartKubelet(s.Context(), node), "starting the kubelet of %s", node)
-	s.says(plugin, began, saysRemoved)
-	s.says(plugin, began, saysRegistered)
+	s.says(plugin, began, registration.SocketLost)
+	s.says(plugin, began, registration.Registered)
 	s.registeredOn(node)
 	s.fill(s.running("pod", withClaim(s.claim("data", ext4)), onNode(node)), dataDir+"/blob", 4)
 }
@@ -87,15 +83,14 @@ func isRegisteredByAnother(s *scenario) {
 	node, _, err := s.twins()
 	s.must(err, "choosing a node")
 	w := s.writer("writer", withClaim(s.claim("written", xfs)), onNode(node))
-	s.afterwards("having the driver register itself again", func(ctx context.Context) error { return s.cluster.Install(ctx) })
+	s.afterwards("having the driver register itself again", func(ctx context.Context) error { return s.install(ctx) })
 
 	args := []string{"--set", "node.selfRegistration=false"}
 	for _, sidecar := range []string{"nodeDriverRegistrar", "livenessProbe"} {
 		image := "sidecars." + sidecar + ".image"
 		args = append(args, "--set", image+".repository=localhost/cinder-csi-sidecar,"+image+".tag=e2e")
 	}
-	s.must(s.cluster.Install(s.Context(), args...), "installing the driver with side containers")
-	s.must(s.driverReady(s.Context()), "waiting for the driver") // Helm is content when a node is missing
+	s.must(s.install(s.Context(), args...), "installing the driver with side containers")
 	pod, err := s.kube.CoreV1().Pods(driverNamespace).Get(s.Context(), s.pluginOn(node), metav1.GetOptions{})
 	s.must(err, "reading the driver's pod on %s", node)
 	for _, c := range pod.Status.ContainerStatuses {

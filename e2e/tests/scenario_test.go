@@ -13,12 +13,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// How long a scenario waits for one thing, and for everything to be cleaned up.
-// The slowest of them, a pod whose node has lost its power, took 30 s on two
-// cores with a load of 20.
+// How long a scenario waits for one thing, for everything to be cleaned up, and
+// for others to finish what needs the driver no more. The slowest of them, a pod
+// whose node has lost its power, took 30 s on two cores with a load of 20.
 const (
-	patience     = 2 * time.Minute
-	tidyPatience = 3 * time.Minute
+	patience     = 4 * time.Minute
+	tidyPatience = 6 * time.Minute
+	settling     = time.Minute
 )
 
 // scenario is one test in a namespace of its own.
@@ -68,6 +69,8 @@ func play(t *testing.T, story story) {
 	}
 	s.namespace = ns.Name
 	t.Cleanup(s.end)
+	// While a namespace has no service account, the API refuses every pod.
+	until(s, env.kube.CoreV1().ServiceAccounts(ns.Name), "default", "to be made", func(*corev1.ServiceAccount) error { return nil })
 	story.play(s)
 }
 

@@ -82,7 +82,7 @@ func outlives(s *scenario) {
 	snapshot := s.snapshot("snapshot", claim)
 	s.deleteClaim(claim)
 	s.eventually("the driver to say that it has snapshots", func(ctx context.Context) error {
-		return s.told(ctx, metav1.NamespaceDefault, pv.Name, "VolumeFailedDelete", "has snapshots: 1, delete them first")
+		return s.told(ctx, metav1.NamespaceDefault, pv.Name, "VolumeFailedDelete", "has snapshots: 1")
 	})
 	s.deleteSnapshot(snapshot)
 	untilGone[corev1.PersistentVolume](s, s.kube.CoreV1().PersistentVolumes(), pv.Name)

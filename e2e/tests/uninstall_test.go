@@ -21,8 +21,7 @@ func isUninstalled(s *scenario) {
 	w := s.writer("writer", withClaim(claim))
 	s.uninstall()
 	w.neverStopped()
-	s.must(s.cluster.Install(s.Context()), "installing the driver again")
-	s.must(s.driverReady(s.Context()), "waiting for the driver")
+	s.must(s.install(s.Context()), "installing the driver again")
 	s.editClaim(claim, "1Gi", "2Gi")
 	s.roomAtLeast(w.pod, 2*gib)
 	s.capacity(claim, "2Gi")
@@ -36,13 +35,12 @@ func leavesNothing(s *scenario) {
 	s.comeAndGo()
 	s.uninstall()
 	// What others still do, as the garbage collector, they do without the driver.
-	ctx, cancel := context.WithTimeout(s.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(s.Context(), settling)
 	defer cancel()
 	if err := repeat(ctx, s.nothingWaits); err != nil {
 		s.Error(err)
 	}
-	s.must(s.cluster.Install(s.Context()), "installing the driver again")
-	s.must(s.driverReady(s.Context()), "waiting for the driver")
+	s.must(s.install(s.Context()), "installing the driver again")
 	s.fill(s.running("later", withClaim(s.claim("later", ext4))), dataDir+"/blob", 4)
 }
 
@@ -73,9 +71,7 @@ func (s *scenario) comeAndGo() {
 // driver. It is installed again afterwards.
 func (s *scenario) uninstall() {
 	s.Helper()
-	s.afterwards("installing the driver again", func(ctx context.Context) error {
-		return errors.Join(s.cluster.Install(ctx), s.driverReady(ctx))
-	})
+	s.afterwards("installing the driver again", func(ctx context.Context) error { return s.install(ctx) })
 	began := time.Now()
 	s.must(s.cluster.Uninstall(s.Context()), "uninstalling the driver")
 	for _, node := range s.cluster.Nodes {
@@ -88,9 +84,13 @@ func (s *scenario) uninstall() {
 			return nil
 		})
 	}
-	if pods := s.driverPods(); len(pods) > 0 {
-		s.Errorf("pods %v are left", pods)
-	}
+	// Kubernetes takes the controller's pods away after their Deployment.
+	s.eventually("the driver's pods to be deleted", func(context.Context) error {
+		if pods := s.driverPods(); len(pods) > 0 {
+			return fmt.Errorf("pods %v are left", pods)
+		}
+		return nil
+	})
 	s.Logf("uninstalled in %v", time.Since(began).Round(time.Second))
 }
 

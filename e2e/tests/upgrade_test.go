@@ -15,10 +15,10 @@ func isUpgraded(s *scenario) {
 	claim := s.claim("data", xfs)
 	w := s.writer("writer", withClaim(claim))
 	before, driver := w.advances(), s.driverPods()
-	s.afterwards("going back to the first release", func(ctx context.Context) error { return s.cluster.Install(ctx) })
+	s.afterwards("going back to the first release", func(ctx context.Context) error { return s.install(ctx) })
 
 	began := time.Now()
-	s.must(s.cluster.Install(s.Context(), "--set", "logging.verbosity=3"), "upgrading the driver")
+	s.must(s.install(s.Context(), "--set", "logging.verbosity=3"), "upgrading the driver")
 	took := time.Since(began).Round(time.Second)
 	w.neverStopped()
 	after := s.driverPods()

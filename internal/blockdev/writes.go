@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Writes returns what the kernel has counted of writes to the block device with that
@@ -12,11 +15,20 @@ func Writes(number uint64) (string, error) {
 	return writes("/sys/dev/block/" + numberString(number) + "/stat")
 }
 
-// Untouched tells whether nothing was written to the disk since it came to this server,
-// or since the server was booted. It knows of nothing for a loop device, which only a
-// development cloud has: that goes on counting when it gets another file, and passes for
+// UntouchedSince tells whether nothing was written to the disk since a time, by which
+// it was attached to this server. The kernel counts from its start: a time before that
+// is never vouched for. The clocks of the server and of who told the time are taken
+// for the same. A loop device, which only a
+// development cloud has, goes on counting when it gets another file, and passes for
 // untouched.
-func (d Disk) Untouched() (bool, error) {
+func (d Disk) UntouchedSince(t time.Time) (bool, error) {
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return false, fmt.Errorf("when this server was started: %w", err)
+	}
+	if booted := time.Now().Add(-time.Duration(up.Nano())); !t.After(booted) {
+		return false, nil
+	}
 	if strings.HasPrefix(d.Name, "loop") {
 		return true, nil
 	}

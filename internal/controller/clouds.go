@@ -17,7 +17,7 @@ type Source interface {
 	// release has to be called when the call is over.
 	Use(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error)
 	// All returns every cloud that is known, in the order of lists.
-	All() (all []Cloud, release func())
+	All(ctx context.Context) (all []Cloud, release func())
 }
 
 // Cloud is one of all clouds.
@@ -44,7 +44,7 @@ func (f fixed) Use(_ context.Context, secrets map[string]string) (*volumes.Servi
 }
 
 // All returns them by name.
-func (f fixed) All() ([]Cloud, func()) {
+func (f fixed) All(context.Context) ([]Cloud, func()) {
 	all := make([]Cloud, 0, len(f))
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		all = append(all, Cloud{Name: name, Service: f[name]})

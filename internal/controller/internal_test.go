@@ -15,6 +15,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
+	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
 
 func TestSizes(t *testing.T) {
@@ -127,9 +128,12 @@ func TestErrorsOfGrowthMakeTheResizerStopWhereAskingAgainIsNoUse(t *testing.T) {
 func TestTheZoneThatIsAskedFor(t *testing.T) {
 	in := func(zones ...string) (topologies []*csi.Topology) {
 		for _, z := range zones {
-			topologies = append(topologies, &csi.Topology{Segments: map[string]string{topologyKey: z, "other": "x"}})
+			topologies = append(topologies, &csi.Topology{Segments: map[string]string{zone.Key: z, "other": "x"}})
 		}
 		return topologies
+	}
+	known := func(own, wellKnown string) *csi.TopologyRequirement {
+		return &csi.TopologyRequirement{Requisite: []*csi.Topology{{Segments: map[string]string{zone.Key: own, zone.WellKnownKey: wellKnown}}}}
 	}
 	both := &csi.TopologyRequirement{Preferred: in("", "b", "a"), Requisite: in("a", "b")}
 	cases := map[string]struct {
@@ -145,6 +149,8 @@ func TestTheZoneThatIsAskedFor(t *testing.T) {
 		"nothing asked for":                  {Config{WithTopology: true}, "", nil, placement{}},
 		"no topology at all":                 {Config{}, "", both, placement{}},
 		"no topology, but the parameter":     {Config{}, "c", both, placement{zone: "c"}},
+		"nodes tell both keys":               {Config{WithTopology: true}, "", known("a", "other"), placement{zone: "a", accept: []string{"a"}}},
+		"a class allows the well-known key":  {Config{WithTopology: true}, "", known("", "a"), placement{zone: "a", accept: []string{"a"}}},
 		"a wish where zones differ in names": {Config{WithTopology: true, IgnoreVolumeAZ: true}, "", &csi.TopologyRequirement{Preferred: in("b")}, placement{zone: "b", accept: []string{"b"}, wish: true}},
 	}
 	for name, c := range cases {
@@ -158,15 +164,20 @@ func TestTheZoneThatIsAskedFor(t *testing.T) {
 }
 
 func TestWhereAVolumeCanBeUsed(t *testing.T) {
-	req := &csi.TopologyRequirement{Preferred: []*csi.Topology{{Segments: map[string]string{topologyKey: "compute"}}}}
-	label := []*csi.Topology{{Segments: map[string]string{topologyKey: "room-1-left"}}}
+	req := &csi.TopologyRequirement{Preferred: []*csi.Topology{{Segments: map[string]string{zone.Key: "compute"}}}}
+	label := []*csi.Topology{{Segments: map[string]string{zone.Key: "room-1-left"}}}
+	twice := func(name string) []*csi.Topology {
+		return []*csi.Topology{{Segments: map[string]string{zone.Key: name}}, {Segments: map[string]string{zone.WellKnownKey: name}}}
+	}
 	cases := map[string]struct {
 		cfg  Config
 		want []*csi.Topology
 	}{
 		"in its zone, by the label of nodes":     {Config{WithTopology: true}, label},
 		"where it was asked for":                 {Config{WithTopology: true, IgnoreVolumeAZ: true}, req.GetPreferred()},
-		"anywhere, when there are no topologies": {Config{}, nil},
+		"anywhere, when there are no topologies": {Config{WellKnownZone: true}, nil},
+		"from nodes that have either key":        {Config{WithTopology: true, WellKnownZone: true}, twice("room-1-left")},
+		"where it was asked for, by either key":  {Config{WithTopology: true, WellKnownZone: true, IgnoreVolumeAZ: true}, twice("compute")},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -178,13 +189,29 @@ func TestWhereAVolumeCanBeUsed(t *testing.T) {
 	}
 }
 
+func TestOtherTopologyStaysBesideEitherKeyOfTheZone(t *testing.T) {
+	s := New(Config{WithTopology: true, WellKnownZone: true, IgnoreVolumeAZ: true})
+	got := s.accessibleFrom("nova", &csi.TopologyRequirement{Preferred: []*csi.Topology{
+		{Segments: map[string]string{zone.Key: "a", zone.WellKnownKey: "a", "region": "R1"}},
+		{Segments: map[string]string{"region": "R2"}},
+	}})
+	want := []*csi.Topology{
+		{Segments: map[string]string{zone.Key: "a", "region": "R1"}},
+		{Segments: map[string]string{zone.WellKnownKey: "a", "region": "R1"}},
+		{Segments: map[string]string{"region": "R2"}},
+	}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
 func FuzzTokensNeverDoHarm(f *testing.F) {
 	for _, token := range []string{
 		"", ":", "marker", "marker:second", ":second", "a:b:c", "\x00", "0d5a1f2e-1111-4222-8333-00000000000a@17:second", "0d5a1f2e-1111-4222-8333-00000000000a",
 	} {
 		f.Add(token)
 	}
-	all, _ := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}}).cfg.Source.All()
+	all, _ := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}}).cfg.Source.All(context.Background())
 	s := clouds(all)
 	f.Add("backup/0d5a1f2e-1111-4222-8333-00000000000a@17")
 	f.Fuzz(func(t *testing.T, token string) {

@@ -25,7 +25,7 @@ func (s *Server) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (
 	if limit < 0 {
 		return nil, status.Errorf(codes.InvalidArgument, "max_entries %d is negative", limit)
 	}
-	known, release := s.cfg.Source.All()
+	known, release := s.cfg.Source.All(ctx)
 	defer release()
 	all := clouds(known)
 	at, err := all.parsePosition(req.GetStartingToken())

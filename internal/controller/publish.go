@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 )
@@ -16,7 +17,8 @@ const devicePath = "DevicePath"
 const readOnly = "cinder.csi.openstack.org/readOnly"
 
 // firstPublication is the key of the publish context that tells the node plugin that
-// no node ever had the volume before; its value is "true" then.
+// no node ever had the volume before. Its value is the time of that publication, as
+// RFC 3339 has it: the node plugin believes it until the node is started again.
 const firstPublication = "cinder.csi.openstack.org/firstPublication"
 
 // ControllerPublishVolume returns when the volume is attached to the node.
@@ -56,7 +58,7 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.Controlle
 		published[readOnly] = "true"
 	}
 	if volume.First {
-		published[firstPublication] = "true"
+		published[firstPublication] = time.Now().UTC().Format(time.RFC3339Nano)
 	}
 	return &csi.ControllerPublishVolumeResponse{PublishContext: published}, nil
 }

@@ -1,16 +1,14 @@
 package controller
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
-
-// topologyKey is the key of the zone in topologies; its values are labels, see
-// zone.Label. PersistentVolumes refer to it: it can never change.
-const topologyKey = "topology.cinder.csi.openstack.org/zone"
 
 // placement is where a volume is wanted.
 type placement struct {
@@ -47,11 +45,17 @@ func (s *Server) place(availability string, r *csi.TopologyRequirement) placemen
 func zonesOf(topologies []*csi.Topology) []string {
 	var zones []string
 	for _, t := range topologies {
-		if zone := t.GetSegments()[topologyKey]; zone != "" {
+		if zone := zoneOf(t); zone != "" {
 			zones = append(zones, zone)
 		}
 	}
 	return zones
+}
+
+// zoneOf returns the label of the zone that a topology names; "" for none. Our own key goes
+// first: allowedTopologies of a class may have just the well-known one.
+func zoneOf(t *csi.Topology) string {
+	return cmp.Or(t.GetSegments()[zone.Key], t.GetSegments()[zone.WellKnownKey])
 }
 
 // accessibleFrom returns where a volume in a zone can be used.
@@ -60,9 +64,36 @@ func (s *Server) accessibleFrom(name string, r *csi.TopologyRequirement) []*csi.
 	case !s.cfg.WithTopology:
 		return nil
 	case s.cfg.IgnoreVolumeAZ:
-		return r.GetPreferred()
+		return s.underEachKey(r.GetPreferred())
 	case name == "":
 		return nil
 	}
-	return []*csi.Topology{{Segments: map[string]string{topologyKey: zone.Label(name)}}}
+	return s.underEachKey([]*csi.Topology{{Segments: map[string]string{zone.Key: zone.Label(name)}}})
+}
+
+// underEachKey returns topologies so that a node is in one of them that has its zone under
+// one of the two keys only: external-provisioner makes a term of the volume's node affinity
+// of each, and a node has to fit one term, but all keys of it. Nodes of older plugins have
+// our key only, and the templates by which an autoscaler makes the first node of a group
+// have the well-known one only.
+func (s *Server) underEachKey(topologies []*csi.Topology) []*csi.Topology {
+	if !s.cfg.WellKnownZone {
+		return topologies
+	}
+	var all []*csi.Topology
+	for _, t := range topologies {
+		name := zoneOf(t)
+		if name == "" {
+			all = append(all, t)
+			continue
+		}
+		for _, key := range []string{zone.Key, zone.WellKnownKey} {
+			segments := maps.Clone(t.GetSegments())
+			delete(segments, zone.Key)
+			delete(segments, zone.WellKnownKey)
+			segments[key] = name
+			all = append(all, &csi.Topology{Segments: segments})
+		}
+	}
+	return all
 }

@@ -59,8 +59,9 @@ type clouds struct {
 	group  sync.WaitGroup
 
 	mu sync.Mutex
-	// configured are the accounts of cloud.conf by name, secrets the others by the
-	// fingerprint of their secret, projects all that are connected to.
+	// configured are the accounts of cloud.conf by name: all are added before the first
+	// call. secrets are the others by the fingerprint of their secret, projects all that
+	// are connected to.
 	configured map[string]*account
 	secrets    map[string]*account
 	projects   map[string]*project
@@ -287,9 +288,14 @@ func (a *account) notReady(err error) error {
 }
 
 // All returns all clouds that are known, each project once: the sections of cloud.conf
-// by name, then the projects of secrets as they came. It waits for none. release has
-// to be called when the call is over.
-func (c *clouds) All() (all []controller.Cloud, release func()) {
+// by name, then the projects of secrets as they came. It waits for the first attempt at
+// a section as Use does. release has to be called when the call is over.
+func (c *clouds) All(ctx context.Context) (all []controller.Cloud, release func()) {
+	wait, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for _, one := range c.configured {
+		_, _ = c.ready(wait, one) // told below
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	listed := make(map[*project]bool)

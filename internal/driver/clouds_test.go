@@ -152,7 +152,7 @@ func TestAnAccountGoesWhenItIsIdleAndNotBefore(t *testing.T) {
 
 func TestListingDoesNotKeepAnAccountAndDoesNotEndIt(t *testing.T) {
 	w := newWorld(t, 30*time.Millisecond, 10)
-	if list, done := w.All(); len(list) != 0 {
+	if list, done := w.All(t.Context()); len(list) != 0 {
 		t.Errorf("%v before anybody came", list)
 	} else {
 		done()
@@ -162,7 +162,7 @@ func TestListingDoesNotKeepAnAccountAndDoesNotEndIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, done := w.All()
+	first, done := w.All(t.Context())
 	if len(first) != 1 {
 		t.Fatalf("%d clouds", len(first))
 	}
@@ -175,7 +175,7 @@ func TestListingDoesNotKeepAnAccountAndDoesNotEndIt(t *testing.T) {
 	done()
 	until(t, "it stays", func() bool {
 		// Who lists all the time does not keep it.
-		_, done := w.All()
+		_, done := w.All(t.Context())
 		done()
 		return w.count() == 0
 	})
@@ -184,7 +184,7 @@ func TestListingDoesNotKeepAnAccountAndDoesNotEndIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release()
-	again, done := w.All()
+	again, done := w.All(t.Context())
 	done()
 	if len(again) != 1 || again[0].Name == first[0].Name {
 		t.Errorf("%+v, then %+v", first, again)
@@ -199,7 +199,7 @@ func TestOneProjectIsListedOnce(t *testing.T) {
 	for _, s := range []map[string]string{secret, other, secretOf(t)} {
 		w.visit(t, s)
 	}
-	list, done := w.All()
+	list, done := w.All(t.Context())
 	done()
 	if len(list) != 2 || list[0].Name != "secret:1" || list[1].Name != "secret:2" {
 		t.Errorf("%+v", list)
@@ -213,7 +213,7 @@ func TestOneProjectIsListedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the section is not connected to", func() bool { _, all := w.unready(); return !all })
-	list, done = w.All()
+	list, done = w.All(t.Context())
 	done()
 	if len(list) != 2 || list[0].Name != "" || list[1].Name != "secret:2" {
 		t.Errorf("%+v", list)

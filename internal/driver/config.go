@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
+	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
 
 // Config is what the command line says.
@@ -38,6 +41,17 @@ type Config struct {
 	// the cluster that Kubernetes describes.
 	PVCAnnotations bool
 	Kubernetes     claims.Options
+	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
+	// recorded as metadata: what follows is the key. Empty: none are.
+	TagAnnotationPrefix string
+	// ExtraTags are recorded as metadata of all volumes, snapshots and backups.
+	ExtraTags map[string]string
+	// ZoneFallback is the zone of a server of which nothing tells one, "" for an empty
+	// label; nil: the kubelet doesn't register the driver on it.
+	ZoneFallback *string
+	// WellKnownZone makes nodes tell their zone as topology.kubernetes.io/zone besides, and
+	// volumes usable from nodes that have just that label.
+	WellKnownZone bool
 	// AdditionalTopology is reported by the node besides its zone.
 	AdditionalTopology map[string]string
 	// HTTPEndpoint is where /metrics, /healthz and /readyz listen; empty for none.
@@ -57,7 +71,8 @@ type Config struct {
 	Limits openstack.Limits
 	// UserAgent is added to the HTTP user agent.
 	UserAgent []string
-	// NodeID is this server's UUID, used where the cloud does not tell it.
+	// NodeID is this server's UUID, used where the cloud does not tell it, or the name that
+	// Kubernetes has for the node, for the log.
 	NodeID string
 	// DefaultFSType is the filesystem of volumes that ask for none.
 	DefaultFSType string
@@ -93,6 +108,19 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxSecretClouds < 0 || c.Limits.Reads < 0 || c.Limits.Writes < 0 || c.Limits.Burst < 0 {
 		return errors.New("--max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
+	}
+	if err := volumes.CheckMetadata(c.ExtraTags); err != nil {
+		return fmt.Errorf("--extra-tags: %w", err)
+	}
+	switch prefix := c.TagAnnotationPrefix; {
+	case prefix == "":
+	case !c.PVCAnnotations:
+		return errors.New("--tag-annotation-prefix needs --pvc-annotations, with which annotations are read")
+	case strings.HasPrefix(volumes.ReservedPrefix, prefix):
+		return fmt.Errorf("--tag-annotation-prefix=%s: the driver's own annotations begin with %s", prefix, volumes.ReservedPrefix)
+	}
+	if c.ZoneFallback != nil && *c.ZoneFallback != "" && zone.Label(*c.ZoneFallback) == "" {
+		return fmt.Errorf("--zone-fallback=%s: nothing of it can be the value of a label", *c.ZoneFallback)
 	}
 	return c.validateRegistration()
 }

@@ -2,10 +2,10 @@ package driver
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"github.com/google/uuid"
 	"google.golang.org/grpc"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
@@ -39,9 +39,12 @@ func newNode(cfg Config) (*nodeRole, error) {
 		Deployed:           cfg.DevelopmentDeviceDir == "",
 		FS:                 fs,
 		WithTopology:       cfg.Topology,
+		ZoneFallback:       cfg.ZoneFallback,
+		WellKnownZone:      cfg.WellKnownZone,
 		AdditionalTopology: cfg.AdditionalTopology,
 		AttachLimit:        conf.BlockStorage.NodeVolumeAttachLimit,
 		DefaultFSType:      cfg.DefaultFSType,
+		NodeName:           cfg.nodeName(),
 	})}, nil
 }
 
@@ -78,11 +81,23 @@ func server(cfg Config, metadata openstack.Metadata) *instance.Server {
 func identify(cfg Config, server *instance.Server) func(context.Context) (instance.Identity, error) {
 	return func(ctx context.Context) (instance.Identity, error) {
 		id, err := server.Identify(ctx)
-		if err != nil && uuid.Validate(cfg.NodeID) == nil && ctx.Err() == nil {
-			return instance.Identity{ServerID: cfg.NodeID}, nil
+		if given, gerr := instance.ParseID(cfg.NodeID); err != nil && gerr == nil && ctx.Err() == nil {
+			return instance.Identity{ServerID: given}, nil
 		}
 		return id, err
 	}
+}
+
+// nodeName is what Kubernetes calls the node: its hostname, unless another name is given.
+func (c *Config) nodeName() string {
+	if _, err := instance.ParseID(c.NodeID); err != nil && c.NodeID != "" {
+		return c.NodeID
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "NODE"
+	}
+	return name
 }
 
 func (r *nodeRole) register(registrar grpc.ServiceRegistrar) {

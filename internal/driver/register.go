@@ -22,6 +22,7 @@ func register(ctx context.Context, cfg Config, endpoint rpc.Endpoint, logger *za
 	}
 	return registration.Serve(ctx, registration.Config{
 		Driver:     identity.DriverName,
+		NodeName:   cfg.nodeName(),
 		Endpoint:   cfg.KubeletRegistrationPath,
 		Dir:        cfg.PluginRegistrationPath,
 		Logger:     logger,

@@ -123,6 +123,22 @@ func TestOneCloudThatIsDownStopsNothingOfTheOther(t *testing.T) {
 	}
 }
 
+// TestAListWaitsForTheFirstConnection: who asks for the volumes at once, as a side
+// container does that was started with the driver, is answered.
+func TestAListWaitsForTheFirstConnection(t *testing.T) {
+	_, conf := startCloud(t)
+	for range 5 {
+		s := start(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}})
+		client := csi.NewControllerClient(s.conn)
+		if _, err := client.ListVolumes(t.Context(), &csi.ListVolumesRequest{}); err != nil {
+			t.Error(err)
+		}
+		if _, err := client.ControllerGetVolume(t.Context(), &csi.ControllerGetVolumeRequest{VolumeId: "5f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66"}); status.Code(err) != codes.NotFound {
+			t.Error(err)
+		}
+	}
+}
+
 func TestTheOnlyCloudThatIsDownIsToldAndRestartsNothing(t *testing.T) {
 	cloud, conf := startCloud(t)
 	right, err := os.ReadFile(conf)

@@ -2,7 +2,6 @@ package instance
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,7 +29,7 @@ func (s *Server) DiskAddresses(ctx context.Context, volumeID string) (addresses 
 	if slices.Contains(s.opts.Order, MetadataService) {
 		ctx, cancel := context.WithTimeout(ctx, serviceTime)
 		defer cancel()
-		data, err := readService(ctx, s.opts.MetadataURL, s.opts.Timeout)
+		data, err := s.readService(ctx, attempts)
 		if err == nil {
 			addresses, err := parseDisks(data, volumeID)
 			return addresses, true, err
@@ -50,24 +49,21 @@ func (s *Server) DiskAddresses(ctx context.Context, volumeID string) (addresses 
 
 // parseDisks reads where a meta_data.json says that a volume is.
 func parseDisks(data []byte, volumeID string) ([]DiskAddress, error) {
-	if len(data) > maxMetadata {
-		return nil, fmt.Errorf("meta_data.json is %w", errTooLarge)
-	}
 	var doc struct {
 		Devices []struct {
-			Type    string `json:"type"`
-			Bus     string `json:"bus"`
-			Address string `json:"address"`
-			Serial  string `json:"serial"`
+			Type    word `json:"type"`
+			Bus     word `json:"bus"`
+			Address word `json:"address"`
+			Serial  word `json:"serial"`
 		} `json:"devices"`
 	}
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("meta_data.json: %w", err)
+	if err := decode(data, &doc); err != nil {
+		return nil, err
 	}
 	var addresses []DiskAddress
 	for _, d := range doc.Devices {
-		at := DiskAddress{Bus: d.Bus, Address: d.Address}
-		if d.Type == "disk" && strings.EqualFold(d.Serial, volumeID) && at.Bus != "" && at.Address != "" && !slices.Contains(addresses, at) {
+		at := DiskAddress{Bus: string(d.Bus), Address: string(d.Address)}
+		if d.Type == "disk" && strings.EqualFold(string(d.Serial), volumeID) && at.Bus != "" && at.Address != "" && !slices.Contains(addresses, at) {
 			addresses = append(addresses, at)
 		}
 	}

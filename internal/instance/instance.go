@@ -8,16 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // Identity is what a server knows about itself.
 type Identity struct {
-	// ServerID is Nova's UUID of the server, in lower case.
+	// ServerID is Nova's UUID of the server, in lower case and with dashes.
 	ServerID string
 	// Name is the server's name as Nova has it; it need not be unique.
 	Name string
-	// Zone is the availability zone, unchanged; empty where Nova names none.
+	// Zone is the availability zone, as Nova names it; empty where it names none.
 	Zone string
 }
 
@@ -30,11 +31,11 @@ const (
 	MetadataService Source = "metadataService"
 )
 
-// Defaults of Options.
+// Defaults of Options. Under load, metadata services have been seen to take 6 s for an answer.
 const (
 	DefaultDevDir      = "/dev"
 	DefaultMetadataURL = "http://169.254.169.254"
-	DefaultTimeout     = 5 * time.Second
+	DefaultTimeout     = 30 * time.Second
 )
 
 // DefaultOrder is the order in which the sources are asked where cloud.conf
@@ -52,19 +53,30 @@ type Options struct {
 	MetadataURL string
 	// Order names the sources and their order; default DefaultOrder.
 	Order []Source
-	// Timeout bounds one request to the metadata service; default
+	// Timeout bounds a question to the metadata service, with its repetitions; default
 	// DefaultTimeout.
 	Timeout time.Duration
 }
 
-// ErrUnknown tells that none of the sources knew.
+// ErrUnknown means that none of the sources told which server this is.
 var ErrUnknown = errors.New("can't find out which server this is")
 
 // Server is the server that this process runs on. It is safe for concurrent use.
 type Server struct {
 	opts   Options
 	drives drives
+	known  atomic.Pointer[known]
 }
+
+// known is what the last call of Identify has learnt.
+type known struct {
+	Identity
+	// live tells that the metadata service has told the zone.
+	live bool
+}
+
+// laterTime bounds what Identify waits for, once it has an answer to fall back on.
+const laterTime = 10 * time.Second
 
 // New returns a Server. It asks nothing until it is called.
 func New(opts Options) *Server {
@@ -72,32 +84,83 @@ func New(opts Options) *Server {
 	return &Server{opts: opts, drives: drives{devDir: opts.DevDir, sysDir: "/sys"}}
 }
 
-// Identify asks the sources in order and returns the first answer. Its error wraps
-// ErrUnknown and tells what went wrong with each of them; it wraps the error of
+// Identify returns which server this is, as the first source tells that answers. Its
+// error wraps ErrUnknown and says what went wrong with each source; it wraps the error of
 // ctx too where that ended the search.
+//
+// The zone is believed by age, whatever the order of the sources: a server may be moved to
+// another zone, and a config drive is written when the server is first booted, or rebuilt.
+// So the zone is the metadata service's, where that is one of the sources and tells the same server;
+// else the one that it told last; else the config drive's.
+//
+// Each call asks anew. Once a call has succeeded, later ones return what was known where
+// no source answers within ten seconds.
 func (s *Server) Identify(ctx context.Context) (Identity, error) {
-	var failures []string
-	for _, source := range s.opts.Order {
-		if err := ctx.Err(); err != nil {
-			return Identity{}, unknown(failures, err)
+	before := s.known.Load()
+	if before != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, laterTime)
+		defer cancel()
+	}
+	id, from, err := s.who(ctx)
+	if err != nil {
+		if before != nil {
+			return before.Identity, nil
 		}
-		id, err := s.ask(ctx, source)
+		return Identity{}, err
+	}
+	now := s.where(ctx, id, from)
+	if !now.live && before != nil && before.live && before.ServerID == now.ServerID {
+		now.Zone, now.live = before.Zone, true
+	}
+	s.known.Store(&now)
+	return now.Identity, nil
+}
+
+// who asks the sources in order, and returns the first answer and the place of its source
+// in the order.
+func (s *Server) who(ctx context.Context) (id Identity, from int, err error) {
+	var failures []string
+	for i, source := range s.opts.Order {
+		if err := ctx.Err(); err != nil {
+			return Identity{}, 0, unknown(failures, err)
+		}
+		id, err := s.ask(ctx, source, attempts)
 		if err == nil {
-			return id, nil
+			return id, i, nil
 		}
 		failures = append(failures, fmt.Sprintf("%s: %v", source, err))
 	}
-	return Identity{}, unknown(failures, ctx.Err())
+	return Identity{}, 0, unknown(failures, ctx.Err())
 }
 
-func (s *Server) ask(ctx context.Context, source Source) (Identity, error) {
+// where completes an answer by the zone. Sources that come later in the order are asked if
+// they may know better, once and for ten seconds at most: without them there is an answer.
+func (s *Server) where(ctx context.Context, id Identity, from int) known {
+	now := known{Identity: id, live: s.opts.Order[from] == MetadataService && id.Zone != ""}
+	ctx, cancel := context.WithTimeout(ctx, laterTime)
+	defer cancel()
+	for _, source := range s.opts.Order[from+1:] {
+		if now.live || source == ConfigDrive && now.Zone != "" {
+			continue
+		}
+		other, err := s.ask(ctx, source, 1)
+		if err == nil && other.ServerID == id.ServerID && other.Zone != "" {
+			now.Zone, now.live = other.Zone, source == MetadataService
+		}
+	}
+	return now
+}
+
+// ask asks one source. The metadata service is asked up to so many times.
+func (s *Server) ask(ctx context.Context, source Source, times int) (Identity, error) {
 	var data []byte
 	err := errors.New("no such source")
 	switch source {
 	case ConfigDrive:
 		data, err = s.drives.metadata(ctx)
 	case MetadataService:
-		data, err = readService(ctx, s.opts.MetadataURL, s.opts.Timeout)
+		data, err = s.readService(ctx, times)
 	}
 	if err != nil {
 		return Identity{}, err

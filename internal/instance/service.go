@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,17 +20,23 @@ const (
 	firstPause = 500 * time.Millisecond
 )
 
+// connectTime bounds how long a connection to the service may take to come about: nothing
+// answers where there is no service.
+const connectTime = 5 * time.Second
+
 // errRepeat marks a failure that another attempt may mend.
 var errRepeat = errors.New("metadata service unavailable")
 
-// readService returns meta_data.json of the metadata service, which it asks a few
-// times where that may help.
-func readService(ctx context.Context, base string, timeout time.Duration) ([]byte, error) {
-	address, err := serviceURL(base)
+// readService returns meta_data.json of the metadata service, which it asks up to so many
+// times where that may help, until Options.Timeout has passed.
+func (s *Server) readService(ctx context.Context, times int) ([]byte, error) {
+	address, err := serviceURL(s.opts.MetadataURL)
 	if err != nil {
 		return nil, err
 	}
-	client := serviceClient(timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	client := serviceClient()
 	defer client.CloseIdleConnections()
 
 	pause := firstPause
@@ -38,7 +45,7 @@ func readService(ctx context.Context, base string, timeout time.Duration) ([]byt
 		if err == nil {
 			return data, nil
 		}
-		if !errors.Is(err, errRepeat) || attempt == attempts || ctx.Err() != nil {
+		if !errors.Is(err, errRepeat) || attempt >= times || ctx.Err() != nil {
 			return nil, err
 		}
 		select {
@@ -65,10 +72,9 @@ func serviceURL(base string) (string, error) {
 // serviceClient returns a client that goes to the service itself: no proxy,
 // since the service tells servers apart by their address, and no redirect,
 // since whoever answers with one isn't the service.
-func serviceClient(timeout time.Duration) *http.Client {
+func serviceClient() *http.Client {
 	return &http.Client{
-		Timeout:   timeout,
-		Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true, ResponseHeaderTimeout: timeout},
+		Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: connectTime}).DialContext},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},

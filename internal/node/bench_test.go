@@ -44,7 +44,7 @@ func stagingBlank(b *testing.B, t *report.Table) {
 		fresh := func(work func(v volume, device string)) func() time.Duration {
 			return func() time.Duration {
 				v := r.attach(large, filesystemOf(kind.fsType))
-				v.first = true
+				v.first = now()
 				device := r.device(v)
 				must(b, os.MkdirAll(v.staging, 0o750))
 				took := report.Timed(func() { work(v, device) })

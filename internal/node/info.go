@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"go.uber.org/zap"
@@ -25,23 +24,51 @@ func (s *Server) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*c
 }
 
 func (s *Server) info(ctx context.Context) (*csi.NodeGetInfoResponse, error) {
-	id, err := s.self.get(ctx, s.cfg.Identity)
+	if s.cfg.Identity == nil {
+		return nil, errors.New("no way to find out which server this is")
+	}
+	id, err := s.cfg.Identity(ctx)
 	if err != nil {
 		return nil, err
 	}
 	resp := &csi.NodeGetInfoResponse{NodeId: id.ServerID, MaxVolumesPerNode: s.attachLimit(ctx)}
 	if s.cfg.WithTopology {
-		if _, given := s.cfg.AdditionalTopology[s.cfg.TopologyKey]; id.Zone == "" && !given {
-			return nil, fmt.Errorf("%w: nothing tells this server's zone: give --additional-topology=%s=ZONE, or --with-topology=false",
-				errRefused, s.cfg.TopologyKey)
+		label, err := s.zoneLabel(id)
+		if err != nil {
+			return nil, err
 		}
-		resp.AccessibleTopology = &csi.Topology{Segments: s.segments(id.Zone)}
+		if before := s.zone.Swap(&label); before != nil && *before != label {
+			logging.From(ctx).Error("this server has changed its availability zone; its Node keeps the old label until somebody changes it, and the kubelet won't register the driver again before",
+				zap.String("node", s.cfg.NodeName), zap.String("label", zone.Key), zap.String("old", *before), zap.String("new", label),
+				zap.String("command", zone.Relabel(s.cfg.NodeName, zone.Key, label)))
+		}
+		resp.AccessibleTopology = &csi.Topology{Segments: s.segments(label)}
 	}
 	return resp, nil
 }
 
-func (s *Server) segments(name string) map[string]string {
-	segments := map[string]string{s.cfg.TopologyKey: zone.Label(name)}
+// zoneLabel returns the label of the server's zone: what is configured, else the zone
+// that the cloud tells, else the fallback. A label is never empty by accident.
+func (s *Server) zoneLabel(id instance.Identity) (string, error) {
+	if given, ok := s.cfg.AdditionalTopology[zone.Key]; ok {
+		return given, nil
+	}
+	if label := zone.Label(id.Zone); label != "" {
+		return label, nil
+	}
+	if s.cfg.ZoneFallback != nil {
+		return zone.Label(*s.cfg.ZoneFallback), nil
+	}
+	return "", fmt.Errorf("%w: neither config drive nor metadata service tell an availability zone of server %s that can be a label (%q): "+
+		"set --zone-fallback to the zone that nodes without one are in, or --with-topology=false where volumes can be used in all zones",
+		errRefused, id.ServerID, id.Zone)
+}
+
+func (s *Server) segments(label string) map[string]string {
+	segments := map[string]string{zone.Key: label}
+	if s.cfg.WellKnownZone && label != "" {
+		segments[zone.WellKnownKey] = label
+	}
 	maps.Copy(segments, s.cfg.AdditionalTopology)
 	return segments
 }
@@ -59,34 +86,6 @@ func (s *Server) attachLimit(ctx context.Context) int64 {
 		return limit
 	}
 	return max(1, min(limit, most))
-}
-
-// self remembers which server this is, once that has been found out. A failure
-// is not remembered: the metadata service may come up later than the node.
-type self struct {
-	mu    sync.Mutex
-	known bool
-	id    instance.Identity
-}
-
-func (s *self) get(ctx context.Context, find func(context.Context) (instance.Identity, error)) (instance.Identity, error) {
-	if find == nil {
-		return instance.Identity{}, errors.New("no way to find out which server this is")
-	}
-	s.mu.Lock()
-	known, id := s.known, s.id
-	s.mu.Unlock()
-	if known {
-		return id, nil
-	}
-	id, err := find(ctx) // two calls at once may both ask: there is no harm in it
-	if err != nil {
-		return instance.Identity{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.known, s.id = true, id
-	return id, nil
 }
 
 // NodeGetCapabilities tells what this node service can do.

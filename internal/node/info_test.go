@@ -8,10 +8,13 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/codes"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/instance"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 )
 
@@ -42,7 +45,10 @@ func TestANodeTellsWhoAndWhereItIs(t *testing.T) {
 		},
 		{"with the zone given", node.Config{Identity: known, WithTopology: true, AdditionalTopology: zone}, "server", zone, 256, ""},
 		{"with more topology but none wanted", node.Config{Identity: known, AdditionalTopology: region}, "server", nil, 256, ""},
-		{"with another key", node.Config{Identity: known, WithTopology: true, TopologyKey: "k"}, "server", map[string]string{"k": "zone-1"}, 256, ""},
+		{
+			"with the well-known key, too", node.Config{Identity: known, WithTopology: true, WellKnownZone: true, AdditionalTopology: region},
+			"server", map[string]string{zoneKey: "zone-1", "topology.kubernetes.io/zone": "zone-1", "topology.kubernetes.io/region": "R1"}, 256, "",
+		},
 		{"with a limit", node.Config{Identity: known, AttachLimit: 25}, "server", nil, 25, ""},
 		{"with a negative limit", node.Config{Identity: known, AttachLimit: -1}, "server", nil, 256, ""},
 		{"with too large a limit", node.Config{Identity: known, AttachLimit: 257}, "server", nil, 256, ""},
@@ -97,6 +103,64 @@ func TestTheLimitIsNoMoreThanTheServerHasRoomFor(t *testing.T) {
 	}
 }
 
+func TestALabelIsNeverEmptyByAccident(t *testing.T) {
+	none, fallback, odd := "", "zone 9", "."
+	for _, tt := range []struct {
+		name, zone string
+		cfg        node.Config
+		want       map[string]string // nil: refused
+	}{
+		{"a zone", "az1", node.Config{ZoneFallback: &fallback}, map[string]string{zoneKey: "az1"}},
+		{"no zone", "", node.Config{}, nil},
+		{"a zone of which nothing can be a label", "...", node.Config{}, nil},
+		{"no zone, a fallback", "", node.Config{ZoneFallback: &fallback}, map[string]string{zoneKey: "zone-9"}},
+		{"no label, a fallback", " / ", node.Config{ZoneFallback: &fallback}, map[string]string{zoneKey: "zone-9"}},
+		{"no zone, and an empty label wanted", "", node.Config{ZoneFallback: &none, WellKnownZone: true}, map[string]string{zoneKey: ""}},
+		{"no zone, one given", "", node.Config{ZoneFallback: &odd, AdditionalTopology: map[string]string{zoneKey: "given"}}, map[string]string{zoneKey: "given"}},
+	} {
+		tt.cfg.WithTopology, tt.cfg.Finder = true, limited{limit: 256}
+		tt.cfg.Identity = func(context.Context) (instance.Identity, error) {
+			return instance.Identity{ServerID: "server", Zone: tt.zone}, nil
+		}
+		resp, err := node.New(tt.cfg).NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+		if tt.want == nil {
+			wantCode(t, err, codes.FailedPrecondition, "--zone-fallback")
+			continue
+		}
+		if got := resp.GetAccessibleTopology().GetSegments(); err != nil || !maps.Equal(got, tt.want) {
+			t.Errorf("%s: %v, %v; want %v", tt.name, got, err, tt.want)
+		}
+	}
+}
+
+func TestAServerThatChangesItsZoneSaysWhatTheLabelHasToBecome(t *testing.T) {
+	core, logs := observer.New(zap.ErrorLevel)
+	ctx := logging.Into(t.Context(), zap.New(core))
+	where := "az1"
+	s := node.New(node.Config{Finder: limited{limit: 256}, WithTopology: true, NodeName: "worker-1", Identity: func(context.Context) (instance.Identity, error) {
+		return instance.Identity{ServerID: "server", Zone: where}, nil
+	}})
+	for i, now := range []string{"az1", "az1", "az2", "az2"} {
+		where = now
+		resp, err := s.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{})
+		if got := resp.GetAccessibleTopology().GetSegments()[zoneKey]; err != nil || got != now {
+			t.Errorf("call %d: %q, %v; want %q", i, got, err, now)
+		}
+		if want := max(0, min(1, i-1)); logs.Len() != want {
+			t.Fatalf("call %d: %d errors are logged, want %d", i, logs.Len(), want)
+		}
+	}
+	fields := logs.All()[0].ContextMap()
+	for key, want := range map[string]string{
+		"node": "worker-1", "label": zoneKey, "old": "az1", "new": "az2",
+		"command": "kubectl label node worker-1 " + zoneKey + "=az2 --overwrite",
+	} {
+		if fields[key] != want {
+			t.Errorf("the log says %s=%v, want %s", key, fields[key], want)
+		}
+	}
+}
+
 func TestAFailureToFindOutIsNotRemembered(t *testing.T) {
 	var calls atomic.Int32
 	s := node.New(node.Config{Finder: limited{limit: 256}, Identity: func(context.Context) (instance.Identity, error) {
@@ -110,8 +174,5 @@ func TestAFailureToFindOutIsNotRemembered(t *testing.T) {
 		if (err == nil) != (i >= 2) || err == nil && resp.GetNodeId() != "server" {
 			t.Errorf("call %d: %v, %v", i, resp, err)
 		}
-	}
-	if n := calls.Load(); n != 3 {
-		t.Errorf("asked %d times, want 3", n)
 	}
 }

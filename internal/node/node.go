@@ -13,6 +13,7 @@ package node
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -29,8 +30,6 @@ import (
 const (
 	// DefaultFSType is the filesystem made where nobody asks for one.
 	DefaultFSType = "ext4"
-	// DefaultTopologyKey is the label that carries a node's zone.
-	DefaultTopologyKey = "topology.cinder.csi.openstack.org/zone"
 	// MaxAttachLimit is the largest number of volumes announced for a node, and
 	// the one announced where none, or an impossible one, is configured.
 	MaxAttachLimit = 256
@@ -70,8 +69,7 @@ type Encryption interface {
 
 // Config is what a Server works with. FS is required.
 type Config struct {
-	// Identity tells which server this is; it is asked until it has once
-	// succeeded. NodeGetInfo fails without it.
+	// Identity tells which server this is, at each NodeGetInfo, which fails without it.
 	Identity func(context.Context) (instance.Identity, error)
 	// Finder finds the disk of a volume; default blockdev.System.
 	Finder blockdev.Finder
@@ -83,8 +81,15 @@ type Config struct {
 	Crypt Encryption
 	// WithTopology makes NodeGetInfo tell the node's zone.
 	WithTopology bool
+	// ZoneFallback is told where the server's zone is unknown, "" for an empty label. Nil:
+	// NodeGetInfo fails then, and the kubelet doesn't register the driver.
+	ZoneFallback *string
+	// WellKnownZone makes NodeGetInfo tell the zone under zone.WellKnownKey, too.
+	WellKnownZone bool
 	// AdditionalTopology is told beside the zone; it may override it.
 	AdditionalTopology map[string]string
+	// NodeName is what Kubernetes calls the node, for the log.
+	NodeName string
 	// AttachLimit is how many volumes the server takes, 1 to MaxAttachLimit;
 	// anything else means MaxAttachLimit. No more are announced than Finder has
 	// room for.
@@ -92,8 +97,6 @@ type Config struct {
 	// DefaultFSType is used where a capability names none; default
 	// DefaultFSType.
 	DefaultFSType string
-	// TopologyKey is the label of the zone; default DefaultTopologyKey.
-	TopologyKey string
 }
 
 // Server is the CSI node service. It is safe for concurrent use.
@@ -107,7 +110,8 @@ type Server struct {
 	volumes keylock.Locks[string]
 	targets keylock.Locks[string]
 	flushes inflight.Group[struct{}]
-	self    self
+	// zone is the label that NodeGetInfo told last.
+	zone atomic.Pointer[string]
 }
 
 var _ csi.NodeServer = (*Server)(nil)
@@ -116,9 +120,6 @@ var _ csi.NodeServer = (*Server)(nil)
 func New(cfg Config) *Server {
 	if cfg.DefaultFSType == "" {
 		cfg.DefaultFSType = DefaultFSType
-	}
-	if cfg.TopologyKey == "" {
-		cfg.TopologyKey = DefaultTopologyKey
 	}
 	if cfg.Finder == nil {
 		cfg.Finder = &blockdev.System{}

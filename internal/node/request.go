@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -19,8 +20,8 @@ const (
 	// server for reading only. Nova attaches every disk writable, so that this
 	// server has to keep to it.
 	readOnlyKey = "cinder.csi.openstack.org/readOnly"
-	// firstPublicationKey of a publish context: the volume was never given to any
-	// server before, and has no source.
+	// firstPublicationKey of a publish context: when the volume was given to a server
+	// for the first time, by this publication. It has no source then.
 	firstPublicationKey = "cinder.csi.openstack.org/firstPublication"
 	// encryptedKey of a volume context says that the node encrypts the volume.
 	// It comes from the parameter of the StorageClass.
@@ -63,8 +64,9 @@ type stageRequest struct {
 	// encrypted: the disk holds LUKS2, opened by the passphrase.
 	encrypted  bool
 	passphrase []byte
-	// firstPublication: the controller says that no server had the volume before.
-	firstPublication bool
+	// firstPublished is when the controller made the volume's first publication, by
+	// which this is; zero for a later one.
+	firstPublished time.Time
 }
 
 // publishRequest is a checked NodePublishVolume request.
@@ -76,7 +78,8 @@ type publishRequest struct {
 
 func parseStage(req *csi.NodeStageVolumeRequest, defaultFSType string) (r stageRequest, err error) {
 	r = stageRequest{volumeID: req.GetVolumeId()}
-	r.firstPublication = req.GetPublishContext()[firstPublicationKey] == "true"
+	// What is no time is the zero time: the volume may have been published before.
+	r.firstPublished, _ = time.Parse(time.RFC3339Nano, req.GetPublishContext()[firstPublicationKey])
 	if r.staging, err = checkVolume(r.volumeID, "staging_target_path", req.GetStagingTargetPath()); err != nil {
 		return r, err
 	}

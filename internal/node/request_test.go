@@ -156,7 +156,7 @@ func TestANodeWhoseZoneNothingTellsIsNotRegisteredWithoutOne(t *testing.T) {
 	}{
 		{"with topology", node.Config{WithTopology: true}, codes.FailedPrecondition},
 		{"without topology", node.Config{}, codes.OK},
-		{"with a zone of the command line", node.Config{WithTopology: true, AdditionalTopology: map[string]string{node.DefaultTopologyKey: "az1"}}, codes.OK},
+		{"with a zone of the command line", node.Config{WithTopology: true, AdditionalTopology: map[string]string{zoneKey: "az1"}}, codes.OK},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.cfg.Identity = zoneless

@@ -139,8 +139,9 @@ type volume struct {
 	cap                 *csi.VolumeCapability
 	readonly            bool
 	context, secrets    map[string]string
-	// first: it was never given to a server before.
-	first bool
+	// first is what the controller says of when it was given to a server for the
+	// first time, empty where it was before.
+	first string
 }
 
 // attach makes a blank volume of that size and attaches it.
@@ -272,8 +273,8 @@ func (v volume) stageRequest() *csi.NodeStageVolumeRequest {
 	req := &csi.NodeStageVolumeRequest{
 		VolumeId: v.id, StagingTargetPath: v.staging, VolumeCapability: v.cap, VolumeContext: v.context, Secrets: v.secrets,
 	}
-	if v.first {
-		req.PublishContext = map[string]string{"cinder.csi.openstack.org/firstPublication": "true"}
+	if v.first != "" {
+		req.PublishContext = map[string]string{"cinder.csi.openstack.org/firstPublication": v.first}
 	}
 	return req
 }
@@ -299,6 +300,9 @@ func (v volume) unpublishRequest() *csi.NodeUnpublishVolumeRequest {
 func (v volume) unstageRequest() *csi.NodeUnstageVolumeRequest {
 	return &csi.NodeUnstageVolumeRequest{VolumeId: v.id, StagingTargetPath: v.staging}
 }
+
+// now is what the controller says of a first publication that it has just made.
+func now() string { return time.Now().UTC().Format(time.RFC3339Nano) }
 
 // The calls, each by a server that was just started.
 

@@ -128,10 +128,7 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageReque
 // volume by it before, and a workload have written to it. The quick proof will do only
 // before that.
 func proofFor(disk blockdev.Disk, r stageRequest) (filesystem.Proof, error) {
-	if !r.firstPublication {
-		return filesystem.Thorough, nil
-	}
-	untouched, err := disk.Untouched()
+	untouched, err := disk.UntouchedSince(r.firstPublished)
 	if err != nil || !untouched {
 		return filesystem.Thorough, err
 	}

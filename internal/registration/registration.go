@@ -28,10 +28,18 @@ import (
 // or a reset of the kubelet may have taken it.
 const lookEvery = 5 * time.Second
 
+// What the log says of a registration, for those who wait for it.
+const (
+	Registered = "the kubelet has registered this driver"
+	SocketLost = "the registration socket of this driver is lost"
+)
+
 // Config says whom to register, and where.
 type Config struct {
 	// Driver is the name of the CSI driver.
 	Driver string
+	// NodeName is what Kubernetes calls this node, for the log.
+	NodeName string
 	// Endpoint is the path of the CSI socket, as the kubelet sees it.
 	Endpoint string
 	// Dir is the directory of the kubelet's registration sockets, as this process
@@ -73,7 +81,7 @@ func Serve(ctx context.Context, cfg Config) error {
 			break
 		}
 		cfg.registered(false)
-		cfg.Logger.Warn("the registration socket of this driver is lost; making it again as soon as nobody else serves the path, so that the kubelet knows this driver",
+		cfg.Logger.Warn(SocketLost+"; making it again as soon as nobody else serves the path, so that the kubelet knows this driver",
 			zap.String("socket", cfg.Path()), zap.NamedError("cause", lost))
 		l, err = cfg.listenWhenFree(ctx)
 	}

@@ -51,7 +51,7 @@ func startLooking(t *testing.T, dir string, every time.Duration) *plugin {
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
 	p := &plugin{logs: logs, cfg: registration.Config{
-		Driver: "cinder.csi.openstack.org", Endpoint: csiSocket, Dir: dir, Logger: zap.New(core), LookEvery: every,
+		Driver: "cinder.csi.openstack.org", NodeName: "worker-1", Endpoint: csiSocket, Dir: dir, Logger: zap.New(core), LookEvery: every,
 	}}
 	p.cfg.Registered = func(yes bool) { p.verdict.Store(strconv.FormatBool(yes)) }
 	ctx, cancel := context.WithCancel(context.Background())
@@ -182,6 +182,33 @@ func TestAFailureIsToldAndTheKubeletMayTryAgain(t *testing.T) {
 	kubelet(t, p.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
 	if p.logs.FilterMessage("the kubelet has registered this driver").Len() != 1 || p.verdict.Load() != "true" {
 		t.Errorf("the second try is not told: %v", p.verdict.Load())
+	}
+}
+
+func TestANodeWithAnotherLabelIsToldWithTheCommandThatMendsIt(t *testing.T) {
+	p := start(t, shortDir(t))
+	// As updateTopologyLabels of the kubelet's nodeinfomanager says it.
+	const collision = `RegisterPlugin error -- plugin registration failed with err: error updating Node object with CSI driver node info: ` +
+		`error updating node: timed out waiting for the condition; caused by: detected topology value collision: driver reported "%[1]s":"%[3]s" but existing label is "%[1]s":"%[2]s"`
+	for i, tt := range []struct{ key, old, now string }{
+		{"topology.cinder.csi.openstack.org/zone", "az1", "az2"},
+		{"topology.cinder.csi.openstack.org/zone", "", "nova"}, // by a driver that knew no zone
+		{"topology.kubernetes.io/zone", "az1", ""},
+	} {
+		kubelet(t, p.cfg.Path(), &api.RegistrationStatus{Error: fmt.Sprintf(collision, tt.key, tt.old, tt.now)})
+		failures := p.logs.FilterLevelExact(zapcore.ErrorLevel).All()
+		if len(failures) != i+1 {
+			t.Fatalf("logged %v", failures)
+		}
+		said := failures[i].ContextMap()
+		for field, want := range map[string]string{
+			"node": "worker-1", "label": tt.key, "old": tt.old, "new": tt.now,
+			"command": "kubectl label node worker-1 " + tt.key + "=" + tt.now + " --overwrite",
+		} {
+			if said[field] != want {
+				t.Errorf("the log says %s=%v, want %q", field, said[field], want)
+			}
+		}
 	}
 }
 

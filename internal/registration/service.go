@@ -2,9 +2,12 @@ package registration
 
 import (
 	"context"
+	"regexp"
 
 	"go.uber.org/zap"
 	api "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
 
 // service is what the kubelet calls.
@@ -35,10 +38,30 @@ func (s *service) NotifyRegistrationStatus(_ context.Context, status *api.Regist
 	endpoint := zap.String("kubeletRegistrationPath", s.cfg.Endpoint)
 	s.cfg.registered(status.GetPluginRegistered())
 	if status.GetPluginRegistered() {
-		s.cfg.Logger.Info("the kubelet has registered this driver", endpoint)
+		s.cfg.Logger.Info(Registered, endpoint)
 	} else {
 		s.cfg.Logger.Error("the kubelet has not registered this driver, so pods on this node get no volumes of it; "+
-			"the kubelet tries again by itself, in two minutes at the latest", zap.String("error", status.GetError()), endpoint)
+			"the kubelet tries again by itself, in two minutes at the latest",
+			append(s.cfg.otherLabel(status.GetError()), zap.String("error", status.GetError()), endpoint)...)
 	}
 	return &api.RegistrationStatusResponse{}, nil
+}
+
+// collision is how the kubelet says that the Node has another label than the driver tells,
+// in updateTopologyLabels of Kubernetes' pkg/volume/csi/nodeinfomanager.
+var collision = regexp.MustCompile(`driver reported "([^"]*)":"([^"]*)" but existing label is "[^"]*":"([^"]*)"`)
+
+// otherLabel returns what to do about a Node that has another label, as fields for the log;
+// none where the kubelet's error is about something else.
+func (c Config) otherLabel(failure string) []zap.Field {
+	found := collision.FindStringSubmatch(failure)
+	if found == nil {
+		return nil
+	}
+	label, told, existing := found[1], found[2], found[3]
+	return []zap.Field{
+		zap.String("cause", "the Node has another label than this server's zone, since the server has moved, or something else has set the label"),
+		zap.String("node", c.NodeName), zap.String("label", label), zap.String("old", existing), zap.String("new", told),
+		zap.String("command", zone.Relabel(c.NodeName, label, told)),
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
 	"github.com/cinder-csi/cinder-csi/internal/instance"
 	"github.com/cinder-csi/cinder-csi/internal/node"
+	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
 
 // driveLink is where udev shows a config drive.
@@ -165,8 +166,8 @@ func TestNodeGetInfoTellsWhatTheServerKnowsOfItself(t *testing.T) {
 	if _, err := uuid.Parse(info.GetNodeId()); err != nil {
 		t.Errorf("the node's id is %q", info.GetNodeId())
 	}
-	if zone := info.GetAccessibleTopology().GetSegments()[node.DefaultTopologyKey]; zone != "nova" {
-		t.Errorf("the zone is %q", zone)
+	if name := info.GetAccessibleTopology().GetSegments()[zone.Key]; name != "nova" {
+		t.Errorf("the zone is %q", name)
 	}
 	if info.GetMaxVolumesPerNode() < 1 {
 		t.Errorf("the limit is %d", info.GetMaxVolumesPerNode())

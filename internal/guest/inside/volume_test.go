@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/uuid"
@@ -207,7 +208,7 @@ func (v *volume) stageRequest() *csi.NodeStageVolumeRequest {
 		VolumeId: v.id, StagingTargetPath: v.staging, VolumeCapability: v.capability, VolumeContext: v.context, Secrets: v.secrets,
 	}
 	if v.first {
-		req.PublishContext = map[string]string{"cinder.csi.openstack.org/firstPublication": "true"}
+		req.PublishContext = map[string]string{"cinder.csi.openstack.org/firstPublication": time.Now().Format(time.RFC3339Nano)}
 	}
 	return req
 }
