@@ -150,10 +150,8 @@ func programs(call *ast.CallExpr, constants map[string]string) []string {
 	case *ast.BinaryExpr: // "mkfs." + the filesystem
 		prefix, _ := literal(name.X)
 		var all []string
-		for _, fsType := range []string{"ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "ntfs", "f2fs"} {
-			if filesystem.Supported(fsType) {
-				all = append(all, prefix+fsType)
-			}
+		for _, t := range filesystem.Types() {
+			all = append(all, prefix+t.Name)
 		}
 		return all
 	}

@@ -62,8 +62,6 @@ type Content struct {
 	// Filesystem is the type of one that is there from its first byte to its last; nil
 	// for anything else.
 	Filesystem *Type
-	// UUID of the filesystem; empty where there is none.
-	UUID string
 	// Detail says in words what was found.
 	Detail string
 }
@@ -194,7 +192,7 @@ func (f *FS) recognize(path string, d *handle) (Content, error) {
 	if err != nil {
 		return Content{}, nil //nolint:nilerr // another filesystem
 	}
-	return Content{Kind: Filesystem, Type: t.Name, Filesystem: t, UUID: is.uuid, Detail: t.Name + " filesystem"}, nil
+	return Content{Kind: Filesystem, Type: t.Name, Filesystem: t, Detail: t.Name + " filesystem"}, nil
 }
 
 // superblock is what this package needs to know of a filesystem's own record
@@ -373,7 +371,7 @@ func (f *FS) marked(on Device, d *handle, content Content) (Content, error) {
 		if is.table != "" || is.ambiguous || !ours {
 			return foreign(is, nil), nil
 		}
-		content = Content{Type: is.fsType, UUID: is.uuid}
+		content = Content{Type: is.fsType}
 	}
 	content.Kind, content.Filesystem = Unfinished, nil
 	content.Detail = fmt.Sprintf("what is left of making %s, which never ended", m.Name)
@@ -625,7 +623,7 @@ func (f *FS) name(path, data string) (Content, error) {
 
 // foreign describes what libblkid knows and this package doesn't handle.
 func foreign(is signature, traces []trace) Content {
-	c := Content{Kind: Foreign, Type: is.fsType, UUID: is.uuid}
+	c := Content{Kind: Foreign, Type: is.fsType}
 	var words []string
 	if is.fsType != "" {
 		words = append(words, is.fsType)
@@ -652,7 +650,6 @@ func foreign(is signature, traces []trace) Content {
 type signature struct {
 	fsType    string // TYPE: a filesystem, LUKS, RAID member, swap …
 	usage     string // USAGE: filesystem, raid, crypto, other
-	uuid      string
 	table     string // PTTYPE: kind of partition table
 	ambiguous bool   // several signatures that exclude each other
 }
@@ -697,8 +694,6 @@ func parseBlkid(out string) signature {
 			s.fsType = value
 		case "USAGE":
 			s.usage = value
-		case "UUID":
-			s.uuid = value
 		case "PTTYPE":
 			s.table = value
 		}

@@ -113,14 +113,20 @@ func ioctl(f *os.File, request uintptr, buf []byte) error {
 // something else holds the device for a moment, until ctx ends. A mount is not
 // for a moment.
 func (f *FS) whenFree(ctx context.Context, number uint64, work func() error) error {
+	return whileBusy(ctx, work, func() bool {
+		mounts, err := f.MountsOf(number)
+		return err == nil && len(mounts) == 0
+	})
+}
+
+// whileBusy does work again while that is ErrBusy, until ctx ends, or busyWait, or it
+// may not be done again.
+func whileBusy(ctx context.Context, work func() error, again func() bool) error {
 	limit := time.NewTimer(busyWait)
 	defer limit.Stop()
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		err := work()
-		if !errors.Is(err, ErrBusy) {
-			return err
-		}
-		if mounts, merr := f.MountsOf(number); merr != nil || len(mounts) > 0 {
+		if !errors.Is(err, ErrBusy) || !again() {
 			return err
 		}
 		select {

@@ -477,8 +477,8 @@ const maxStacked = 1024
 // Unmount removes every mount that is exactly at target, whatever it is and
 // whether it still works, and returns when what was written is on the disk. It
 // returns nil when nothing is mounted there or target doesn't exist, and leaves
-// target itself alone. A mount in use is ErrBusy; it is never detached lazily,
-// since that would hide that the disk is still written to.
+// target itself alone. A mount that stays in use for busyWait is ErrBusy; it is never
+// detached lazily, since that would hide that the disk is still written to.
 //
 // When ctx ends first, the kernel goes on flushing; a later call waits for it.
 func (f *FS) Unmount(ctx context.Context, target string) error {
@@ -487,7 +487,7 @@ func (f *FS) Unmount(ctx context.Context, target string) error {
 		return fmt.Errorf("unmount: %w", err)
 	}
 	err = f.jobs.do(ctx, "mount "+place, "unmount", func(context.Context) error {
-		return f.unmount(place)
+		return whileBusy(ctx, func() error { return f.unmount(place) }, func() bool { return true })
 	})
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", target, err)

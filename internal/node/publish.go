@@ -70,7 +70,7 @@ func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishR
 		case act == takeAway:
 			logging.From(ctx).Warn("unmounting a target whose disk is gone",
 				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.target))
-			err = s.unmount(ctx, st.target.path)
+			err = s.cfg.FS.Unmount(ctx, st.target.path)
 		default:
 			err, bound = s.bind(ctx, st, r), true
 		}

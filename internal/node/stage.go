@@ -114,7 +114,7 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageReque
 		case act == takeAway:
 			logging.From(ctx).Warn("unmounting a staging path whose disk is gone, or whose filesystem the kernel has given up",
 				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.at))
-			err = s.unmount(ctx, st.at.path)
+			err = s.cfg.FS.Unmount(ctx, st.at.path)
 		}
 		if err != nil {
 			return err
@@ -308,7 +308,7 @@ func (s *Server) closeStale(ctx context.Context, st stageState) error {
 	logging.From(ctx).Warn("closing a mapping whose disk is gone",
 		zap.String("volume_id", st.disk.VolumeID), zap.String("mapping", st.mapping.Path))
 	if st.at.holds(st.mapping.Disk) {
-		if err := s.unmount(ctx, st.at.path); err != nil {
+		if err := s.cfg.FS.Unmount(ctx, st.at.path); err != nil {
 			return err
 		}
 	}

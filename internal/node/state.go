@@ -412,31 +412,6 @@ func isContainer(root filesystem.MountPoint) bool {
 		strings.Contains(root.Root, "/docker/btrfs/subvolumes/") || strings.Contains(root.Root, "/containers/storage/")
 }
 
-// busyWait is how long an unmount is tried while the mount is in use. A process
-// that is just ending keeps it for some milliseconds; to send the caller away
-// for that costs the seconds until it comes back.
-const busyWait = 2 * time.Second
-
-// unmount takes away all that is mounted at path. It gives up when the mount
-// stays in use; it never detaches what is still written to.
-func (s *Server) unmount(ctx context.Context, path string) error {
-	limit := time.NewTimer(busyWait)
-	defer limit.Stop()
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := s.cfg.FS.Unmount(ctx, path)
-		if !errors.Is(err, filesystem.ErrBusy) || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-limit.C:
-			return err
-		case <-time.After(pause):
-		}
-	}
-}
-
 // tidyTime is how long a call that has failed may go on taking back what it has
 // made, when its own time is up: a disk that hangs must not keep the volume's lock.
 const tidyTime = 30 * time.Second
@@ -451,7 +426,7 @@ func tidying(ctx context.Context) (context.Context, context.CancelFunc) {
 func (s *Server) unmountAgain(ctx context.Context, path string, err error) error {
 	ctx, cancel := tidying(ctx)
 	defer cancel()
-	return errors.Join(err, s.unmount(ctx, path))
+	return errors.Join(err, s.cfg.FS.Unmount(ctx, path))
 }
 
 // takeBack undoes the publication that this call has made and that isn't as it
@@ -460,7 +435,7 @@ func (s *Server) unmountAgain(ctx context.Context, path string, err error) error
 func (s *Server) takeBack(ctx context.Context, target string, err error) error {
 	ctx, cancel := tidying(ctx)
 	defer cancel()
-	if uerr := s.unmount(ctx, target); uerr != nil {
+	if uerr := s.cfg.FS.Unmount(ctx, target); uerr != nil {
 		return errors.Join(err, uerr)
 	}
 	_ = removeTarget(target)

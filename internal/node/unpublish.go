@@ -39,7 +39,7 @@ func (s *Server) unpublish(ctx context.Context, req *csi.NodeUnpublishVolumeRequ
 		if err := s.checkNotForeign(ctx, req.GetVolumeId(), at); err != nil {
 			return err
 		}
-		if err := s.unmount(ctx, at.path); err != nil {
+		if err := s.cfg.FS.Unmount(ctx, at.path); err != nil {
 			return err
 		}
 	}

@@ -94,7 +94,7 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 		// ending the workload.
 		logging.From(ctx).Error("unstage: data could not be written back", zap.Error(err))
 	}
-	return s.unmount(ctx, at.path)
+	return s.cfg.FS.Unmount(ctx, at.path)
 }
 
 // release proves that nothing on this node uses the disk any more, and flushes
