@@ -52,11 +52,7 @@ func parseBtrfs(b []byte) (superblock, bool) {
 }
 
 func growBtrfsMounted(f *FS, m MountPoint, s superblock, _ int64) error {
-	output, status, err := f.Tool(nil, "btrfs", "filesystem", "resize", strconv.FormatUint(s.deviceID, 10)+":max", m.Target)
-	if err == nil && status != 0 {
-		err = Failed("btrfs", status, output)
-	}
-	return err
+	return f.change("btrfs", "filesystem", "resize", strconv.FormatUint(s.deviceID, 10)+":max", m.Target)
 }
 
 // Requests of btrfs: the size of what they pass, and the request.

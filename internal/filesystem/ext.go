@@ -152,11 +152,7 @@ func growExtUnmounted(ctx context.Context, f *FS, path string) error {
 	if err := f.e2fsck(ctx, path, "-f", "-p"); err != nil {
 		return err
 	}
-	output, status, err := f.Tool(nil, "resize2fs", path)
-	if err == nil && status != 0 {
-		err = Failed("resize2fs", status, output)
-	}
-	return err
+	return f.change("resize2fs", path)
 }
 
 // growExtMounted asks the kernel itself, which is all that resize2fs does for a mounted

@@ -200,7 +200,7 @@ func (f *FS) runMkfs(ctx context.Context, d *handle, w blankWrite) error {
 	if err != nil {
 		return err
 	}
-	if err := f.makeFilesystem(w.name, append(args, w.on.Path)); err != nil {
+	if err := f.change("mkfs."+w.name, append(args, w.on.Path)...); err != nil {
 		return err
 	}
 	made, err := readSuperblock(d)
@@ -213,15 +213,6 @@ func (f *FS) runMkfs(ctx context.Context, d *handle, w blankWrite) error {
 	}
 	logging.From(ctx).Info("formatted", zap.String("device", w.on.Path), zap.String("fs_type", w.name), zap.Int64("size", d.size))
 	return nil
-}
-
-// makeFilesystem runs mkfs.
-func (f *FS) makeFilesystem(fsType string, args []string) error {
-	output, status, err := f.Tool(nil, "mkfs."+fsType, args...)
-	if err == nil && status != 0 {
-		err = Failed("mkfs."+fsType, status, output)
-	}
-	return err
 }
 
 // newMark returns the mark for a write that is about to begin.
@@ -324,8 +315,11 @@ func (f *FS) restart(ctx context.Context, w blankWrite, d *handle, content Conte
 		if !finished {
 			finished, err = there.Filesystem.complete(f, w.on.Path)
 		}
-		if err != nil || finished {
-			return finished, errors.Join(err, m.removeIf(finished, w.on.Path, d.size))
+		if err != nil {
+			return false, err
+		}
+		if finished {
+			return true, m.remove(w.on.Path, d.size)
 		}
 	}
 	allowed, done, err := f.writtenBy(w, m.Size)
@@ -352,14 +346,6 @@ func (f *FS) restart(ctx context.Context, w blankWrite, d *handle, content Conte
 		return false, fmt.Errorf("wipe what is left: %w", err)
 	}
 	return false, m.remove(w.on.Path, d.size)
-}
-
-// removeIf is remove where that is wanted.
-func (m mark) removeIf(wanted bool, path string, size int64) error {
-	if !wanted {
-		return nil
-	}
-	return m.remove(path, size)
 }
 
 // refuse makes the error for a device that holds something else.
@@ -410,7 +396,7 @@ func (f *FS) rehearse(t *Type, asked mkfs.List, size int64, dryRun string) (*os.
 	}
 	arguments, err := t.mkfsArguments(f, asked, size)
 	if err == nil {
-		err = f.makeFilesystem(t.Name, slices.Concat(args, arguments, []string{memory.Name()}))
+		err = f.change("mkfs."+t.Name, slices.Concat(args, arguments, []string{memory.Name()})...)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("rehearse: %w", err), memory.Close())

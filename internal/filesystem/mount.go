@@ -396,32 +396,21 @@ type attributes struct{ set, clear uint64 }
 
 // add notes one option of mount(8); false when it isn't one of a single mount.
 func (a *attributes) add(option string) bool {
-	set, known := map[string]uint64{
-		"ro": unix.MOUNT_ATTR_RDONLY, "nosuid": unix.MOUNT_ATTR_NOSUID, "nodev": unix.MOUNT_ATTR_NODEV,
-		"noexec": unix.MOUNT_ATTR_NOEXEC, "nosymfollow": unix.MOUNT_ATTR_NOSYMFOLLOW,
-		"nodiratime": unix.MOUNT_ATTR_NODIRATIME,
-	}[option]
-	if known {
-		a.set, a.clear = a.set|set, a.clear&^set
-		return true
-	}
-	unset, known := map[string]uint64{
-		"suid": unix.MOUNT_ATTR_NOSUID, "dev": unix.MOUNT_ATTR_NODEV, "exec": unix.MOUNT_ATTR_NOEXEC,
-		"symfollow": unix.MOUNT_ATTR_NOSYMFOLLOW, "diratime": unix.MOUNT_ATTR_NODIRATIME,
-	}[option]
-	if known {
-		a.set, a.clear = a.set&^unset, a.clear|unset
-		return true
-	}
 	// How times of access are kept is one of several, not a bit.
-	kept, known := map[string]uint64{
-		"relatime": unix.MOUNT_ATTR_RELATIME, "noatime": unix.MOUNT_ATTR_NOATIME, "strictatime": unix.MOUNT_ATTR_STRICTATIME,
-		"atime": unix.MOUNT_ATTR_RELATIME, "norelatime": unix.MOUNT_ATTR_STRICTATIME, "nostrictatime": unix.MOUNT_ATTR_RELATIME,
+	const atime = unix.MOUNT_ATTR__ATIME
+	change, known := map[string]attributes{
+		"ro":     {set: unix.MOUNT_ATTR_RDONLY},
+		"nosuid": {set: unix.MOUNT_ATTR_NOSUID}, "suid": {clear: unix.MOUNT_ATTR_NOSUID},
+		"nodev": {set: unix.MOUNT_ATTR_NODEV}, "dev": {clear: unix.MOUNT_ATTR_NODEV},
+		"noexec": {set: unix.MOUNT_ATTR_NOEXEC}, "exec": {clear: unix.MOUNT_ATTR_NOEXEC},
+		"nosymfollow": {set: unix.MOUNT_ATTR_NOSYMFOLLOW}, "symfollow": {clear: unix.MOUNT_ATTR_NOSYMFOLLOW},
+		"nodiratime": {set: unix.MOUNT_ATTR_NODIRATIME}, "diratime": {clear: unix.MOUNT_ATTR_NODIRATIME},
+		"noatime": {unix.MOUNT_ATTR_NOATIME, atime}, "atime": {unix.MOUNT_ATTR_RELATIME, atime},
+		"relatime": {unix.MOUNT_ATTR_RELATIME, atime}, "norelatime": {unix.MOUNT_ATTR_STRICTATIME, atime},
+		"strictatime": {unix.MOUNT_ATTR_STRICTATIME, atime}, "nostrictatime": {unix.MOUNT_ATTR_RELATIME, atime},
 	}[option]
-	if known {
-		a.set = a.set&^unix.MOUNT_ATTR__ATIME | kept
-		a.clear |= unix.MOUNT_ATTR__ATIME
-	}
+	a.set = a.set&^change.clear | change.set
+	a.clear = a.clear&^change.set | change.clear
 	return known
 }
 

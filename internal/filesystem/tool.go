@@ -47,6 +47,15 @@ func (f *FS) Tool(stdin io.Reader, name string, args ...string) (output string, 
 	return strings.TrimSpace(string(said.kept)), status, err
 }
 
+// change runs a program as Tool does, and fails unless its exit status is 0.
+func (f *FS) change(name string, args ...string) error {
+	output, status, err := f.Tool(nil, name, args...)
+	if err == nil && status != 0 {
+		err = Failed(name, status, output)
+	}
+	return err
+}
+
 // tail keeps the end of what is written to it: e2fsck has a line for everything
 // that it repairs, of which a disk may hold millions.
 type tail struct{ kept []byte }

@@ -103,12 +103,6 @@ func alike(a, b string) bool {
 	return a == b || err == nil && terr == nil && s.family == t.family
 }
 
-// Supported tells whether the driver handles the filesystem with that name.
-func Supported(name string) bool {
-	_, err := TypeOf(name)
-	return err == nil
-}
-
 // Programs are what this package runs, by the names that are looked for in PATH.
 func Programs() []string {
 	programs := []string{"blkid", "wipefs", "setsid", "mount"}

@@ -121,7 +121,7 @@ func (l List) Arguments() []string {
 
 // Default adds an option unless it was asked for.
 func (l List) Default(name, value string) List {
-	if l.Has(name) {
+	if l.says(name, "") {
 		return l
 	}
 	return append(List{{name, value}}, l...)
@@ -140,11 +140,6 @@ func (l List) DefaultSetting(name, setting string) List {
 	l = slices.Clone(l)
 	l[at].Value = setting + "," + l[at].Value
 	return l
-}
-
-// Has tells whether there is an option with that name.
-func (l List) Has(name string) bool {
-	return slices.ContainsFunc(l, func(o Option) bool { return o.Name == name })
 }
 
 // Sets tells whether the option with that name, whose value is a list, says

@@ -52,35 +52,57 @@ func (s *Server) findDisk(ctx context.Context, volumeID string) (blockdev.Disk, 
 	return disk, err
 }
 
-// disksOf returns the disks of a volume, whatever their state: none when it is
-// detached already or has never been here, more than one when the kernel hasn't
-// been told that an earlier attachment is over. To take something away, none of
-// them has to be the right one; each must be unused in the end.
-func (s *Server) disksOf(ctx context.Context, volumeID string) ([]blockdev.Disk, error) {
-	disks, err := s.cfg.Finder.Candidates(ctx, volumeID)
-	if errors.Is(err, blockdev.ErrNotFound) || errors.Is(err, blockdev.ErrVolumeID) {
-		return nil, nil
-	}
-	return disks, err
+// presence is what is on this server of a volume.
+type presence struct {
+	// disks are the volume's, whatever their state: none when it is detached already or
+	// has never been here, more than one when the kernel hasn't been told that an earlier
+	// attachment is over. To take something away, none of them has to be the right one;
+	// each must be unused in the end.
+	disks []blockdev.Disk
+	// mapping is that of an encrypted volume that is open, whatever it is built upon.
+	mapping *blockdev.Mapping
 }
 
-// mapping returns the mapping of a volume, whatever it is built upon.
-func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
+// all returns the disks, and before them the mapping.
+func (p presence) all() []blockdev.Disk {
+	if p.mapping == nil {
+		return p.disks
+	}
+	return append([]blockdev.Disk{p.mapping.Disk}, p.disks...)
+}
+
+// present returns what is on this server of a volume, as far as that can be told.
+func (s *Server) present(ctx context.Context, volumeID string) (p presence, err error) {
+	var errDisks, errMapping error
+	p.disks, errDisks = s.cfg.Finder.Candidates(ctx, volumeID)
+	if errors.Is(errDisks, blockdev.ErrNotFound) || errors.Is(errDisks, blockdev.ErrVolumeID) {
+		errDisks = nil
+	}
+	p.mapping, errMapping = s.mapping(volumeID)
+	return p, errors.Join(errDisks, errMapping)
+}
+
+// mapping returns the mapping of a volume, whatever it is built upon; nil where there is
+// none.
+func (s *Server) mapping(volumeID string) (*blockdev.Mapping, error) {
 	m, found, err := s.cfg.Finder.Mapping(volumeID)
 	if errors.Is(err, blockdev.ErrVolumeID) || errors.Is(err, blockdev.ErrNotFound) {
-		return blockdev.Mapping{}, false, nil // none, or gone while it was looked at
+		return nil, nil // none, or gone while it was looked at
 	}
-	return m, found, err
+	if err != nil || !found {
+		return nil, err
+	}
+	return &m, nil
 }
 
 // dataDisk returns what a workload's data is on: the mapping of an encrypted
 // volume that is open, else the disk itself.
 func (s *Server) dataDisk(disk blockdev.Disk) (data blockdev.Disk, encrypted bool, err error) {
-	m, open, err := s.mapping(disk.VolumeID)
-	if err == nil && open {
-		open, err = m.On(disk)
+	m, err := s.mapping(disk.VolumeID)
+	if err != nil || m == nil {
+		return disk, false, err
 	}
-	if err != nil || !open {
+	if on, err := m.On(disk); err != nil || !on {
 		return disk, false, err
 	}
 	return m.Disk, true, nil
@@ -202,7 +224,7 @@ func (s *Server) closeMapping(ctx context.Context, m blockdev.Mapping) error {
 	if err := s.cfg.Crypt.Close(ctx, m.Title); err != nil {
 		return err
 	}
-	if _, found, err := s.mapping(m.VolumeID); err != nil || found {
+	if left, err := s.mapping(m.VolumeID); err != nil || left != nil {
 		return errors.Join(err, fmt.Errorf("%w: the mapping %s of %s is still there", errInUse, m.Title, m.Path))
 	}
 	return nil

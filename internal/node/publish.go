@@ -125,7 +125,7 @@ func (st publishState) next(r publishRequest) (action, error) {
 	case at.mounted && !at.device && at.gone():
 		return takeAway, nil
 	case at.mounted:
-		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.data.Path, formatNumber(st.data.Number))
+		return 0, notOf(st.data, errPublished, at)
 	case r.single && len(st.use.mounts) > 0:
 		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.use.mounts)
 	}
@@ -168,7 +168,7 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 	case at.mounted && at.device && at.gone():
 		return takeAway, nil
 	case at.mounted && !at.is(st.data):
-		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.data.Path, formatNumber(st.data.Number))
+		return 0, notOf(st.data, errPublished, at)
 	case !r.readOnly && st.readOnly:
 		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but to be published writable", st.refused(), st.data.Path)
 	case r.readersOnly && !st.readOnly && len(st.use.devices) > 0:

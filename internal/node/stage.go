@@ -140,8 +140,8 @@ type stageState struct {
 	disk blockdev.Disk // the volume's own
 	// mapping shows what an encrypted volume holds, where there is one; open tells that
 	// it is built upon the disk, rather than upon one that is gone.
-	mapping     blockdev.Mapping
-	open, stale bool
+	mapping *blockdev.Mapping
+	open    bool
 	// header is the one copy of the LUKS header that counts, once it has been read and
 	// the passphrase proven.
 	header *luks.Header
@@ -157,14 +157,13 @@ func (s *Server) readStage(ctx context.Context, st stageState, r stageRequest) (
 	var err error
 	data := st.disk
 	if r.encrypted {
-		var found bool
-		if st.mapping, found, err = s.mapping(st.disk.VolumeID); err == nil && found {
+		if st.mapping, err = s.mapping(st.disk.VolumeID); err == nil && st.mapping != nil {
 			st.open, err = st.mapping.On(st.disk)
 		}
 		if err != nil {
 			return st, err
 		}
-		if st.stale = found && !st.open; st.open {
+		if st.open {
 			data = st.mapping.Disk
 		}
 	}
@@ -204,7 +203,7 @@ const (
 // next decides what a stage has to do.
 func (st stageState) next(r stageRequest) (action, error) {
 	switch {
-	case st.stale:
+	case st.mapping != nil && !st.open:
 		return closeStale, nil
 	case r.encrypted && !st.open:
 		return st.nextLocked(r)
@@ -283,7 +282,7 @@ func (st stageState) nextMounted(r stageRequest) (action, error) {
 	failed := !r.readOnly && turnedReadOnly(mount, st.readOnly)
 	switch {
 	case !st.at.holds(st.data) && !st.at.gone():
-		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errRefused, st.at, st.data.Path, formatNumber(st.data.Number))
+		return 0, notOf(st.data, errRefused, st.at)
 	case !st.at.holds(st.data), !st.live:
 		return takeAway, nil
 	case r.fsType != nil && mount.FSType != r.fsType.Name:
@@ -312,7 +311,7 @@ func (s *Server) closeStale(ctx context.Context, st stageState) error {
 			return err
 		}
 	}
-	return s.closeMapping(ctx, st.mapping)
+	return s.closeMapping(ctx, *st.mapping)
 }
 
 // unlock opens an encrypted volume. A blank disk is made an encrypted one before. Of one
@@ -394,8 +393,8 @@ func notToEncrypt(disk blockdev.Disk, content filesystem.Content) error {
 func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 	ctx, cancel := tidying(ctx)
 	defer cancel()
-	m, found, err := s.mapping(volumeID)
-	if err != nil || !found {
+	m, err := s.mapping(volumeID)
+	if err != nil || m == nil {
 		return err
 	}
 	if held, err := s.cfg.Finder.Claimed(ctx, m.Disk); err != nil || held {
@@ -404,7 +403,7 @@ func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
 	if nodes, err := deviceMounts(m.Disk); err != nil || len(nodes) > 0 {
 		return err
 	}
-	return s.closeMapping(ctx, m)
+	return s.closeMapping(ctx, *m)
 }
 
 // finishStaged does what an earlier call may not have come to, for a volume that is
@@ -573,12 +572,6 @@ func (s *Server) mountGrown(ctx context.Context, st stageState, has *filesystem.
 // again: the volume's mount at staging, or the mapping of an encrypted one.
 func (s *Server) isStaged(ctx context.Context, volumeID, staging string) bool {
 	at, err := s.inspect(staging)
-	if _, open, merr := s.mapping(volumeID); merr == nil && open {
-		return true
-	}
-	if err != nil || !at.mounted {
-		return false
-	}
-	disks, err := s.disksOf(ctx, volumeID)
-	return err != nil || slices.ContainsFunc(disks, at.holds)
+	here, herr := s.present(ctx, volumeID)
+	return here.mapping != nil || err == nil && at.mounted && (herr != nil || slices.ContainsFunc(here.disks, at.holds))
 }

@@ -179,6 +179,11 @@ func (p pathState) String() string {
 	return p.path + " does not exist"
 }
 
+// notOf is the error of that kind for a path at which something else is than the disk.
+func notOf(disk blockdev.Disk, kind error, at pathState) error {
+	return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", kind, at, disk.Path, formatNumber(disk.Number))
+}
+
 // access is what a mount or a disk allows: true for reading only.
 type access bool
 
@@ -253,7 +258,7 @@ func (s *Server) readData(ctx context.Context, data blockdev.Disk, staging strin
 func checkStaging(disk blockdev.Disk, at pathState, live bool) error {
 	switch {
 	case !at.holds(disk):
-		return fmt.Errorf("%w: staging path: %v, which is not the volume's disk %s (%s)", errRefused, at, disk.Path, formatNumber(disk.Number))
+		return notOf(disk, fmt.Errorf("%w: staging path", errRefused), at)
 	case !live:
 		return fmt.Errorf("%w: staging path: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
 	}
