@@ -252,7 +252,7 @@ func TestParametersOfVolumeAttributesClasses(t *testing.T) {
 		{"migrationPolicy", "", "", ""},
 		{"migrationPolicy", "maybe", "", "!there are never and on-demand"},
 		{"metadata/a", "b", "", ""},
-		{"metadata/", "b", "", "!key of the metadata is empty"},
+		{"metadata/", "b", "", "!1 to 255 letters"},
 		{"metadata/cinder.csi.openstack.org/cluster", "b", "", "!driver's own"},
 		{"csi.storage.k8s.io/pvc/name", "data", "", ""},
 		{"migration-policy", "never", "", "!nearest to it is migrationPolicy"},

@@ -33,6 +33,8 @@ type Config struct {
 	// TagPrefix begins the annotations that ask for metadata: what follows is the key.
 	// Empty: none do.
 	TagPrefix string
+	// ExtraTags are volumes.Options.Metadata of all clouds, which no annotation replaces.
+	ExtraTags map[string]string
 	// WithTopology binds volumes to zones.
 	WithTopology bool
 	// WellKnownZone makes volumes usable from nodes that have their zone under

@@ -3,12 +3,10 @@ package controller
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -17,13 +15,8 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
-const (
-	// maxMetadata is the length of the longest key and value of metadata that Cinder
-	// takes, in characters.
-	maxMetadata = 255
-	// maxTags is the largest number of tags that one object's annotations may ask for.
-	maxTags = 50
-)
+// maxTags is the largest number of tags that one object's annotations may ask for.
+const maxTags = 50
 
 // owner is a Kubernetes object that something is made for: the variables that stand
 // for it in templates, and the parameters in which a side container tells it
@@ -116,8 +109,8 @@ func (s *Server) annotations(ctx context.Context, o owner, raw map[string]string
 }
 
 // tags returns the metadata that annotations ask for, whose keys begin with the prefix
-// that the operator has chosen. An annotation never replaces what a class
-// says.
+// that the operator has chosen. An annotation never replaces what the operator's flags
+// or a class say.
 func (s *Server) tags(annotations, metadata map[string]string) (map[string]string, error) {
 	tags := make(map[string]string)
 	for _, annotation := range slices.Sorted(maps.Keys(annotations)) {
@@ -127,8 +120,10 @@ func (s *Server) tags(annotations, metadata map[string]string) (map[string]strin
 		}
 		value := annotations[annotation]
 		err := checkMetadata(key, value)
-		if before, taken := metadata[key]; err == nil && taken && before != value {
-			err = fmt.Errorf("the class sets %s to %q", key, before)
+		for _, above := range []map[string]string{s.cfg.ExtraTags, metadata} {
+			if before, taken := above[key]; err == nil && taken && before != value {
+				err = fmt.Errorf("--extra-tags or the class sets %s to %q", key, before)
+			}
 		}
 		if err != nil {
 			return nil, status.Errorf(codes.InvalidArgument, "annotation %s: %v", annotation, err)
@@ -141,22 +136,11 @@ func (s *Server) tags(annotations, metadata map[string]string) (map[string]strin
 	return tags, nil
 }
 
-// checkMetadata refuses metadata that Cinder would not take, or by which the driver or
-// Cinder itself recognises a volume.
+// checkMetadata refuses what volumes.CheckMetadata does, and the keys that side containers
+// tell.
 func checkMetadata(key, value string) error {
-	switch {
-	case key == "":
-		return errors.New("the key of the metadata is empty")
-	case utf8.RuneCountInString(key) > maxMetadata, utf8.RuneCountInString(value) > maxMetadata:
-		return fmt.Errorf("metadata has at most %d characters in a key and in a value", maxMetadata)
+	if strings.HasPrefix(strings.ToLower(strings.TrimSpace(key)), sidecarPrefix) {
+		return fmt.Errorf("metadata key %s: keys that begin with %s are the driver's own", key, sidecarPrefix)
 	}
-	// The database of most clouds takes a key in other letter case, or with blanks at
-	// its end, for the same when it changes one.
-	switch folded := strings.TrimSpace(strings.ToLower(key)); {
-	case strings.HasPrefix(folded, volumes.ReservedPrefix), strings.HasPrefix(folded, sidecarPrefix):
-		return fmt.Errorf("metadata key %s is the driver's own", key)
-	case folded == "readonly", folded == "attached_mode", folded == "src_backup_id":
-		return fmt.Errorf("metadata key %s is Cinder's own", key)
-	}
-	return nil
+	return volumes.CheckMetadata(map[string]string{key: value})
 }

@@ -118,6 +118,8 @@ func until(w *world, req *csi.CreateSnapshotRequest) {
 
 func TestTagsThatMayNotBeAreRefused(t *testing.T) {
 	w, server := withTags(t)
+	w.config.ExtraTags = map[string]string{"bill": "them"}
+	w.Server = controller.New(w.config)
 	many := make(map[string]string)
 	for i := range 51 {
 		many[fmt.Sprintf("%s%d", tagPrefix, i)] = "x"
@@ -130,9 +132,11 @@ func TestTagsThatMayNotBeAreRefused(t *testing.T) {
 		"in capitals":        {map[string]string{tagPrefix + "CINDER.csi.openstack.org/never-published": "x"}, "driver's own"},
 		"a side container's": {map[string]string{tagPrefix + "csi.storage.k8s.io/pvc/name": "x"}, "driver's own"},
 		"Cinder's":           {map[string]string{tagPrefix + "readonly": "True"}, "Cinder's own"},
-		"no key":             {map[string]string{tagPrefix: "x"}, "empty"},
+		"no key":             {map[string]string{tagPrefix: "x"}, "1 to 255 letters"},
 		"a long value":       {map[string]string{tagPrefix + "a": strings.Repeat("ä", 256)}, "255"},
 		"a long key":         {map[string]string{tagPrefix + strings.Repeat("a", 256): ""}, "255"},
+		"an odd key":         {map[string]string{tagPrefix + "ä": "x"}, "1 to 255 letters"},
+		"the operator's":     {map[string]string{tagPrefix + "bill": "me"}, `sets bill to "them"`},
 		"too many":           {many, "at most 50"},
 		"the class's":        {map[string]string{tagPrefix + "team": "mine"}, `sets team to "theirs"`},
 	} {
@@ -157,5 +161,22 @@ func TestAnnotationsAreNoTagsUnlessTheOperatorSaysSo(t *testing.T) {
 	w.snapshot("snap-1", volume)
 	if server.Asked() != 1 {
 		t.Errorf("%d requests to the apiserver", server.Asked())
+	}
+}
+
+// An incremental backup is asked for by the class; where none can be built upon, the
+// backup is a full one.
+func TestIncrementalBackups(t *testing.T) {
+	w := newWorld(t, devcloud.Instant())
+	volume := w.create(request("pvc-1", 1)).GetVolumeId()
+	for _, name := range []string{"first", "second"} {
+		until(w, &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: volume, Parameters: map[string]string{"type": "backup", "Incremental": "True"}})
+	}
+	incremental := make(map[string]bool)
+	for _, b := range w.dump().Backups {
+		incremental[*b.Name] = b.ParentID != ""
+	}
+	if len(incremental) != 2 || incremental["first"] || !incremental["second"] {
+		t.Errorf("incremental: %v", incremental)
 	}
 }

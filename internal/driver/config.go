@@ -44,6 +44,8 @@ type Config struct {
 	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
 	// recorded as metadata: what follows is the key. Empty: none are.
 	TagAnnotationPrefix string
+	// ExtraTags are recorded as metadata of all volumes, snapshots and backups.
+	ExtraTags map[string]string
 	// ZoneFallback is the zone of a server of which nothing tells one, "" for an empty
 	// label; nil: the kubelet doesn't register the driver on it.
 	ZoneFallback *string
@@ -106,6 +108,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxSecretClouds < 0 || c.Limits.Reads < 0 || c.Limits.Writes < 0 || c.Limits.Burst < 0 {
 		return errors.New("--max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
+	}
+	if err := volumes.CheckMetadata(c.ExtraTags); err != nil {
+		return fmt.Errorf("--extra-tags: %w", err)
 	}
 	switch prefix := c.TagAnnotationPrefix; {
 	case prefix == "":

@@ -49,7 +49,7 @@ func newController(cfg Config, logger *zap.Logger, registry prometheus.Registere
 			SecretAddresses:          allowed,
 		})
 	}
-	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
+	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
 	if err := role.start(cfg, conf, registry); err != nil {
 		role.close()
 		return nil, err
@@ -57,6 +57,7 @@ func newController(cfg Config, logger *zap.Logger, registry prometheus.Registere
 	role.server = controller.New(controller.Config{
 		Annotations:    role.annotations(),
 		TagPrefix:      cfg.TagAnnotationPrefix,
+		ExtraTags:      cfg.ExtraTags,
 		Source:         role.clouds,
 		Incomplete:     !allowed.Off(),
 		WithTopology:   cfg.Topology,
