@@ -72,6 +72,9 @@ func runContainer(t *testing.T, d deployer, c container) {
 	switch {
 	case c.Fails == "":
 		must(t, errors.Join(err, p.stop()))
+		if strings.Contains(p.log.String(), `"level":"error"`) {
+			t.Error("the log has an error")
+		}
 	case err == nil || !strings.Contains(err.Error(), c.Fails):
 		t.Errorf("it has to fail with %q, but: %v", c.Fails, err)
 	}
