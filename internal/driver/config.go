@@ -60,6 +60,8 @@ type Config struct {
 	// MaxSecretClouds is the largest number of sets of such credentials in use; 100
 	// where it is 0.
 	MaxSecretClouds int
+	// LoginTimeout bounds one attempt to log in at a cloud; 2 min where it is 0.
+	LoginTimeout time.Duration
 	// Limits hold the requests to each cloud back.
 	Limits openstack.Limits
 	// UserAgent is added to the HTTP user agent.
