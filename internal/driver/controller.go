@@ -52,6 +52,7 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 	}
 	role.server = controller.New(controller.Config{
 		Annotations:    role.annotations(),
+		TagPrefix:      cfg.TagAnnotationPrefix,
 		Source:         role.clouds,
 		Incomplete:     !allowed.Off(),
 		WithTopology:   cfg.Topology,
@@ -89,7 +90,7 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prome
 
 // annotations returns what reads the annotations of claims, nil where that is not
 // asked for.
-func (r *controllerRole) annotations() func(context.Context, string, string) (map[string]string, error) {
+func (r *controllerRole) annotations() func(context.Context, string, string, string) (map[string]string, error) {
 	if r.claims == nil {
 		return nil
 	}
