@@ -338,3 +338,20 @@ func TestKeysWithoutEffectAreToldOnce(t *testing.T) {
 		t.Errorf("told %d times and %d times", told("bs-version"), told("ignore-volume-as"))
 	}
 }
+
+func TestTagsOfTheCommandLineAreRecorded(t *testing.T) {
+	cloud, conf := startCloud(t)
+	s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}, ExtraTags: map[string]string{"team": "storage", "stage": "test"}})
+	req := volume("pvc-1", nil)
+	req.Parameters = map[string]string{"appendVolumeMetadata": `{"stage": "production"}`}
+	if _, err := csi.NewControllerClient(s.conn).CreateVolume(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	volumes, err := cloud.Admin().Volumes(t.Context())
+	if err != nil || len(volumes) != 1 {
+		t.Fatalf("%d volumes, %v", len(volumes), err)
+	}
+	if got := volumes[0].Metadata; got["team"] != "storage" || got["stage"] != "production" {
+		t.Errorf("recorded %v", got)
+	}
+}
