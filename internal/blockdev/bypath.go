@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // gibibyte is the unit of which every Cinder volume has a whole number.
@@ -40,7 +39,7 @@ type Location struct {
 //
 // The cloud isn't asked where there is no such disk. byPath returns an error that wraps
 // ErrNotFound where it finds no disk, and ErrUnsafe where several could be meant.
-func (s *System) byPath(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
+func (s *System) byPath(ctx context.Context, volumeID string, next <-chan struct{}) (Disk, error) {
 	unidentified, err := s.unidentified(ctx)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
@@ -48,7 +47,7 @@ func (s *System) byPath(ctx context.Context, volumeID string, woken chan struct{
 	if len(unidentified) == 0 {
 		return Disk{}, ErrNotFound
 	}
-	at, err := s.locate(ctx, volumeID, woken)
+	at, err := s.locate(ctx, volumeID, next)
 	if err != nil {
 		return Disk{}, fmt.Errorf("%w, and where it is can't be learnt: %w", ErrNotFound, err)
 	}
@@ -75,21 +74,18 @@ func (s *System) byPath(ctx context.Context, volumeID string, woken chan struct{
 	return d, err
 }
 
-// locate asks the cloud, which may be slow, until woken has something to receive. Calls
-// for one volume share a question, also with those that come back after that.
-func (s *System) locate(ctx context.Context, volumeID string, woken chan struct{}) (Location, error) {
+// locate asks the cloud, which may be slow, until next is closed. Calls for one volume
+// share a question, also with those that come back after that.
+func (s *System) locate(ctx context.Context, volumeID string, next <-chan struct{}) (Location, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	var waking sync.WaitGroup
-	defer waking.Wait()
 	defer cancel()
-	waking.Go(func() {
+	go func() {
 		select {
-		case <-woken:
-			wake(woken) // for whoever looks again
+		case <-next:
 			cancel()
 		case <-ctx.Done():
 		}
-	})
+	}()
 	return s.locations.Do(ctx, volumeID, func() (Location, error) { return s.Locate(context.WithoutCancel(ctx), volumeID) })
 }
 
