@@ -129,6 +129,35 @@ func namesVolume(identities []identity) bool {
 	return isVolume(identities) || slices.ContainsFunc(identities, func(i identity) bool { return isUUID(i.name) })
 }
 
+// smallestVolume is less than any volume has, in bytes: that is 1 GiB, less a header where Nova
+// encrypts it. Nova makes a config drive, which isn't a volume, as large as its content, or
+// of 64 MiB.
+const smallestVolume = 512 << 20
+
+// NoVolumes returns the paths of those disks of the server that can't be a volume:
+// everybody who may write to a volume can give it the label of a config drive, and
+// would tell the node that it is another server. Each of them
+//
+//   - is a disk of the server. A loop device, or the mapping of an encrypted volume, is made
+//     by the server's kernel;
+//   - is a CD-ROM, which no volume is attached as, or smaller than any volume. Where disks
+//     have no serials (Hyper-V, VMware, Xen) nothing else tells;
+//   - has told its serial if it has one, and none of its names is a volume's id.
+func (s *System) NoVolumes(ctx context.Context) ([]string, error) {
+	const cdrom = "5" // a SCSI device type
+	disks, err := s.look(ctx)
+	var paths []string
+	for _, d := range disks {
+		sys := s.sysfs()
+		size := sys.size(d.name)
+		small := 0 < size && size < smallestVolume || sys.text(d.name, "device", "type") == cdrom
+		if small && sys.onBus(d.name) && !d.unanswered && !namesVolume(d.identities) {
+			paths = append(paths, s.node(d.name))
+		}
+	}
+	return paths, err
+}
+
 // atAddress returns the one disk to which links by that address lead.
 func (s *System) atAddress(address string) (string, error) {
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._-]*$`).MatchString(address) {
