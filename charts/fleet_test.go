@@ -34,11 +34,19 @@ func ofFleet(t *testing.T, name string, settings ...string) objects {
 // withValues returns the arguments for values in YAML.
 func withValues(t *testing.T, values string) []string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "values.yaml")
-	if err := os.WriteFile(path, []byte(values), 0o600); err != nil {
+	// A name without commas, at which Helm would cut it: t.TempDir has the test's.
+	file, err := os.CreateTemp("", "values-*.yaml")
+	if err != nil {
 		t.Fatal(err)
 	}
-	return []string{"--values", path}
+	t.Cleanup(func() { _ = os.Remove(file.Name()) })
+	if _, err := file.WriteString(values); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--values", file.Name()}
 }
 
 // knownCluster are the arguments for a cluster that was asked for its APIs, and

@@ -50,8 +50,8 @@ labels and annotations of the object's own.
   "app.kubernetes.io/version" (.root.Chart.AppVersion | replace "+" "_")
   "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")) -}}
 labels:
-  {{- toYaml (mustMerge $own (default dict .labels) .root.Values.commonLabels) | nindent 2 }}
-{{- with mustMerge dict (default dict .annotations) .root.Values.commonAnnotations }}
+  {{- toYaml (mustMerge $own (default dict .labels) (default dict .root.Values.commonLabels)) | nindent 2 }}
+{{- with mustMerge dict (default dict .annotations) (default dict .root.Values.commonAnnotations) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -77,7 +77,7 @@ registry if it is a host: that is what global.imageRegistry replaces.
 {{/* The Secrets for pulling images, as the field of a pod: the chart's and those that a parent chart has for all, which may be names alone. */}}
 {{- define "cinder-csi.imagePullSecrets" -}}
 {{- $names := list -}}
-{{- range concat .Values.imagePullSecrets .Values.global.imagePullSecrets -}}
+{{- range concat (default list .Values.imagePullSecrets) (default list .Values.global.imagePullSecrets) -}}
 {{- $names = append $names (kindIs "map" . | ternary . (dict "name" .)) -}}
 {{- end -}}
 {{- toYaml (dict "imagePullSecrets" (uniq $names)) -}}
@@ -105,7 +105,7 @@ terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
 hostNetwork: {{ .values.hostNetwork }}
 dnsPolicy: {{ include "cinder-csi.dnsPolicy" .values }}
 nodeSelector:
-  {{- toYaml (mustMerge dict .values.nodeSelector (dict "kubernetes.io/os" "linux")) | nindent 2 }}
+  {{- toYaml (mustMerge dict (default dict .values.nodeSelector) (dict "kubernetes.io/os" "linux")) | nindent 2 }}
 {{ include "cinder-csi.fields" (mustMerge (include "cinder-csi.imagePullSecrets" .root | fromYaml) (dict
   "priorityClassName" .values.priorityClassName
   "schedulerName" .values.schedulerName
