@@ -308,3 +308,23 @@ func TestFormatSaysWhatMkfsSaid(t *testing.T) {
 		t.Errorf("more than one line: %q", err)
 	}
 }
+
+// TestEachTypeSaysAllThatIsAskedOfIt: nothing that is missing has a default.
+func TestEachTypeSaysAllThatIsAskedOfIt(t *testing.T) {
+	programs := Programs()
+	for _, fs := range Types() {
+		family := typed(fs.family)
+		if family.family != family.Name || fs.capability == 0 || fs.smallest < mib || fs.dialect == nil || fs.defaults == nil ||
+			fs.parse == nil || fs.copies == nil || fs.isCopy == nil || fs.growMounted == nil || len(fs.mountReadOnly) == 0 && fs.Name != ext2 {
+			t.Errorf("%s: %+v", fs.Name, fs)
+		}
+		if _, err := fs.dialect().Parse([]string{"--no-such-option"}); err == nil || !strings.Contains(err.Error(), "mkfs."+fs.Name) {
+			t.Errorf("the mkfs of %s: %v", fs.Name, err)
+		}
+		for _, name := range append(fs.programs, "mkfs."+fs.Name) {
+			if !slices.Contains(programs, name) {
+				t.Errorf("%s is not among the programs", name)
+			}
+		}
+	}
+}

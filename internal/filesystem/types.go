@@ -63,6 +63,13 @@ type Type struct {
 	// mount are the options to mount with, and mountReadOnly those besides that keep
 	// the journal from being replayed.
 	mount, mountReadOnly []string
+	// OwnDiscard: the kernel turns discard on by itself on some disks.
+	OwnDiscard bool
+	// diskOf returns the number of the disk that a mount is on; nil where mountinfo has it.
+	diskOf func(MountPoint) (uint64, error)
+	// shutSilently: no option of a mount tells that the kernel has given it up, but EIO
+	// of its root directory does.
+	shutSilently bool
 	// capability is what a process needs to grow it while it is mounted; -1 for none.
 	capability int
 	// growMounted grows it by way of a mount.

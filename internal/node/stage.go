@@ -156,7 +156,7 @@ type stageState struct {
 func (s *Server) readStage(ctx context.Context, st stageState, r stageRequest) (stageState, error) {
 	var err error
 	data := st.disk
-	if r.encrypted {
+	if st.open = false; r.encrypted {
 		if st.mapping, err = s.mapping(st.disk.VolumeID); err == nil && st.mapping != nil {
 			st.open, err = st.mapping.On(st.disk)
 		}
@@ -531,15 +531,13 @@ func (s *Server) checkGrown(ctx context.Context, disk blockdev.Disk, has *filesy
 	return s.growUnmounted(ctx, disk)
 }
 
-// growUnmounted grows an ext filesystem that nothing uses.
+// growUnmounted grows a filesystem that nothing uses.
 func (s *Server) growUnmounted(ctx context.Context, disk blockdev.Disk) error {
 	if err := disk.Verify(); err != nil {
 		return err
 	}
-	if _, err := s.cfg.FS.Grow(ctx, disk.Path, ""); err != nil {
-		return err
-	}
-	return nil
+	_, err := s.cfg.FS.Grow(ctx, disk.Path, "")
+	return err
 }
 
 // mountGrown mounts the disk, proves that it is what got mounted, and grows what
