@@ -26,7 +26,7 @@ func btrfsType() *Type {
 		copies:        func(int64, bool) []int64 { return []int64{64 << 20, 256 << 30, 1 << 50} },
 		isCopy:        isBtrfs,
 		mountReadOnly: []string{"rescue=nologreplay"}, OwnDiscard: true, diskOf: btrfsDisk,
-		capability:    -1, growMounted: growBtrfsMounted, sizeMounted: btrfsSize,
+		capability: -1, growMounted: growBtrfsMounted, sizeMounted: btrfsSize,
 	}
 }
 

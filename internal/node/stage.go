@@ -38,8 +38,12 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 	}
 	defer unlock()
 	disk, err := s.awaitDisk(ctx, r.volumeID)
+	untouched := false
 	if err == nil {
-		err = s.stageDisk(ctx, disk, r)
+		untouched, err = disk.UntouchedSince(r.firstPublished)
+	}
+	if err == nil {
+		err = s.stageDisk(ctx, disk, untouched, r)
 	}
 	if !saysNothingIsLeft(err) {
 		return err
@@ -73,7 +77,12 @@ const mostSteps = 8
 
 // stageDisk looks at the node, does what is next, and looks again, until the volume is
 // staged.
-func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageRequest) (err error) {
+//
+// A disk must be proven blank before something is made on it. The quick proof will do for
+// an untouched one: for a volume's first publication, until something was written to the
+// disk. The publication lasts as long as the attachment: the kubelet may have staged the
+// volume by it before, and a workload have written to it.
+func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, untouched bool, r stageRequest) (err error) {
 	pinned, err := disk.Pin()
 	if err != nil {
 		return err
@@ -84,9 +93,9 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageReque
 			return err
 		}
 	}
-	st := stageState{disk: disk}
-	if st.proof, err = proofFor(disk, r); err != nil {
-		return err
+	st := stageState{disk: disk, proof: filesystem.Thorough}
+	if untouched {
+		st.proof = filesystem.Quick
 	}
 	defer func() {
 		if err != nil && st.header != nil {
@@ -121,18 +130,6 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageReque
 		}
 	}
 	return fmt.Errorf("%w: what is at %s changes again and again", errNotYet, r.staging)
-}
-
-// proofFor returns how a disk must be proven blank before something is made on it. A
-// first publication lasts as long as its attachment: the kubelet may have staged the
-// volume by it before, and a workload have written to it. The quick proof will do only
-// before that.
-func proofFor(disk blockdev.Disk, r stageRequest) (filesystem.Proof, error) {
-	untouched, err := disk.UntouchedSince(r.firstPublished)
-	if err != nil || !untouched {
-		return filesystem.Thorough, err
-	}
-	return filesystem.Quick, nil
 }
 
 // stageState is what a stage finds on the node, and knows from its steps.
