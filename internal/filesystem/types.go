@@ -1,7 +1,6 @@
 package filesystem
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"fmt"
@@ -128,26 +127,14 @@ func (t *Type) MkfsOptions(volumeContext map[string]string) (mkfs.List, error) {
 }
 
 // GrowsOnline tells whether this process may grow a mounted filesystem of the type.
-func (t *Type) GrowsOnline() bool {
-	if t.capability < 0 {
-		return true
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	return err == nil && hasCapability(string(status), t.capability)
-}
+func (t *Type) GrowsOnline() bool { return t.capability < 0 || hasCapability(t.capability) }
 
-// hasCapability finds a capability in the effective set of a process's status.
-func hasCapability(status string, capability int) bool {
-	lines := bufio.NewScanner(strings.NewReader(status))
-	for lines.Scan() {
-		value, ok := strings.CutPrefix(lines.Text(), "CapEff:")
-		if !ok {
-			continue
-		}
-		set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		return err == nil && capability < 64 && set>>capability&1 == 1
-	}
-	return false
+// hasCapability tells whether this process has a capability, in its effective set.
+func hasCapability(capability int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	err := unix.Capget(&header, &sets[0])
+	return err == nil && sets[capability/32].Effective>>(capability%32)&1 == 1
 }
 
 // mkfsArguments returns the arguments of mkfs, without the device, which has that size.
