@@ -54,6 +54,6 @@ require (
 	golang.org/x/text v0.42.0
 	golang.org/x/tools v0.49.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260825221802-da73d73af1c5 // indirect
-	gopkg.in/warnings.v0 v0.1.2 // indirect
+	gopkg.in/warnings.v0 v0.1.2
 	gopkg.in/yaml.v2 v2.4.0 // indirect
 )

@@ -23,14 +23,7 @@ type nodeRole struct {
 
 // newNode needs no cloud and no credentials: of cloud.conf it reads where to
 // learn who this server is, and how many volumes it may have.
-func newNode(cfg Config) (*nodeRole, error) {
-	var conf openstack.Config
-	if len(cfg.CloudConfig) > 0 {
-		var err error
-		if conf, err = openstack.ReadConfig(cfg.CloudConfig...); err != nil {
-			return nil, err
-		}
-	}
+func newNode(cfg Config, conf openstack.Config) *nodeRole {
 	fs := filesystem.New(filesystem.Options{})
 	finder, server := disks(cfg, conf.Metadata)
 	return &nodeRole{fs: fs, server: node.New(node.Config{
@@ -45,7 +38,7 @@ func newNode(cfg Config) (*nodeRole, error) {
 		AttachLimit:        conf.BlockStorage.NodeVolumeAttachLimit,
 		DefaultFSType:      cfg.DefaultFSType,
 		NodeName:           cfg.nodeName(),
-	})}, nil
+	})}
 }
 
 // disks returns how volumes are found, and this server: each asks the other what the
