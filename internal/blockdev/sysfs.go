@@ -51,14 +51,11 @@ func (s sysfs) disks() ([]string, error) {
 
 // number returns the device number of a disk or, as disk/partition, of a partition.
 func (s sysfs) number(name string) (uint64, error) {
-	data, err := os.ReadFile(s.block(name, "dev"))
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+	text := s.text(name, "dev")
+	if text == "" {
 		return 0, fmt.Errorf("%w: %s has gone from sysfs", ErrNotFound, name)
 	}
-	if err != nil {
-		return 0, fmt.Errorf("device number of %s: %w", name, err)
-	}
-	number, err := parseNumber(strings.TrimSpace(string(data)))
+	number, err := parseNumber(text)
 	if err != nil {
 		return 0, fmt.Errorf("device number of %s: %w", name, err)
 	}
