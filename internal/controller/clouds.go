@@ -52,25 +52,17 @@ func (f fixed) All(context.Context) ([]Cloud, func()) {
 	return all, func() {}
 }
 
-// cloud returns the cloud of a call as a gRPC method needs it.
-func (s *Server) cloud(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error) {
-	service, release, err = s.cfg.Source.Use(ctx, secrets)
-	return service, release, statusOf(err)
-}
-
-// clouds are those that a call without a secret is about.
-type clouds []Cloud
-
-// find returns the place of a cloud, -1 for an unknown one.
-func (c clouds) find(name string) int {
-	return slices.IndexFunc(c, func(one Cloud) bool { return one.Name == name })
-}
-
-// after returns the name of the cloud that follows one.
-func (c clouds) after(name string) (next string, ok bool) {
-	i := c.find(name) + 1
-	if i == 0 || i == len(c) {
-		return "", false
+// inCloud carries out a call in the cloud that its secrets name, and returns its error as a
+// status.
+func inCloud[T any](ctx context.Context, s *Server, req interface{ GetSecrets() map[string]string }, do func(*volumes.Service) (*T, error)) (*T, error) {
+	service, release, err := s.cfg.Source.Use(ctx, req.GetSecrets())
+	if err != nil {
+		return nil, statusOf(err)
 	}
-	return c[i].Name, true
+	defer release()
+	resp, err := do(service)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return resp, nil
 }

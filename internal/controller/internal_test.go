@@ -211,26 +211,14 @@ func FuzzTokensNeverDoHarm(f *testing.F) {
 	} {
 		f.Add(token)
 	}
-	all, _ := New(Config{Clouds: map[string]*volumes.Service{"": nil, "second": nil}}).cfg.Source.All(context.Background())
-	s := clouds(all)
 	f.Add("backup/0d5a1f2e-1111-4222-8333-00000000000a@17")
 	f.Fuzz(func(t *testing.T, token string) {
-		page, err := snapshotPage(token, 0)
+		from, err := parseToken(token)
 		switch {
 		case err != nil && status.Code(err) != codes.Aborted:
 			t.Fatalf("%q: %v", token, err)
-		case err == nil && placeToken(page.Marker, page.MarkerCreated) != token:
-			t.Fatalf("%q became %q", token, placeToken(page.Marker, page.MarkerCreated))
-		}
-		at, err := s.parsePosition(token)
-		if err != nil {
-			if status.Code(err) != codes.Aborted {
-				t.Fatalf("%q: %v", token, err)
-			}
-			return
-		}
-		if token != "" && at.token() != token && at.token()+":" != token {
-			t.Fatalf("%q became %q", token, at.token())
+		case err == nil && from.token() != token:
+			t.Fatalf("%q became %q", token, from.token())
 		}
 	})
 }

@@ -132,11 +132,12 @@ func TestTagsThatMayNotBeAreRefused(t *testing.T) {
 		"in capitals":        {map[string]string{tagPrefix + "CINDER.csi.openstack.org/never-published": "x"}, "driver's own"},
 		"a side container's": {map[string]string{tagPrefix + "csi.storage.k8s.io/pvc/name": "x"}, "driver's own"},
 		"Cinder's":           {map[string]string{tagPrefix + "readonly": "True"}, "Cinder's own"},
-		"no key":             {map[string]string{tagPrefix: "x"}, "1 to 255 letters"},
+		"no key":             {map[string]string{tagPrefix: "x"}, "empty"},
 		"a long value":       {map[string]string{tagPrefix + "a": strings.Repeat("ä", 256)}, "255"},
 		"a long key":         {map[string]string{tagPrefix + strings.Repeat("a", 256): ""}, "255"},
 		"an odd key":         {map[string]string{tagPrefix + "ä": "x"}, "1 to 255 letters"},
 		"the operator's":     {map[string]string{tagPrefix + "bill": "me"}, `sets bill to "them"`},
+		"in other letters":   {map[string]string{tagPrefix + "TEAM": "mine"}, `sets team to "theirs"`},
 		"too many":           {many, "at most 50"},
 		"the class's":        {map[string]string{tagPrefix + "team": "mine"}, `sets team to "theirs"`},
 	} {

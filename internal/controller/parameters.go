@@ -20,6 +20,10 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
+// metadataPrefix begins the mutable parameters that set metadata, as in
+// "metadata/owner: team-a".
+const metadataPrefix = "metadata/"
+
 // The parameters that this package looks up by name.
 const (
 	paramType            = "type"
