@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,7 +33,7 @@ func TestInitKeepsItsUnitsRunningAndCollectsOrphans(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("a pid namespace needs root: run the tests as root")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), asInit+"="+t.TempDir())
@@ -53,7 +52,7 @@ func actAsInit(dir string) error {
 	}
 	s := newSupervisor(logOf, []unit{
 		{"steady", []string{"/bin/sh", "-c", "trap 'echo off; exit' TERM; echo on; while :; do sleep 0.01; done"}},
-		{"orphans", []string{"/bin/sh", "-c", "(sleep 0.05 &) ; exec sleep 1000"}},
+		{"orphans", []string{"/bin/sh", "-c", "(sh -c 'sleep 0.05; echo ending' &) ; exec sleep 1000"}},
 	})
 	go s.reap()
 	server := httptest.NewServer(s.handler())
@@ -80,7 +79,7 @@ func post(url string, want int) error {
 
 // eventually repeats a check for a while.
 func eventually(what string, check func() bool) error {
-	for deadline := time.Now().Add(15 * time.Second); !check(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !check(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("never: %s", what)
 		}
@@ -156,35 +155,31 @@ func unitStops(s *supervisor, dir, url string) error {
 }
 
 // orphansAreCollected looks for dead processes that nobody has asked about.
-func orphansAreCollected(s *supervisor, _, _ string) error {
+func orphansAreCollected(s *supervisor, dir, _ string) error {
 	if err := s.Start("orphans"); err != nil {
 		return err
 	}
-	time.Sleep(300 * time.Millisecond) // longer than the orphan lives
+	if err := eventually("the orphan ends", func() bool { return logged(dir, "orphans", "ending") == 1 }); err != nil {
+		return err
+	}
 	// /proc is the machine's: what is a child of ours is seen by its parent.
 	self, err := os.Readlink("/proc/self")
 	if err != nil {
 		return err
 	}
-	children, err := filepath.Glob("/proc/" + self + "/task/*/children")
-	if err != nil {
-		return err
-	}
-	for _, file := range children {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return err
+	return eventually("no dead child is left", func() bool {
+		threads, err := filepath.Glob("/proc/" + self + "/task/*/children")
+		if err != nil || len(threads) == 0 {
+			return false
 		}
-		for pid := range strings.FieldsSeq(string(data)) {
-			number, err := strconv.Atoi(pid)
-			if err != nil {
-				return err
-			}
-			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", number))
-			if err == nil && strings.Contains(string(stat), ") Z ") {
-				return fmt.Errorf("a dead child is left: %s", stat)
+		for _, thread := range threads {
+			children, _ := os.ReadFile(thread) // a thread may have ended
+			for pid := range strings.FieldsSeq(string(children)) {
+				if stat, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && strings.Contains(string(stat), ") Z ") {
+					return false
+				}
 			}
 		}
-	}
-	return nil
+		return true
+	})
 }

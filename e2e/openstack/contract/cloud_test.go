@@ -105,7 +105,8 @@ func (p *probe) quickly(do func()) {
 func development(t *testing.T) *cloud {
 	t.Helper()
 	behaviour := devcloud.Behaviour{
-		RPCTimeout: state.Span(3 * time.Second), DownAfter: state.Span(2 * time.Second), ClonesHoldSnapshots: true, BackendZones: map[string][]string{"flash": {"nova"}}}
+		// Within DownAfter a row sends what Nova answers while it has missed nothing yet.
+		RPCTimeout: state.Span(6 * time.Second), DownAfter: state.Span(5 * time.Second), ClonesHoldSnapshots: true, BackendZones: map[string][]string{"flash": {"nova"}}}
 	dev, err := devcloud.Start(t.Context(), devcloud.Config{
 		StateDir: t.TempDir(), Disks: devcloud.DisksNone, Latency: unhurried(), Behaviour: &behaviour,
 		Servers: []devcloud.Server{{Name: "node1"}, {Name: "node2"}, {Name: "node3", Zone: "az2"}},

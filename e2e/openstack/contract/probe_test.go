@@ -400,7 +400,7 @@ func (p *probe) empty() {
 			p.detachAll()
 			forced = true
 		}
-		if time.Since(start) > 20*time.Second {
+		if time.Since(start) > patience {
 			p.Errorf("%s: could not be deleted: %v", p.name, left)
 			return
 		}

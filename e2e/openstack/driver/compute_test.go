@@ -98,7 +98,7 @@ func TestComputeThatHangs(t *testing.T) {
 	time.Sleep(65 * time.Second)
 	r.becomes(id, "available/0", 1)
 	wake()
-	for deadline := time.Now().Add(2 * time.Minute); len(r.listed(server)) == 0; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(r.listed(server)) == 0; time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("no ghost came of it: this cloud does better than the one that was recorded")
 		}

@@ -168,8 +168,10 @@ func (l *life) copies(d *disk, other *node) {
 // retype changes the type of a volume in use.
 func (l *life) retype(d *disk) {
 	l.Helper()
-	_, err := l.ControllerModifyVolume(l.Context(), &csi.ControllerModifyVolumeRequest{VolumeId: d.id, MutableParameters: map[string]string{"type": "fast"}})
-	l.must(err)
+	l.again("retype", func(ctx context.Context) error {
+		_, err := l.ControllerModifyVolume(ctx, &csi.ControllerModifyVolumeRequest{VolumeId: d.id, MutableParameters: map[string]string{"type": "fast"}})
+		return err
+	})
 	if _, _, kind := l.seen(d.id); kind != "fast" {
 		l.Errorf("the volume's type is %s, want fast", kind)
 	}

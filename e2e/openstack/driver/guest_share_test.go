@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -53,10 +54,12 @@ func TestGuestBlockVolumeGrows(t *testing.T) {
 		req.VolumeCapabilities = []*csi.VolumeCapability{capability}
 		d := n.mounted(r.create(req), capability)
 		want := d.sh(writeBlocks, d.target(), "0")
-		_, err := r.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{
-			VolumeId: d.id, CapacityRange: &csi.CapacityRange{RequiredBytes: 2 * gib}, VolumeCapability: capability,
+		r.again("expand", func(ctx context.Context) error {
+			_, err := r.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{
+				VolumeId: d.id, CapacityRange: &csi.CapacityRange{RequiredBytes: 2 * gib}, VolumeCapability: capability,
+			})
+			return err
 		})
-		r.must(err)
 		told := d.grow(2 * gib)
 		if size := d.run("blockdev", "--getsize64", d.target()); told != 2*gib || size != "2147483648" {
 			t.Errorf("%s: the node says %d bytes, the guest's kernel %s, want 2 GiB", n.name, told, size)
@@ -87,7 +90,7 @@ func TestGuestVolumeOfABackEndThatCannotGrowInUse(t *testing.T) {
 	}
 	r.ask(http.MethodPost, "/volumes/"+id+"/action", map[string]any{"os-reset_status": map[string]any{"status": "in-use"}})
 	d.leave()
-	r.must(r.expand(t.Context(), id, 2*gib))
+	r.must(insist(func() error { return r.expand(t.Context(), id, 2*gib) }))
 	again := one.mounted(id, mountMode("ext4"))
 	again.holds("kept", sum)
 	if size := again.size(); size != "2147483648" || again.free() < 3*gib/2 {

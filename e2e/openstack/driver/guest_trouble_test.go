@@ -39,7 +39,7 @@ func (r *rig) action(id, what string) {
 func (r *rig) server(id, status string) {
 	r.Helper()
 	var answer struct{ Server struct{ Status string } }
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		got, err := r.member.Compute(context.Background(), "60", http.MethodGet, "/servers/"+id, nil)
 		r.must(err)
 		r.must(got.Into(&answer))

@@ -28,7 +28,7 @@ import (
 const gib = int64(1) << 30
 
 // patience bounds what a sidecar would repeat until it works.
-const patience = 3 * time.Minute
+const patience = 5 * time.Minute
 
 // rig is the driver as a program, with the cloud it works for.
 type rig struct {
@@ -90,10 +90,11 @@ func (r *rig) drive(conf string, more ...string) {
 	r.must(err)
 	r.Cleanup(func() { _ = conn.Close() })
 	r.ControllerClient = csi.NewControllerClient(conn)
-	ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
-	defer cancel()
-	_, err = csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
-	r.must(err)
+	// It listens before it is connected to the cloud.
+	r.again("connect to the cloud", func(ctx context.Context) error {
+		_, err := r.ListVolumes(ctx, &csi.ListVolumesRequest{MaxEntries: 1})
+		return err
+	})
 }
 
 // program builds the driver, once for all tests, into the cloud's folder.
@@ -305,7 +306,7 @@ func (r *rig) is(id, state string, size int) {
 // becomes waits until Cinder says so.
 func (r *rig) becomes(id, state string, size int) {
 	r.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		if got, n, _ := r.seen(id); got == state && n == size {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -97,12 +98,6 @@ func TestHungServerBesideHealthyOnes(t *testing.T) {
 		compute = "nova-compute-fake1"
 		workers = 20
 		hangs   = 45 * time.Second
-		// An attachment to a healthy server waits for a worker: 30 calls for the
-		// server that hangs hold 20 of them for some ten seconds each, and come again
-		// after their pauses. With a driver that lets each wait as long as its caller
-		// does, the median was 122 s.
-		median = 25 * time.Second
-		worst  = 40 * time.Second
 	)
 	r := start(t, "cloud.conf")
 	hung := r.boot("hung", "nova")
@@ -136,6 +131,7 @@ func TestHungServerBesideHealthyOnes(t *testing.T) {
 		patient("attach", id, func(ctx context.Context) error { return r.publish(ctx, id, hung, false) })
 	}
 	took, gone := make([]time.Duration, len(others)), make([]time.Duration, len(others))
+	var done atomic.Int32 // of the attachments to healthy servers
 	for i, id := range others {
 		time.Sleep(2 * time.Second)
 		fast.Go(func() {
@@ -143,6 +139,7 @@ func TestHungServerBesideHealthyOnes(t *testing.T) {
 			var err error
 			took[i], _, err = sidecar.insist(ctx, func(ctx context.Context) error { return r.publish(ctx, id, server, false) })
 			if err == nil {
+				done.Add(1)
 				gone[i], _, err = sidecar.insist(ctx, func(ctx context.Context) error { return r.unpublish(ctx, id, server) })
 			}
 			if err != nil {
@@ -151,6 +148,13 @@ func TestHungServerBesideHealthyOnes(t *testing.T) {
 		})
 	}
 	time.Sleep(time.Until(hungAt.Add(hangs)))
+	// An attachment to a healthy server waits for a worker: 30 calls for the server
+	// that hangs hold 20 of them for some ten seconds each, and come again after their
+	// pauses. With a driver that lets each wait as long as its caller does, none was
+	// done before the host went on: the median was 122 s.
+	if got := int(done.Load()); got < len(others)/2 {
+		t.Errorf("%d of %d healthy attachments were done in the %s in which the other server hung, want half of them", got, len(others), hangs)
+	}
 	wake()
 	awake := time.Now()
 	fast.Wait()
@@ -159,9 +163,6 @@ func TestHungServerBesideHealthyOnes(t *testing.T) {
 	for what, times := range map[string][]time.Duration{"attachments": took, "detachments": gone} {
 		slices.Sort(times)
 		t.Logf("| %d %s of healthy servers beside one that hangs: median %.1f s, worst %.1f s", len(times), what, times[len(times)/2].Seconds(), times[len(times)-1].Seconds())
-		if times[len(times)/2] > median || times[len(times)-1] > worst {
-			t.Errorf("%s of healthy servers took %v, want a median up to %s and at most %s", what, times, median, worst)
-		}
 	}
 	if got := len(r.listed(hung)); got != len(coming) {
 		t.Errorf("Nova lists %d volumes, want %d", got, len(coming))

@@ -75,12 +75,12 @@ func TestTypes(t *testing.T) {
 		_, err := r.ControllerModifyVolume(t.Context(), &csi.ControllerModifyVolumeRequest{VolumeId: id, MutableParameters: map[string]string{"type": kind}})
 		return err
 	}
-	r.must(change("fast"))
+	r.must(insist(func() error { return change("fast") }))
 	if _, _, kind := r.seen(id); kind != "fast" {
 		t.Errorf("the volume's type is %s, want fast", kind)
 	}
 	// The back end of that type is another, and moving is not asked for.
-	if err := change("nfs"); err == nil {
+	if err := insist(func() error { return change("nfs") }); err == nil {
 		t.Error("a change of type that would have to move the volume succeeds")
 	}
 	if state, _, kind := r.seen(id); state != "available/0" || kind != "fast" {
@@ -108,9 +108,9 @@ func TestZones(t *testing.T) {
 	for _, zone := range []string{"nova", "az2"} {
 		req := request("zone-" + zone)
 		req.AccessibilityRequirements = &csi.TopologyRequirement{Requisite: []*csi.Topology{{Segments: map[string]string{"topology.cinder.csi.openstack.org/zone": zone}}}}
-		got, err := r.CreateVolume(t.Context(), req)
-		r.must(err)
 		r.create(req)
+		got, err := r.CreateVolume(t.Context(), req) // which finds it
+		r.must(err)
 		segments := got.GetVolume().GetAccessibleTopology()
 		if len(segments) != 1 || segments[0].GetSegments()["topology.cinder.csi.openstack.org/zone"] != zone {
 			t.Errorf("a volume for zone %s is accessible from %v", zone, segments)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -93,10 +94,10 @@ func TestCloudAnswersWithErrorsForAWhile(t *testing.T) {
 	}
 	const name = "outage"
 	for _, step := range r.whole(name) {
-		until := time.Now().Add(outage)
+		until := sync.OnceValue(func() time.Time { return time.Now().Add(outage) }) // from the first request on
 		var failed atomic.Int64
 		r.gateway.failing(func(req *http.Request) mishap {
-			if time.Now().After(until) || kind(req) == theTokens {
+			if kind(req) == theTokens || time.Now().After(until()) {
 				return mishap{}
 			}
 			return mishaps[int(failed.Add(1))%len(mishaps)]

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -42,19 +41,19 @@ func TestQuotaExceeded(t *testing.T) {
 	r.quota(map[string]int{"gigabytes": 2})
 	big := request("quota-big")
 	big.CapacityRange.RequiredBytes = 5 * gib
-	_, err := r.CreateVolume(t.Context(), big)
-	r.refused(err, codes.ResourceExhausted, "quota")
-	r.refused(r.expand(t.Context(), id, 9*gib), codes.OutOfRange, "quota") // which the resizer takes for final
+	grow := func(size int64) error { return insist(func() error { return r.expand(t.Context(), id, size) }) }
+	r.refused(insist(func() error { return r.createOnce(t.Context(), big) }), codes.ResourceExhausted, "quota")
+	r.refused(grow(9*gib), codes.OutOfRange, "quota") // which the resizer takes for final
 	r.is(id, "available/0", 1)
 	r.quota(map[string]int{"gigabytes": 10000})
-	r.must(r.expand(t.Context(), id, 2*gib))
+	r.must(grow(2 * gib))
 }
 
 func TestVolumeThatNothingCanMake(t *testing.T) {
 	r := start(t, "cloud.conf")
 	req := request("nobackend")
 	req.Parameters["type"] = "nobackend"
-	_, err := r.CreateVolume(t.Context(), req)
+	err := insist(func() error { return r.createOnce(t.Context(), req) })
 	if err == nil || !strings.Contains(err.Error(), "weighted backend") {
 		t.Errorf("got %v, want Cinder's own reason", err)
 	}
@@ -75,8 +74,7 @@ func TestVolumeInError(t *testing.T) {
 	if err := r.publish(t.Context(), id, "node1", false); err == nil || !strings.Contains(err.Error(), "error") {
 		t.Errorf("a volume in error is attached: %v", err)
 	}
-	_, err := r.DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: id})
-	r.must(err)
+	r.must(insist(func() error { return r.deleteOnce(t.Context(), id) }))
 	r.is(id, "gone", 0)
 }
 
@@ -95,7 +93,7 @@ func TestExtensionThatTheBackEndRefuses(t *testing.T) {
 	r.is(id, "error_extending/1", 1)
 	r.ask(http.MethodPost, "/volumes/"+id+"/action", map[string]any{"os-reset_status": map[string]any{"status": "in-use"}})
 	r.detach(id, "node1")
-	r.must(r.expand(t.Context(), id, 2*gib))
+	r.must(insist(func() error { return r.expand(t.Context(), id, 2*gib) }))
 	r.is(id, "available/0", 2)
 }
 

@@ -30,8 +30,8 @@ func TestSnapshotThatACloneHangsOn(t *testing.T) {
 		return err
 	}
 	r.refused(remove(t.Context()), codes.FailedPrecondition, "snapshot is busy")
-	r.must(r.deleteOnce(t.Context(), clone))
-	r.must(remove(t.Context()))
+	r.must(insist(func() error { return r.deleteOnce(t.Context(), clone) }))
+	r.must(insist(func() error { return remove(t.Context()) }))
 }
 
 // TestAttachmentThatVanishes: Nova says 200, the back end can't serve the
@@ -87,8 +87,7 @@ func TestDeletedRightAfterItsCreation(t *testing.T) {
 		req := request("several")
 		req.Parameters["type"] = "standard"
 		req.VolumeCapabilities = []*csi.VolumeCapability{mode(true)}
-		_, err := r.CreateVolume(t.Context(), req)
-		r.refused(err, codes.InvalidArgument, "multiattach")
+		r.refused(insist(func() error { return r.createOnce(t.Context(), req) }), codes.InvalidArgument, "multiattach")
 	}
 	if left := r.orphans(before); len(left) > 0 {
 		t.Errorf("%d of %d volumes that the driver took back are still on the back end: %v", len(left), tries, left)
@@ -174,13 +173,12 @@ func TestCopiesAreMadeInTheirSourcesZone(t *testing.T) {
 		// The scheduler has put the pod where the source isn't: another node is
 		// to be found.
 		req.AccessibilityRequirements = in("az2")
-		_, err := r.CreateVolume(t.Context(), req)
-		r.refused(err, codes.ResourceExhausted, "is in availability zone nova")
+		r.refused(insist(func() error { return r.createOnce(t.Context(), req) }), codes.ResourceExhausted, "is in availability zone nova")
 		// Either zone will do, and the other one is liked better.
 		req.AccessibilityRequirements = in("az2", "nova")
-		got, err := r.CreateVolume(t.Context(), req)
-		r.must(err)
 		r.create(req)
+		got, err := r.CreateVolume(t.Context(), req) // which finds it
+		r.must(err)
 		if zone := got.GetVolume().GetAccessibleTopology()[0].GetSegments()[label]; zone != "nova" {
 			t.Errorf("the copy of the %s is in %s", name, zone)
 		}

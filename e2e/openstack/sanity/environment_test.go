@@ -14,7 +14,9 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/guest"
 	"github.com/cinder-csi/cinder-csi/e2e/openstack/stack"
@@ -68,7 +70,7 @@ func start(ctx context.Context) (_ *environment, err error) {
 
 // ready waits until a plugin answers.
 func (e *environment) ready(ctx context.Context, socket string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
@@ -76,7 +78,15 @@ func (e *environment) ready(ctx context.Context, socket string) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	if _, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{}); err != nil {
+	_, err = csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
+	// A controller listens before it is connected to the cloud, and the suite asks once.
+	for more := socket == e.controller; err == nil && more; time.Sleep(100 * time.Millisecond) {
+		_, err = csi.NewControllerClient(conn).ListVolumes(ctx, &csi.ListVolumesRequest{MaxEntries: 1})
+		if more = status.Code(err) == codes.Unavailable && ctx.Err() == nil; more {
+			err = nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("%s does not answer: %w (logs are in %s)", socket, err, e.dir)
 	}
 	return nil

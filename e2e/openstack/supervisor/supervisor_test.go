@@ -17,7 +17,7 @@ var supervisor = sync.OnceValue(New)
 // until waits until a service has ended, or runs.
 func until(t *testing.T, s *Supervisor, name string, done func(State) bool) State {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if state := s.States()[name]; done(state) {
 			return state
 		}
@@ -77,7 +77,7 @@ func TestAServiceTakesItsWorkersAlong(t *testing.T) {
 	if err := s.Stop("master"); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		state, err := os.ReadFile("/proc/" + worker + "/stat")
 		if err != nil || strings.Contains(string(state), ") Z ") {
 			return
