@@ -63,10 +63,10 @@ func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest
 		return create, nil, err
 	}
 	maps.Copy(metadata, wanted.change.Metadata)
-	where := s.place(wanted.parameters[paramAvailability], req.GetAccessibilityRequirements())
+	where := s.placementFor(wanted.parameters[paramAvailability], req.GetAccessibilityRequirements())
 	create = volumes.CreateRequest{
 		Name: req.GetName(), SizeGiB: size, LimitGiB: limit, Type: wanted.kind(),
-		Zone: where.zone, AcceptZones: where.accept, AnyZone: where.wish,
+		Zone: where.zone, AcceptZones: where.accept, AnyZone: where.anyZone,
 		Multiattach: needed.multiattach,
 		Affinity:    s.claim(req.GetParameters(), metadata),
 		Metadata:    metadata,

@@ -151,11 +151,11 @@ func TestTheZoneThatIsAskedFor(t *testing.T) {
 		"no topology, but the parameter":     {Config{}, "c", both, placement{zone: "c"}},
 		"nodes tell both keys":               {Config{WithTopology: true}, "", known("a", "other"), placement{zone: "a", accept: []string{"a"}}},
 		"a class allows the well-known key":  {Config{WithTopology: true}, "", known("", "a"), placement{zone: "a", accept: []string{"a"}}},
-		"a wish where zones differ in names": {Config{WithTopology: true, IgnoreVolumeAZ: true}, "", &csi.TopologyRequirement{Preferred: in("b")}, placement{zone: "b", accept: []string{"b"}, wish: true}},
+		"a wish where zones differ in names": {Config{WithTopology: true, IgnoreVolumeAZ: true}, "", &csi.TopologyRequirement{Preferred: in("b")}, placement{zone: "b", accept: []string{"b"}, anyZone: true}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := New(c.cfg).place(c.availability, c.req)
+			got := New(c.cfg).placementFor(c.availability, c.req)
 			if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(placement{})); diff != "" {
 				t.Fatal(diff)
 			}

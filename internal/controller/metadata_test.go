@@ -72,7 +72,7 @@ func TestAnnotationsOfAVolumeSnapshotBecomeMetadata(t *testing.T) {
 	}
 	for _, kind := range []string{"snapshot", "backup"} {
 		server.PutSnapshot("space/"+kind, map[string]string{tagPrefix + "keep": "7d", "other": "no"})
-		until(w, ask(kind, kind, kind))
+		w.untilReady(ask(kind, kind, kind))
 	}
 	want := map[string]string{"keep": "7d"}
 	for _, s := range w.dump().Snapshots {
@@ -98,22 +98,6 @@ func TestAnnotationsOfAVolumeSnapshotBecomeMetadata(t *testing.T) {
 	maps.DeleteFunc(unnamed.Parameters, func(key, _ string) bool { return strings.HasPrefix(key, "csi.") || strings.HasPrefix(key, "append") })
 	_, err = w.CreateSnapshot(w.within(time.Minute), unnamed)
 	wantCode(t, err, codes.FailedPrecondition, "--extra-create-metadata")
-}
-
-// until repeats a request until what it asks for is ready.
-func until(w *world, req *csi.CreateSnapshotRequest) {
-	w.Helper()
-	for range 100 {
-		resp, err := w.CreateSnapshot(w.within(time.Minute), req)
-		if err != nil {
-			w.Fatal(err)
-		}
-		if resp.GetSnapshot().GetReadyToUse() {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	w.Fatalf("%s is never ready", req.GetName())
 }
 
 func TestTagsThatMayNotBeAreRefused(t *testing.T) {
@@ -171,7 +155,7 @@ func TestIncrementalBackups(t *testing.T) {
 	w := newWorld(t, devcloud.Instant())
 	volume := w.create(request("pvc-1", 1)).GetVolumeId()
 	for _, name := range []string{"first", "second"} {
-		until(w, &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: volume, Parameters: map[string]string{"type": "backup", "Incremental": "True"}})
+		w.untilReady(&csi.CreateSnapshotRequest{Name: name, SourceVolumeId: volume, Parameters: map[string]string{"type": "backup", "Incremental": "True"}})
 	}
 	incremental := make(map[string]bool)
 	for _, b := range w.dump().Backups {
