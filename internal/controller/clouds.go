@@ -11,21 +11,21 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
-// Source has the clouds that calls are about.
+// Source has the clouds of all calls.
 type Source interface {
-	// Use returns the cloud that the secrets of a call name, or hold credentials for.
-	// release has to be called when the call is over.
+	// Use returns the cloud that the secrets of a call name, or hold credentials for. The
+	// caller calls release when it is done with the cloud.
 	Use(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error)
-	// All returns every cloud that is known, in the order of lists.
+	// All returns every known cloud, in the order of ListVolumes.
 	All(ctx context.Context) (all []Cloud, release func())
 }
 
 // Cloud is one of all clouds.
 type Cloud struct {
-	// Name is its name in tokens. It tells nothing about a secret, and is never given
-	// to another cloud.
+	// Name of the cloud in tokens. It tells nothing about a secret, and no other cloud
+	// ever gets it.
 	Name string
-	// Service is nil where Err says why there is none at present.
+	// Service of the cloud; nil while the driver can't reach it, and Err says why.
 	Service *volumes.Service
 	Err     error
 }

@@ -39,10 +39,9 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	})
 }
 
-// createRequest translates and checks a request. What is for the node alone
-// comes back as the beginning of the volume context.
-func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest) (volumes.CreateRequest, map[string]string, error) {
-	var create volumes.CreateRequest
+// createRequest translates and checks a request. node is the part of the volume context
+// that the class asks for.
+func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest) (create volumes.CreateRequest, node map[string]string, err error) {
 	if err := checkName(req.GetName()); err != nil {
 		return create, nil, err
 	}
@@ -99,7 +98,7 @@ func checkName(name string) error {
 const gib int64 = 1 << 30
 
 // sizes returns the wanted size in GiB, rounded up, and the limit in GiB,
-// rounded down, 0 for none. Nothing asked for is 1 GiB.
+// rounded down, 0 for none. A range that asks for nothing is 1 GiB.
 func sizes(r *csi.CapacityRange) (size, limit int64, err error) {
 	required, limitBytes := r.GetRequiredBytes(), r.GetLimitBytes()
 	if required < 0 || limitBytes < 0 {

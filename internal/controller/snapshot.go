@@ -12,8 +12,8 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
-// CreateSnapshot returns a snapshot, or a backup, that is usable or will be:
-// the answer tells.
+// CreateSnapshot returns a snapshot, or a backup. ReadyToUse of a backup is false until
+// Cinder has copied it.
 func (s *Server) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
 	if err := checkName(req.GetName()); err != nil {
 		return nil, err
@@ -45,8 +45,8 @@ func (s *Server) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshotRequ
 	})
 }
 
-// snapshotMetadata is recorded with a snapshot. A VolumeSnapshot that is gone asks for
-// no tags: what was begun for it can be brought to its end, and deleted then.
+// snapshotMetadata returns the metadata of a new snapshot or backup. A VolumeSnapshot that
+// is gone asks for no tags: a snapshot begun for it can be finished, and then deleted.
 func (s *Server) snapshotMetadata(ctx context.Context, raw map[string]string, params parameters) (map[string]string, error) {
 	metadata, err := snapshotObject().metadata(raw, params)
 	if err != nil || s.cfg.Annotations == nil || s.cfg.TagPrefix == "" {
