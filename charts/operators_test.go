@@ -106,6 +106,16 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"a port of both pods on the node's network", "node: {healthPort: 8080}\ncontroller: {hostNetwork: true}", nil, says("node.healthPort", "controller.httpPort", "node's network")},
 		{"a port of a pool's side container", "node: {healthPort: 9809}\nadditionalDaemonSets: {a: {nodeSelector: {p: a}, selfRegistration: false}}", nil, says("node.healthPort", "sidecars.livenessProbe.httpPort")},
 
+		{"credentials from elsewhere", "secret: {enabled: false}\ncontroller: {extraVolumes: [{name: v, csi: {driver: secrets-store.csi.k8s.io}}], extraVolumeMounts: [{name: v, mountPath: /etc/config}]}", nil, makes("mountPath: /etc/config$", "no name: cloud-config$", "no secretName")},
+		{"credentials from nowhere", "secret: {enabled: false}", nil, says("secret.enabled", "controller.extraVolumes", "/etc/config")},
+		{"credentials beside", "secret: {enabled: false, create: true, data: {cloud.conf: x}}", nil, says("secret.create", "secret.enabled")},
+		{"rights for a controller elsewhere and one here", "rbac: {subjects: [{kind: User, name: u}]}", nil, says("rbac.subjects", "controller.enabled=false")},
+		{"OpenShift's objects elsewhere", "openshift: {enabled: true}", knownCluster(), says("openshift.enabled", "security.openshift.io")},
+		{"OpenShift's objects there", "openshift: {enabled: true}", knownCluster("security.openshift.io/v1"), makes("kind: SecurityContextConstraints")},
+		{"a budget that keeps every replica", "controller: {podDisruptionBudget: {minAvailable: 2}}", nil, says("controller.podDisruptionBudget", "2 replicas", "drained")},
+		{"a budget that lets none be missing", "controller: {podDisruptionBudget: {maxUnavailable: 0}}", nil, says("controller.podDisruptionBudget", "drained")},
+		{"leases that a leader can't renew in time", "controller: {leaderElection: {renewDeadline: 15s}}", nil, says("controller.leaderElection", "leaseDuration (15s)")},
+		{"leases that are asked for too seldom", "controller: {leaderElection: {retryPeriod: 9s}}", nil, says("controller.leaderElection", "retryPeriod (9s)")},
 		{"replicas that have to be there", "controller: {podDisruptionBudget: {minAvailable: 50%}}", nil, makes("minAvailable: 50%", "no maxUnavailable: 1$")},
 		{"no replica that has to be there", "controller: {podDisruptionBudget: {minAvailable: 0}}", nil, makes("minAvailable: 0$")},
 		{"relabelling and a timeout of scrapes", "metrics: {serviceMonitor: {enabled: true, scrapeTimeout: 5s, relabelings: [{action: drop}]}}", nil, makes("scrapeTimeout: 5s", `relabelings:\n +- action: drop`)},
@@ -139,6 +149,7 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"a test of the installation", "helmTest: {enabled: true, storageClass: fast}\nstorageClasses: [{name: fast}]", nil, makes("kind: PersistentVolumeClaim", "storageClassName: fast", `helm.sh/hook: test`, "claimName: cinder-csi-test")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			out, said, err := helm3.try(t, template(t, "", append(withValues(t, test.values), test.args...)...)...)
 			test.check(t, out, said, err)
 		})
