@@ -49,8 +49,8 @@ func (s *System) Find(ctx context.Context, volumeID string) (Disk, error) {
 	return s.find(ctx, volumeID, nil)
 }
 
-// find is Find, which asks the cloud only until woken has something to receive.
-func (s *System) find(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
+// find is Find, which asks the cloud only until next is closed.
+func (s *System) find(ctx context.Context, volumeID string, next <-chan struct{}) (Disk, error) {
 	matches, unanswered, looked, err := s.matches(ctx, volumeID)
 	if err != nil {
 		return Disk{}, err
@@ -63,7 +63,7 @@ func (s *System) find(ctx context.Context, volumeID string, woken chan struct{})
 		}
 		d, err := Disk{}, ErrNotFound
 		if s.Locate != nil {
-			d, err = s.byPath(ctx, volumeID, woken)
+			d, err = s.byPath(ctx, volumeID, next)
 		}
 		if errors.Is(err, ErrNotFound) {
 			err = fmt.Errorf("volume %s: %w: none of %d disks has its serial", volumeID, err, looked)
@@ -87,19 +87,14 @@ func (s *System) find(ctx context.Context, volumeID string, woken chan struct{})
 
 // Wait implements Finder. It has those SCSI hosts scanned that announce nothing.
 func (s *System) Wait(ctx context.Context, volumeID string) (Disk, error) {
-	return s.wait(ctx, search{
-		find: func(ctx context.Context, woken chan struct{}) (Disk, error) {
-			return s.findWithCapacity(ctx, volumeID, woken)
-		},
-		dirs:  deviceDirs(or(s.DevDir, "/dev")),
-		hosts: s.sysfs().silentHosts,
-		poll:  s.Poll,
+	return s.wait(ctx, s.Poll, s.sysfs().silentHosts, func(ctx context.Context, next <-chan struct{}) (Disk, error) {
+		return s.findWithCapacity(ctx, volumeID, next)
 	})
 }
 
 // findWithCapacity is find, which has the kernel ask a disk without capacity again.
-func (s *System) findWithCapacity(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
-	d, err := s.find(ctx, volumeID, woken)
+func (s *System) findWithCapacity(ctx context.Context, volumeID string, next <-chan struct{}) (Disk, error) {
+	d, err := s.find(ctx, volumeID, next)
 	var empty emptyError
 	if !errors.As(err, &empty) {
 		return d, err
@@ -114,7 +109,7 @@ func (s *System) findWithCapacity(ctx context.Context, volumeID string, woken ch
 		}
 		return d, err
 	}
-	return s.find(ctx, volumeID, woken)
+	return s.find(ctx, volumeID, next)
 }
 
 // Candidates implements Finder. A disk whose place was given to another one without

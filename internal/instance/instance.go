@@ -45,8 +45,12 @@ func DefaultOrder() []Source { return []Source{ConfigDrive, MetadataService} }
 // Options tell New where to look. The zero value looks where a real server has
 // to.
 type Options struct {
-	// DevDir is the directory of devices; default DefaultDevDir.
+	// DevDir is the directory of devices, where a config drive that is a plain file has its
+	// link by label; default DefaultDevDir.
 	DevDir string
+	// Disks returns the paths of those disks of the server that can't be a volume, whose
+	// content anybody may have written; nil for none. See blockdev.System.NoVolumes.
+	Disks func(context.Context) ([]string, error)
 	// MetadataURL is the metadata service, scheme and host, without the path;
 	// an IPv6 address stands in brackets, its zone after %25. Default
 	// DefaultMetadataURL.
@@ -81,7 +85,7 @@ const laterTime = 10 * time.Second
 // New returns a Server. It asks nothing until it is called.
 func New(opts Options) *Server {
 	opts = opts.withDefaults()
-	return &Server{opts: opts, drives: drives{devDir: opts.DevDir, sysDir: "/sys"}}
+	return &Server{opts: opts, drives: drives{devDir: opts.DevDir, disks: opts.Disks}}
 }
 
 // Identify returns which server this is, as the first source tells that answers. Its

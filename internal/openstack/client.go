@@ -43,6 +43,9 @@ type Options struct {
 	// SecretAddresses are where the credentials of secrets may lead beside the host of
 	// their own auth-url.
 	SecretAddresses Addresses
+	// LoginTimeout bounds one attempt to connect, and the renewal of a token, 2 min where
+	// it is 0. Callers wait for it no longer than their own time.
+	LoginTimeout time.Duration
 	// ReadTimeout bounds one GET, 30 s where it is 0.
 	ReadTimeout time.Duration
 	// WriteTimeout bounds one other request, 90 s where it is 0: Nova itself
@@ -74,6 +77,7 @@ var _ cloud.Cloud = (*Client)(nil)
 // before the client can be used. Its error is one line that names the file, the section
 // and the key that is at fault.
 func New(cfg CloudConfig, opts Options) (*Client, error) {
+	opts.LoginTimeout = cmp.Or(opts.LoginTimeout, 2*time.Minute)
 	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, 30*time.Second)
 	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 90*time.Second)
 	m, err := newMetrics(opts.Registerer)
@@ -90,8 +94,8 @@ func New(cfg CloudConfig, opts Options) (*Client, error) {
 }
 
 // Ready authenticates and finds Cinder and Nova, unless that is done: once for all
-// callers who need it at the same time, within 30 s, and within 10 s with the
-// credentials of a secret. After a failure the next attempt is made after a pause, which
+// callers who need it at the same time, within Options.LoginTimeout. After a failure the
+// next attempt is made after a pause, which
 // doubles from 1 s to 30 s, and from 30 s to 5 min where Keystone refused the
 // credentials; until then Ready returns that failure. Its error is one line that names
 // the file and section and the address that is at fault; it wraps

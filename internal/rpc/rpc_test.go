@@ -236,3 +236,29 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 		t.Fatalf("second registration: %v", err)
 	}
 }
+
+func TestALogLineNamesWhatItsCallIsAbout(t *testing.T) {
+	for _, test := range []struct {
+		request any
+		want    string
+	}{
+		{&csi.CreateVolumeRequest{Name: "pvc-1"}, "name=pvc-1"},
+		{&csi.ControllerPublishVolumeRequest{VolumeId: "v", NodeId: "n"}, "volumeID=v nodeID=n"},
+		{&csi.CreateSnapshotRequest{SourceVolumeId: "v", Name: "s"}, "sourceVolumeID=v name=s"},
+		{&csi.DeleteSnapshotRequest{SnapshotId: "s"}, "snapshotID=s"},
+		{&csi.NodeGetInfoRequest{}, ""},
+		{nil, ""},
+	} {
+		var got []string
+		for _, field := range subject(test.request) {
+			got = append(got, field.Key+"="+field.String)
+		}
+		if all := strings.Join(got, " "); all != test.want {
+			t.Errorf("%T: %q, want %q", test.request, all, test.want)
+		}
+	}
+	// The kubelet asks for it every minute.
+	if !routine(csi.Node_NodeGetInfo_FullMethodName) || routine(csi.Node_NodeStageVolume_FullMethodName) {
+		t.Error("NodeGetInfo is told like a stage")
+	}
+}
