@@ -2,13 +2,17 @@
 #
 #   docker build --target controller -t cinder-csi-controller --build-arg VERSION=v1.2.3 .
 #   docker build --target node       -t cinder-csi-node       --build-arg VERSION=v1.2.3 .
+#   docker build --target combined   -t cinder-csi-plugin     --build-arg VERSION=v1.2.3 .
+#
+# The last is for manifests that name one image for both roles, as those of the
+# reference driver do.
 #
 # buildah and podman build the same. For both architectures at once, without
 # emulation:
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --target node …
 #
-# Neither image has a shell or a package manager. Pin the bases by digest for a
+# None of them has a shell or a package manager. Pin the bases by digest for a
 # release: --build-arg DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim@sha256:…
 ARG GO_IMAGE=docker.io/library/golang:1.26-bookworm
 ARG DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim
@@ -87,3 +91,9 @@ COPY --from=build /out/cinder-csi-plugin /bin/cinder-csi-plugin
 ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin
 LABEL org.opencontainers.image.title="cinder-csi node" org.opencontainers.image.licenses="Apache-2.0"
 ENTRYPOINT ["/bin/cinder-csi-plugin"]
+
+# Takes the place of the reference driver's image, in each pod of its manifests: what
+# the node role needs, whichever role the arguments ask for. A controller that has
+# an image of its own needs none of it.
+FROM node AS combined
+LABEL org.opencontainers.image.title="cinder-csi"

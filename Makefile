@@ -27,8 +27,8 @@ demo: demo-prerequisites build ## The main job on this machine: four volumes fro
 	@$(BIN)/demo $(DEMOFLAGS)
 
 .PHONY: test
-test: prerequisites ## Every test that takes minutes: unit tests, the chart, csi-sanity, the demo under fire, a guest (root)
-	@.ci/stages unit chart sanity chaos test-guest
+test: prerequisites ## Every test that takes minutes: unit tests, the chart, csi-sanity, deployers' manifests, the demo under fire, a guest (root)
+	@.ci/stages unit chart sanity deployers chaos test-guest
 
 .PHONY: lint
 lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files against its source
@@ -40,7 +40,7 @@ lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files
 
 .PHONY: unit
 unit: ## Unit tests with the race detector, on loop devices (root)
-	$(APART) go test $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$)
+	$(APART) go test $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$ -e /deployers$$)
 
 .PHONY: flakes
 flakes: prerequisites ## Every unit test 200 times, alone and beside two busy loops (hours, root; COUNT=, PACKAGES=, RUN=)
@@ -57,6 +57,10 @@ manifests: ## Render again what is made from the chart: its README, its golden f
 .PHONY: sanity
 sanity: ## The official csi-sanity suite against the driver, nothing faked (root)
 	$(APART) go test $(TESTFLAGS) -v ./sanity
+
+.PHONY: deployers
+deployers: ## The plugin as other projects' manifests and charts start it: arguments, environment, files, classes (root)
+	go test $(TESTFLAGS) -count=1 -v ./deployers
 
 .PHONY: chaos
 chaos: build ## The demo while devcloud, the controller and the node plugins are killed (root)

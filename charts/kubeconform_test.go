@@ -68,6 +68,10 @@ func TestKubernetesKnowsEveryField(t *testing.T) {
 	}
 	files["openshift"] = helm3.run(t, template(t, "default", "--set", "openshift.enabled=true")...)
 	files["scraped"] = helm3.run(t, template(t, "default", "--set", "metrics.podMonitor.enabled=true,networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus")...)
+	for _, name := range fleet(t) {
+		files["fleet-"+name] = helm3.run(t, template(t, "", "--values", filepath.Join("testdata", "fleet", name+".yaml"))...)
+	}
+	files["1.37"] = helm3.run(t, template(t, "default", "--kube-version", "1.37.0")...)
 	dir := t.TempDir()
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {

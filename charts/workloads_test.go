@@ -42,6 +42,8 @@ func TestSidecarsLeadAloneAndHaveTimeAndThroughput(t *testing.T) {
 	pod := render(t, "default").pods()["controller"]
 	common := map[string]string{
 		"--csi-address": "/csi/csi.sock", "--leader-election": "true", "--leader-election-namespace": "$(NAMESPACE)",
+		"--leader-election-lease-duration": "15s", "--leader-election-renew-deadline": "10s", "--leader-election-retry-period": "1s",
+		"--feature-gates":      "ReleaseLeaderElectionOnExit=true",
 		"--retry-interval-max": "5m", "--kube-api-burst": "100", "--v": "2",
 	}
 	for name, own := range map[string]map[string]string{
@@ -55,7 +57,7 @@ func TestSidecarsLeadAloneAndHaveTimeAndThroughput(t *testing.T) {
 		"csi-resizer": {"--resize-timeout": "3m", "--modify-timeout": "10m", "--workers": "20", "--kube-api-qps": "20", "--handle-volume-inuse-error": "false", "--http-endpoint": ":8083"},
 		"csi-snapshotter": {
 			"--timeout": "2m", "--worker-threads": "20", "--kube-api-qps": "20", "--extra-create-metadata": "true",
-			"--feature-gates": "CSIVolumeGroupSnapshot=false", "--http-endpoint": ":8084",
+			"--feature-gates": "ReleaseLeaderElectionOnExit=true,CSIVolumeGroupSnapshot=false", "--http-endpoint": ":8084",
 		},
 	} {
 		want := maps.Clone(common)

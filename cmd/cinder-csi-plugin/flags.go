@@ -93,6 +93,8 @@ func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
 	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
 	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics, /healthz and /readyz on; empty for none")
 	fs.BoolVar(&cfg.PVCAnnotations, "pvc-annotations", false, "read the affinity of volumes from the annotations of claims (controller role; the provisioner needs --extra-create-metadata)")
+	fs.StringToStringVar(&cfg.ExtraTags, "extra-tags", nil, "metadata in Cinder of all volumes, snapshots and backups that are made, as in team=a,cost-centre=42; a class may set a key to another value")
+	fs.StringVar(&cfg.TagAnnotationPrefix, "tag-annotation-prefix", "", "annotations of claims and VolumeSnapshots that begin with this are recorded as metadata in Cinder, as in tags.example.com/: tags.example.com/team=a is team=a there; needs --pvc-annotations, and the account the verb get for volumesnapshots; empty for none")
 	fs.StringVar(&cfg.Kubernetes.Kubeconfig, "kubeconfig", "", "kubeconfig to read claims with, instead of the service account of the pod; the variable KUBECONFIG goes first")
 	fs.StringVar(&cfg.Kubernetes.Master, "master", "", "address of the apiserver, instead of the one of the kubeconfig")
 	fs.Float64Var(&cfg.Kubernetes.QPS, "kube-api-qps", 50, "most requests per second to the apiserver")

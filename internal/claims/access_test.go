@@ -57,7 +57,7 @@ func TestAClientCertificateLogsIn(t *testing.T) {
 	encode := base64.StdEncoding.EncodeToString
 	path := kubeconfig(t, fmt.Sprintf("{server: %q, insecure-skip-tls-verify: true}", server.URL),
 		fmt.Sprintf("{client-certificate-data: %s, client-key-data: %s}", encode(certificate), encode(key)))
-	got, err := open(t, claims.Options{Kubeconfig: path}).Annotations(t.Context(), "space", "data-0")
+	got, err := open(t, claims.Options{Kubeconfig: path}).Annotations(t.Context(), claims.Claims, "space", "data-0")
 	if err != nil || got["a"] != "b" {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -71,7 +71,7 @@ func TestAProxyIsUsedWhereTheKubeconfigNamesOne(t *testing.T) {
 	}))
 	t.Cleanup(proxy.Close)
 	path := kubeconfig(t, fmt.Sprintf("{server: 'http://apiserver.test', proxy-url: %q}", proxy.URL), "{username: u, password: p}")
-	_, err := open(t, claims.Options{Kubeconfig: path}).Annotations(t.Context(), "space", "data-0")
+	_, err := open(t, claims.Options{Kubeconfig: path}).Annotations(t.Context(), claims.Claims, "space", "data-0")
 	if err == nil || asked != "apiserver.test" {
 		t.Errorf("asked for %q: %v", asked, err)
 	}

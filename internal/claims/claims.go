@@ -1,5 +1,5 @@
-// Package claims reads the annotations of PersistentVolumeClaims from the
-// Kubernetes API: one GET for each, and nothing else. It does without client-go,
+// Package claims reads the annotations of PersistentVolumeClaims and VolumeSnapshots from
+// the Kubernetes API: one GET for each, and nothing else. It does without client-go,
 // which was measured in the plugin: 4.4 MB more of program, and 4 MiB more that
 // every node keeps resident, for one request that only the controller makes.
 package claims
@@ -13,15 +13,22 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
+// The kinds of objects whose annotations are read, by their paths in the API.
+const (
+	Claims    = "api/v1/persistentvolumeclaims"
+	Snapshots = "apis/snapshot.storage.k8s.io/v1/volumesnapshots"
+)
+
 var (
-	// ErrNotFound tells that a claim does not exist.
-	ErrNotFound = errors.New("the claim does not exist")
+	// ErrNotFound tells that an object does not exist.
+	ErrNotFound = errors.New("it does not exist")
 	// ErrUnavailable tells that it could not be read, for whatever reason.
 	ErrUnavailable = errors.New("it could not be read")
 )
@@ -97,20 +104,21 @@ func New(opts Options) (*Client, error) {
 // Close lets go of idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// Annotations returns the annotations of a claim. It returns ErrNotFound where
-// the apiserver itself says so of this claim, and else ErrUnavailable.
-func (c *Client) Annotations(ctx context.Context, namespace, name string) (map[string]string, error) {
-	found, err := c.read(ctx, namespace, name)
-	switch {
-	case err == nil:
-		return found, nil
-	case errors.Is(err, ErrNotFound):
-		return nil, fmt.Errorf("claim %s/%s, at %s: %w", namespace, name, c.access.server.Redacted(), err)
+// Annotations returns the annotations of an object, whose kind is Claims or Snapshots.
+// It returns ErrNotFound where the apiserver itself says so of this object, and else
+// ErrUnavailable.
+func (c *Client) Annotations(ctx context.Context, kind, namespace, name string) (map[string]string, error) {
+	found, err := c.read(ctx, kind, namespace, name)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return nil, fmt.Errorf("claim %s/%s, at %s: %w: %w", namespace, name, c.access.server.Redacted(), ErrUnavailable, err)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s/%s, at %s: %w", path.Base(kind), namespace, name, c.access.server.Redacted(), err)
+	}
+	return found, nil
 }
 
-func (c *Client) read(ctx context.Context, namespace, name string) (map[string]string, error) {
+func (c *Client) read(ctx context.Context, kind, namespace, name string) (map[string]string, error) {
 	if !isName(namespace) || !isName(name) {
 		return nil, ErrNotFound
 	}
@@ -119,7 +127,7 @@ func (c *Client) read(ctx context.Context, namespace, name string) (map[string]s
 	if err := c.limiter.Wait(ctx); err != nil {
 		return nil, fmt.Errorf("too many requests at once: %w", err)
 	}
-	address := c.access.server.JoinPath("api", "v1", "namespaces", namespace, "persistentvolumeclaims", name)
+	address := c.access.server.JoinPath(path.Dir(kind), "namespaces", namespace, path.Base(kind), name)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 	if err != nil {
 		return nil, err
@@ -139,7 +147,7 @@ func (c *Client) read(ctx context.Context, namespace, name string) (map[string]s
 	if err != nil {
 		return nil, fmt.Errorf("the answer broke off: %w", err)
 	}
-	return annotationsOf(resp.StatusCode, body, name)
+	return annotationsOf(resp.StatusCode, body, path.Base(kind), name)
 }
 
 // answer is as much of a claim, or of a Status, as is looked at.
@@ -156,19 +164,19 @@ type answer struct {
 	} `json:"details"`
 }
 
-// annotationsOf reads an answer about a claim.
-func annotationsOf(status int, body []byte, name string) (map[string]string, error) {
+// annotationsOf reads an answer about an object.
+func annotationsOf(status int, body []byte, kind, name string) (map[string]string, error) {
 	var a answer
 	broken := json.Unmarshal(body, &a)
 	switch {
 	case status == http.StatusOK && broken == nil && a.Kind != "Status" && a.Metadata.Name == name:
 		return a.Metadata.Annotations, nil
 	case status == http.StatusOK:
-		return nil, errors.New("the answer is not about that claim")
+		return nil, errors.New("the answer is not about that object")
 	case status == http.StatusNotFound && broken == nil && a.Kind == "Status" && a.Reason == "NotFound" && a.Details.Name == name:
 		return nil, ErrNotFound
 	case status == http.StatusForbidden:
-		return nil, fmt.Errorf("HTTP 403: %s (the controller's account needs the verb get for persistentvolumeclaims)", a.Message)
+		return nil, fmt.Errorf("HTTP 403: %s (the controller's account needs the verb get for %s)", a.Message, kind)
 	case a.Message != "":
 		return nil, fmt.Errorf("HTTP %d: %s", status, a.Message)
 	}

@@ -47,11 +47,11 @@ func TestAnnotationsAreRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := open(t, opts)
-			got, err := c.Annotations(t.Context(), "space", "data-0")
+			got, err := c.Annotations(t.Context(), claims.Claims, "space", "data-0")
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Errorf("%v %s", err, diff)
 			}
-			if got, err := c.Annotations(t.Context(), "space", "bare"); len(got) != 0 || err != nil {
+			if got, err := c.Annotations(t.Context(), claims.Claims, "space", "bare"); len(got) != 0 || err != nil {
 				t.Errorf("%v, %v", got, err)
 			}
 		})
@@ -80,17 +80,17 @@ func TestATokenThatIsExchangedIsTakenUp(t *testing.T) {
 	server.Put("space/data-0", nil)
 	dir := server.ServiceAccount(t, token)
 	c := open(t, claims.Options{ServiceAccountDir: dir})
-	if _, err := c.Annotations(t.Context(), "space", "data-0"); err != nil {
+	if _, err := c.Annotations(t.Context(), claims.Claims, "space", "data-0"); err != nil {
 		t.Fatal(err)
 	}
 	server.SetToken("another")
-	if _, err := c.Annotations(t.Context(), "space", "data-0"); !errors.Is(err, claims.ErrUnavailable) {
+	if _, err := c.Annotations(t.Context(), claims.Claims, "space", "data-0"); !errors.Is(err, claims.ErrUnavailable) {
 		t.Fatalf("got %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("another"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Annotations(t.Context(), "space", "data-0"); err != nil {
+	if _, err := c.Annotations(t.Context(), claims.Claims, "space", "data-0"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -117,10 +117,10 @@ func TestWhatGoesWrongIsTold(t *testing.T) {
 		"too many requests":               {answer(429, "TooManyRequests", "slow down", ""), claims.ErrUnavailable, "HTTP 429: slow down"},
 		"an apiserver that is starting":   {text(503, "starting"), claims.ErrUnavailable, "HTTP 503"},
 		"an apiserver that has lost etcd": {answer(500, "InternalError", "etcdserver: request timed out", ""), claims.ErrUnavailable, "etcdserver"},
-		"a page instead of a claim":       {text(200, "<html>"), claims.ErrUnavailable, "not about that claim"},
-		"a Status instead of a claim":     {answer(200, "", "hello", "data-0"), claims.ErrUnavailable, "not about that claim"},
-		"another claim":                   {text(200, `{"kind":"PersistentVolumeClaim","metadata":{"name":"data-1"}}`), claims.ErrUnavailable, "not about that claim"},
-		"half an answer":                  {text(200, `{"kind":"PersistentVolumeClaim","metadata":{"na`), claims.ErrUnavailable, "not about that claim"},
+		"a page instead of a claim":       {text(200, "<html>"), claims.ErrUnavailable, "not about that object"},
+		"a Status instead of a claim":     {answer(200, "", "hello", "data-0"), claims.ErrUnavailable, "not about that object"},
+		"another claim":                   {text(200, `{"kind":"PersistentVolumeClaim","metadata":{"name":"data-1"}}`), claims.ErrUnavailable, "not about that object"},
+		"half an answer":                  {text(200, `{"kind":"PersistentVolumeClaim","metadata":{"na`), claims.ErrUnavailable, "not about that object"},
 		"a connection that breaks":        {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, claims.ErrUnavailable, "space/data-0"},
 		"a redirection, which would take the token elsewhere": {func(w http.ResponseWriter, req *http.Request) {
 			http.Redirect(w, req, "https://127.0.0.1:1/", http.StatusFound)
@@ -131,7 +131,7 @@ func TestWhatGoesWrongIsTold(t *testing.T) {
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			server.Instead(test.instead)
-			_, err := c.Annotations(t.Context(), "space", "data-0")
+			_, err := c.Annotations(t.Context(), claims.Claims, "space", "data-0")
 			if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "space/data-0") {
 				t.Errorf("got %v", err)
 			}
@@ -141,7 +141,7 @@ func TestWhatGoesWrongIsTold(t *testing.T) {
 		})
 	}
 	server.Instead(nil)
-	if _, err := c.Annotations(t.Context(), "space", "data-0"); err != nil {
+	if _, err := c.Annotations(t.Context(), claims.Claims, "space", "data-0"); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -151,7 +151,7 @@ func TestOddNamesAreNotAskedFor(t *testing.T) {
 	c := open(t, claims.Options{Kubeconfig: server.Kubeconfig(t, token)})
 	for _, odd := range []string{"", "..", "a/b", "a?b", "A", "a%2fb", strings.Repeat("a", 254)} {
 		for _, pair := range [][2]string{{odd, "x"}, {"x", odd}} {
-			if _, err := c.Annotations(t.Context(), pair[0], pair[1]); !errors.Is(err, claims.ErrNotFound) {
+			if _, err := c.Annotations(t.Context(), claims.Claims, pair[0], pair[1]); !errors.Is(err, claims.ErrNotFound) {
 				t.Errorf("%q: %v", pair, err)
 			}
 		}
@@ -166,16 +166,16 @@ func TestRequestsAreLimitedAndGiveUpWithTheirCaller(t *testing.T) {
 	server.Put("space/data-0", nil)
 	c := open(t, claims.Options{Kubeconfig: server.Kubeconfig(t, token), QPS: 0.001, Burst: 2})
 	for range 2 {
-		if _, err := c.Annotations(t.Context(), "space", "data-0"); err != nil {
+		if _, err := c.Annotations(t.Context(), claims.Claims, "space", "data-0"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Annotations(t.Context(), "space", "data-0"); !errors.Is(err, claims.ErrUnavailable) {
+	if _, err := c.Annotations(t.Context(), claims.Claims, "space", "data-0"); !errors.Is(err, claims.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := c.Annotations(ctx, "space", "data-0"); !errors.Is(err, context.Canceled) {
+	if _, err := c.Annotations(ctx, claims.Claims, "space", "data-0"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if n := server.Asked(); n != 2 {
@@ -191,7 +191,7 @@ func TestTheApiserverIsProvenBeforeItGetsTheToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := open(t, claims.Options{ServiceAccountDir: dir})
-	if _, err := c.Annotations(t.Context(), "space", "data-0"); !errors.Is(err, claims.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+	if _, err := c.Annotations(t.Context(), claims.Claims, "space", "data-0"); !errors.Is(err, claims.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("got %v", err)
 	}
 	if server.Asked() != 0 {

@@ -241,6 +241,9 @@ type Backup struct {
 	Metadata    map[string]string
 	FailReason  string
 	CreatedAt   time.Time
+	// HasDependents tells that incremental backups build on this one: Cinder keeps it
+	// for them.
+	HasDependents bool
 }
 
 // BackupRequest asks for a new backup of a volume, or of one of its snapshots.
@@ -253,6 +256,9 @@ type BackupRequest struct {
 	Metadata    map[string]string
 	// Force allows an in-use volume.
 	Force bool
+	// Incremental asks for what has changed since the newest backup of the volume
+	// only. Cinder answers ErrInvalid unless that one is available.
+	Incremental bool
 }
 
 // BackupFilter selects backups by equality; empty fields select all.

@@ -4,9 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
@@ -19,26 +16,22 @@ const (
 	antiAffinityAnnotation = "cinder.csi.openstack.org/anti-affinity"
 )
 
-// affinity returns what reads the affinity of the claim that a volume is made
-// for, nil where claims are not looked at.
-func (s *Server) affinity(parameters map[string]string) func(context.Context) (volumes.Affinity, error) {
+// claim returns what reads from the annotations of the claim that a volume is made for
+// what the volume is to be near and which tags it gets, beside its metadata. It returns
+// nil where claims are not looked at.
+func (s *Server) claim(raw, metadata map[string]string) func(context.Context) (volumes.Affinity, error) {
 	if s.cfg.Annotations == nil {
 		return nil
 	}
-	return func(ctx context.Context) (volumes.Affinity, error) {
-		namespace, name := parameters[pvcNamespace], parameters[pvcName]
-		if namespace == "" || name == "" {
-			return volumes.Affinity{}, status.Errorf(codes.FailedPrecondition,
-				"--pvc-annotations is set, but %s and %s are missing: the provisioner has to run with --extra-create-metadata", pvcNamespace, pvcName)
-		}
-		annotations, err := s.cfg.Annotations(ctx, namespace, name)
+	return func(ctx context.Context) (claim volumes.Affinity, err error) {
+		annotations, err := s.annotations(ctx, claimOwner(), raw)
 		if err != nil {
-			return volumes.Affinity{}, err
+			return claim, err
 		}
-		return volumes.Affinity{
-			SameHost:      split(annotations[affinityAnnotation]),
-			DifferentHost: split(annotations[antiAffinityAnnotation]),
-		}, nil
+		claim.SameHost = split(annotations[affinityAnnotation])
+		claim.DifferentHost = split(annotations[antiAffinityAnnotation])
+		claim.Metadata, err = s.tags(annotations, metadata)
+		return claim, err
 	}
 }
 

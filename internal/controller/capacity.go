@@ -31,11 +31,10 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 			return nil, err
 		}
 	}
-	params, err := s.classParameters(ctx, req.GetParameters(), createParameters())
-	if err != nil {
-		return nil, err
-	}
-	ask := volumes.CapacityRequest{Type: params.get(paramType), Zone: params.get(paramAvailability)}
+	// Nothing else of a class is looked at, so that CreateVolume is asked and tells the
+	// claim what is wrong with it: without an answer from here it would wait in silence.
+	params := forgiving(req.GetParameters())
+	ask := volumes.CapacityRequest{Type: params[paramType], Zone: params[paramAvailability]}
 	if label := zoneOf(req.GetAccessibleTopology()); label != "" && s.cfg.WithTopology && !s.cfg.IgnoreVolumeAZ {
 		if ask.Zone != "" && ask.Zone != label && zone.Label(ask.Zone) != label {
 			// Volumes of this class are made elsewhere.
@@ -44,6 +43,10 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 		ask.Zone = cmp.Or(ask.Zone, label)
 	}
 	room, err := service.Capacity(ctx, ask)
+	if errors.Is(err, cloud.ErrInvalid) && ask.Type != "" {
+		ask.Type = ""
+		room, err = service.Capacity(ctx, ask)
+	}
 	if err != nil {
 		return nil, statusOf(err)
 	}

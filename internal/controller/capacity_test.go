@@ -47,6 +47,8 @@ func TestCapacityByQuota(t *testing.T) {
 		"of a type without volumes":   {capacityOf("", "type", "multiattach"), 0, 0},
 		"of a class that has a zone":  {capacityOf("room-1-left", "availability", "room 1: left"), 93, 50},
 		"of a class in another zone":  {capacityOf("nova", "availability", "room 1: left"), 0, 0},
+		"of an unknown type":          {capacityOf("", "type", "gold"), 93, 50},
+		"of a class that is refused":  {capacityOf("", "iops", "5", "blockSize", "big", "type", " ssd "), 20, 20},
 		"of a class of the sidecar's": {capacityOf("", "csi.storage.k8s.io/fstype", "xfs"), 93, 50},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,20 +64,10 @@ func TestCapacityByQuota(t *testing.T) {
 			}
 		})
 	}
-	for name, req := range map[string]*csi.GetCapacityRequest{
-		"an unknown type":      capacityOf("", "type", "gold"),
-		"an unknown parameter": capacityOf("", "iops", "5"),
-		"a use that is refused": {VolumeCapabilities: []*csi.VolumeCapability{
-			capability(csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER),
-		}},
-	} {
-		_, err := w.GetCapacity(t.Context(), req)
-		if err == nil {
-			t.Errorf("%s has capacity", name)
-			continue
-		}
-		wantCode(t, err, codes.InvalidArgument)
-	}
+	_, err := w.GetCapacity(t.Context(), &csi.GetCapacityRequest{VolumeCapabilities: []*csi.VolumeCapability{
+		capability(csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER),
+	}})
+	wantCode(t, err, codes.InvalidArgument)
 }
 
 func TestCapacityWithoutLimits(t *testing.T) {

@@ -5,6 +5,7 @@ package controller
 
 import (
 	"context"
+	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -26,9 +27,14 @@ type Config struct {
 	// Incomplete tells that Source may have clouds that All does not know: those that
 	// secrets of later calls lead to. LIST_VOLUMES_PUBLISHED_NODES is then not announced.
 	Incomplete bool
-	// Annotations returns the annotations of a PersistentVolumeClaim; see
-	// package claims. Nil: claims are not looked at.
-	Annotations func(ctx context.Context, namespace, name string) (map[string]string, error)
+	// Annotations returns the annotations of a PersistentVolumeClaim or a VolumeSnapshot;
+	// see claims.Client.Annotations. Nil: neither is looked at.
+	Annotations func(ctx context.Context, resource, namespace, name string) (map[string]string, error)
+	// TagPrefix begins the annotations that ask for metadata: what follows is the key.
+	// Empty: none do.
+	TagPrefix string
+	// ExtraTags are volumes.Options.Metadata of all clouds, which no annotation replaces.
+	ExtraTags map[string]string
 	// WithTopology binds volumes to zones.
 	WithTopology bool
 	// WellKnownZone makes volumes usable from nodes that have their zone under
@@ -46,6 +52,8 @@ type Config struct {
 type Server struct {
 	csi.UnimplementedControllerServer
 	cfg Config
+	// remarked are what the log has said of classes, each once.
+	remarked sync.Map
 }
 
 // New returns the service.

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"maps"
 
@@ -53,36 +52,24 @@ func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest
 	if err != nil {
 		return create, nil, err
 	}
-	params, err := s.classParameters(ctx, req.GetParameters(), createParameters())
+	wanted, err := s.readClass(ctx, req.GetParameters(), req.GetMutableParameters(), req.GetVolumeCapabilities(), req.GetVolumeContentSource() != nil)
 	if err != nil {
 		return create, nil, err
 	}
-	appended, err := appendedMetadata(params, req.GetParameters())
+	metadata, err := claimOwner().metadata(req.GetParameters(), wanted.parameters)
 	if err != nil {
 		return create, nil, err
 	}
-	shape, err := formatContext(params)
-	if err == nil && req.GetVolumeContentSource() == nil {
-		err = checkFormat(req.GetVolumeCapabilities(), shape)
-	}
-	if err != nil {
-		return create, nil, err
-	}
-	mutable, err := parseMutable(req.GetMutableParameters())
-	if err != nil {
-		return create, nil, err
-	}
-	where := s.place(params.get(paramAvailability), req.GetAccessibilityRequirements())
+	maps.Copy(metadata, wanted.change.Metadata)
+	where := s.place(wanted.parameters[paramAvailability], req.GetAccessibilityRequirements())
 	create = volumes.CreateRequest{
-		Name: req.GetName(), SizeGiB: size, LimitGiB: limit, Type: cmp.Or(mutable.Type, params.get(paramType)),
+		Name: req.GetName(), SizeGiB: size, LimitGiB: limit, Type: wanted.kind(),
 		Zone: where.zone, AcceptZones: where.accept, AnyZone: where.wish,
 		Multiattach: needed.multiattach,
-		Affinity:    s.affinity(req.GetParameters()),
-		Metadata:    metadataOf(req.GetParameters(), volumeMetadataKeys()),
+		Affinity:    s.claim(req.GetParameters(), metadata),
+		Metadata:    metadata,
 	}
-	maps.Copy(create.Metadata, appended)
-	maps.Copy(create.Metadata, mutable.Metadata)
-	return create, shape, addSource(&create, req.GetVolumeContentSource())
+	return create, wanted.node, addSource(&create, req.GetVolumeContentSource())
 }
 
 // addSource adds what the volume is made from.

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"errors"
 
@@ -87,28 +86,14 @@ func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.Valida
 // checkParameters returns why a volume is not one of some parameters, as far as
 // that can be seen from the volume.
 func (s *Server) checkParameters(ctx context.Context, service *volumes.Service, req *csi.ValidateVolumeCapabilitiesRequest, v *cloud.Volume) error {
-	params, err := s.classParameters(ctx, req.GetParameters(), createParameters())
-	if err != nil {
+	sourced := v.SnapshotID+v.SourceVolumeID+v.BackupID != ""
+	wanted, err := s.readClass(ctx, req.GetParameters(), req.GetMutableParameters(), req.GetVolumeCapabilities(), sourced)
+	if err != nil || wanted.kind() == "" {
 		return err
 	}
-	shape, err := formatContext(params)
-	if err == nil && v.SnapshotID+v.SourceVolumeID+v.BackupID == "" {
-		err = checkFormat(req.GetVolumeCapabilities(), shape)
-	}
-	if err != nil {
-		return err
-	}
-	mutable, err := parseMutable(req.GetMutableParameters())
-	if err != nil {
-		return err
-	}
-	kind := cmp.Or(mutable.Type, params.get(paramType))
-	if kind == "" {
-		return nil
-	}
-	same, err := service.HasType(ctx, v, kind)
+	same, err := service.HasType(ctx, v, wanted.kind())
 	if err == nil && !same {
-		return status.Errorf(codes.InvalidArgument, "volume %s is of type %s, not %s", v.ID, v.Type, kind)
+		return status.Errorf(codes.InvalidArgument, "volume %s is of type %s, not %s", v.ID, v.Type, wanted.kind())
 	}
 	return statusOf(err)
 }

@@ -36,6 +36,8 @@ type world struct {
 	// client is the one that the service uses.
 	client *openstack.Client
 	*controller.Server
+	// config is that of the service.
+	config controller.Config
 }
 
 type option func(*devcloud.Config, *controller.Config)
@@ -63,7 +65,7 @@ func newWorld(t *testing.T, latency devcloud.Latency, options ...option) *world 
 	client := connect(t, c)
 	service := volumes.New(client, volumes.Options{Cluster: "test"})
 	config.Clouds = map[string]*volumes.Service{"": service, "second": service}
-	return &world{T: t, cloud: c, admin: c.Admin(), client: client, Server: controller.New(config)}
+	return &world{T: t, cloud: c, admin: c.Admin(), client: client, Server: controller.New(config), config: config}
 }
 
 // connect logs in as the driver does.

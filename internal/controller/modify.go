@@ -11,16 +11,9 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
-// The mutable parameters, those of VolumeAttributesClasses: the volume type,
-// how far Cinder may go to change it, and metadata as in
+// metadataPrefix begins the mutable parameters that set metadata, as in
 // "metadata/owner: team-a".
-const (
-	paramMigrationPolicy = "migrationPolicy"
-	metadataPrefix       = "metadata/"
-)
-
-// maxMetadata is the length of the longest key and value that Cinder takes.
-const maxMetadata = 255
+const metadataPrefix = "metadata/"
 
 // ControllerModifyVolume returns when the volume has the wanted type and
 // metadata.
@@ -49,30 +42,23 @@ func parseMutable(raw map[string]string) (volumes.ModifyRequest, error) {
 	var change volumes.ModifyRequest
 	rest := make(map[string]string, len(raw))
 	for key, value := range raw {
-		name, ok := strings.CutPrefix(key, metadataPrefix)
-		if !ok {
+		at := len(metadataPrefix)
+		if len(key) < at || !strings.EqualFold(key[:at], metadataPrefix) {
 			rest[key] = value
 			continue
 		}
-		if err := checkMetadata(name, value); err != nil {
+		if err := checkMetadata(key[at:], value); err != nil {
 			return change, status.Errorf(codes.InvalidArgument, "mutable parameter %q: %v", key, err)
 		}
 		if change.Metadata == nil {
 			change.Metadata = make(map[string]string)
 		}
-		change.Metadata[name] = value
+		change.Metadata[key[at:]] = value
 	}
-	params, err := parseParameters(rest, paramType, paramMigrationPolicy)
+	params, _, err := attributesClass().read(rest, false)
 	if err != nil {
-		return change, status.Errorf(codes.InvalidArgument, "mutable %s; and there is %sKEY", status.Convert(err).Message(), metadataPrefix)
+		return change, status.Errorf(codes.InvalidArgument, "mutable %s; %sKEY sets metadata", status.Convert(err).Message(), metadataPrefix)
 	}
-	change.Type = params.get(paramType)
-	switch policy := params.get(paramMigrationPolicy); policy {
-	case "", "never":
-	case "on-demand":
-		change.Migrate = true
-	default:
-		return change, status.Errorf(codes.InvalidArgument, "mutable parameter migrationPolicy is %q; there are never and on-demand", policy)
-	}
+	change.Type, change.Migrate = params[paramType], params[paramMigrationPolicy] == "on-demand"
 	return change, nil
 }

@@ -2,12 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
+	"maps"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -20,13 +21,13 @@ func (s *Server) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshotRequ
 	if req.GetSourceVolumeId() == "" {
 		return nil, missing("source_volume_id")
 	}
-	params, err := s.classParameters(ctx, req.GetParameters(), []string{paramType, paramAvailability, paramForceCreate, paramBackupLimit})
+	params, err := s.read(ctx, snapshotClass(), req.GetParameters())
 	if err != nil {
 		return nil, err
 	}
-	kind := params.get(paramType)
-	if kind != "" && kind != "snapshot" && kind != "backup" {
-		return nil, status.Errorf(codes.InvalidArgument, "parameter %s is %q; there are snapshot and backup", paramType, kind)
+	metadata, err := s.snapshotMetadata(ctx, req.GetParameters(), params)
+	if err != nil {
+		return nil, statusOf(err)
 	}
 	service, release, err := s.cloud(ctx, req.GetSecrets())
 	if err != nil {
@@ -34,16 +35,33 @@ func (s *Server) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshotRequ
 	}
 	defer release()
 	snapshot, err := service.CreateSnapshot(ctx, volumes.SnapshotRequest{
-		Name:     req.GetName(),
-		VolumeID: req.GetSourceVolumeId(),
-		Metadata: metadataOf(req.GetParameters(), snapshotMetadataKeys()),
-		Backup:   kind == "backup",
-		Zone:     params.get(paramAvailability),
+		Name:        req.GetName(),
+		VolumeID:    req.GetSourceVolumeId(),
+		Metadata:    metadata,
+		Backup:      params[paramType] == "backup",
+		Incremental: params[paramIncremental] == "true",
+		Zone:        params[paramAvailability],
 	})
 	if err != nil {
 		return nil, statusOf(err)
 	}
 	return &csi.CreateSnapshotResponse{Snapshot: describe(snapshot)}, nil
+}
+
+// snapshotMetadata is recorded with a snapshot. A VolumeSnapshot that is gone asks for
+// no tags: what was begun for it can be brought to its end, and deleted then.
+func (s *Server) snapshotMetadata(ctx context.Context, raw map[string]string, params parameters) (map[string]string, error) {
+	metadata, err := snapshotOwner().metadata(raw, params)
+	if err != nil || s.cfg.Annotations == nil || s.cfg.TagPrefix == "" {
+		return metadata, err
+	}
+	annotations, err := s.annotations(ctx, snapshotOwner(), raw)
+	if err != nil && !errors.Is(err, claims.ErrNotFound) {
+		return nil, err
+	}
+	tags, err := s.tags(annotations, metadata)
+	maps.Copy(metadata, tags)
+	return metadata, err
 }
 
 // DeleteSnapshot returns when the snapshot, or the backup, is gone.

@@ -10,7 +10,9 @@ func FuzzTemplatesOfMetadata(f *testing.F) {
 		f.Add(seed, "claim")
 	}
 	f.Fuzz(func(t *testing.T, template, claim string) {
-		got, err := expand(template, map[string]string{pvcName: claim, pvcNamespace: claim, pvName: claim})
+		got, err := claimOwner().expand(template, map[string]string{
+			"csi.storage.k8s.io/pvc/name": claim, "csi.storage.k8s.io/pvc/namespace": claim, "csi.storage.k8s.io/pv/name": claim,
+		})
 		if err != nil {
 			return
 		}

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
 	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
 
@@ -39,6 +41,11 @@ type Config struct {
 	// the cluster that Kubernetes describes.
 	PVCAnnotations bool
 	Kubernetes     claims.Options
+	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
+	// recorded as metadata: what follows is the key. Empty: none are.
+	TagAnnotationPrefix string
+	// ExtraTags are recorded as metadata of all volumes, snapshots and backups.
+	ExtraTags map[string]string
 	// ZoneFallback is the zone of a server of which nothing tells one, "" for an empty
 	// label; nil: the kubelet doesn't register the driver on it.
 	ZoneFallback *string
@@ -101,6 +108,16 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxSecretClouds < 0 || c.Limits.Reads < 0 || c.Limits.Writes < 0 || c.Limits.Burst < 0 {
 		return errors.New("--max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
+	}
+	if err := volumes.CheckMetadata(c.ExtraTags); err != nil {
+		return fmt.Errorf("--extra-tags: %w", err)
+	}
+	switch prefix := c.TagAnnotationPrefix; {
+	case prefix == "":
+	case !c.PVCAnnotations:
+		return errors.New("--tag-annotation-prefix needs --pvc-annotations, with which annotations are read")
+	case strings.HasPrefix(volumes.ReservedPrefix, prefix):
+		return fmt.Errorf("--tag-annotation-prefix=%s: the driver's own annotations begin with %s", prefix, volumes.ReservedPrefix)
 	}
 	if c.ZoneFallback != nil && *c.ZoneFallback != "" && zone.Label(*c.ZoneFallback) == "" {
 		return fmt.Errorf("--zone-fallback=%s: nothing of it can be the value of a label", *c.ZoneFallback)

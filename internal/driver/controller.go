@@ -49,13 +49,15 @@ func newController(cfg Config, logger *zap.Logger, registry prometheus.Registere
 			SecretAddresses:          allowed,
 		})
 	}
-	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
+	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
 	if err := role.start(cfg, conf, registry); err != nil {
 		role.close()
 		return nil, err
 	}
 	role.server = controller.New(controller.Config{
 		Annotations:    role.annotations(),
+		TagPrefix:      cfg.TagAnnotationPrefix,
+		ExtraTags:      cfg.ExtraTags,
 		Source:         role.clouds,
 		Incomplete:     !allowed.Off(),
 		WithTopology:   cfg.Topology,
@@ -93,7 +95,7 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prome
 
 // annotations returns what reads the annotations of claims, nil where that is not
 // asked for.
-func (r *controllerRole) annotations() func(context.Context, string, string) (map[string]string, error) {
+func (r *controllerRole) annotations() func(context.Context, string, string, string) (map[string]string, error) {
 	if r.claims == nil {
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/disk/configdrive"
 )
 
 // serverID is the uuid in testdata/config-2.iso.gz.
@@ -24,6 +26,20 @@ func novaDrive(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	image, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// written returns a config drive as the development cloud makes it.
+func written(t testing.TB, files map[string][]byte) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "drive")
+	if err := configdrive.Write(path, files); err != nil {
+		t.Fatal(err)
+	}
+	image, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -141,10 +141,7 @@ func TestTheDevelopmentCloudsDriveCanBeRead(t *testing.T) {
 		"openstack/latest/network_data.json": []byte(`{}`),
 		"ec2/latest/meta-data.json":          []byte(`{}`),
 	}
-	image, err := configdrive.Image(files, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	image := written(t, files)
 	got, err := instance.New(instance.Options{
 		DevDir: devDir(t, configdrive.Label, image), Order: []instance.Source{instance.ConfigDrive},
 	}).Identify(t.Context())

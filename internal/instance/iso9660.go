@@ -11,7 +11,10 @@ import (
 
 // A reader of ISO 9660 that can do one thing: return a small file by its path.
 // Everything that the image says about itself is bounded before it is believed:
-// a label is no proof, and a container may have put it on its own volume.
+// a label is no proof, and a container may have put it on its own volume. The reader
+// of github.com/diskfs/go-diskfs 1.9.4, which writes the development cloud's
+// drives, isn't for this: it allocates what the image asks for, panics on
+// images that are damaged, and finds nothing below the first directory of a Joliet tree.
 
 const (
 	sectorSize     = 2048

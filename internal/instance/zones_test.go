@@ -40,11 +40,7 @@ func driveOf(t *testing.T, doc string) string {
 	if doc == "" {
 		return t.TempDir()
 	}
-	image, err := configdrive.Image(map[string][]byte{"openstack/latest/meta_data.json": []byte(doc)}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return devDir(t, configdrive.Label, image)
+	return devDir(t, configdrive.Label, written(t, map[string][]byte{"openstack/latest/meta_data.json": []byte(doc)}))
 }
 
 func TestTheZoneIsWhatTheCloudSaysNow(t *testing.T) {

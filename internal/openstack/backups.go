@@ -22,13 +22,14 @@ type backup struct {
 	Metadata    map[string]string `json:"metadata"`
 	FailReason  string            `json:"fail_reason"`
 	CreatedAt   timestamp         `json:"created_at"`
+	Dependents  bool              `json:"has_dependent_backups"`
 }
 
 func (b backup) cloud() cloud.Backup {
 	return cloud.Backup{
 		ID: b.ID, Name: b.Name, Description: b.Description, VolumeID: b.VolumeID, SnapshotID: b.SnapshotID,
 		SizeGiB: b.Size, Status: cloud.BackupStatus(b.Status), Zone: b.Zone, Metadata: b.Metadata,
-		FailReason: b.FailReason, CreatedAt: b.CreatedAt.Time,
+		FailReason: b.FailReason, CreatedAt: b.CreatedAt.Time, HasDependents: b.Dependents,
 	}
 }
 
@@ -46,6 +47,7 @@ type newBackup struct {
 	Zone        string            `json:"availability_zone,omitempty"`
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	Force       bool              `json:"force,omitempty"`
+	Incremental bool              `json:"incremental,omitempty"`
 }
 
 // CreateBackup is one POST. Metadata, by which a backup is known again, needs
@@ -55,7 +57,7 @@ func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cl
 	var answer backupAnswer
 	body := newBackup{
 		VolumeID: req.VolumeID, SnapshotID: req.SnapshotID, Name: req.Name, Description: req.Description,
-		Zone: req.Zone, Metadata: req.Metadata, Force: req.Force,
+		Zone: req.Zone, Metadata: req.Metadata, Force: req.Force, Incremental: req.Incremental,
 	}
 	r := call{
 		operation: "create backup", resource: req.Name, metric: "backup_create", endpoint: c.now().cinder,

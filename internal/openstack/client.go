@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -231,7 +232,7 @@ func (c *Client) do(ctx context.Context, r call) (err error) {
 	}
 	if a.broken != nil {
 		return r.failure(&answerError{
-			err: fmt.Errorf("the answer can't be read: %w", a.broken), status: a.status, requestID: a.requestID,
+			err: fmt.Errorf("the answer can't be read: %w", a.broken), status: a.status, requestID: requestID(a.header),
 		})
 	}
 	return nil
@@ -239,9 +240,9 @@ func (c *Client) do(ctx context.Context, r call) (err error) {
 
 // received is an answer of success.
 type received struct {
-	status    int
-	requestID string
-	body      []byte
+	status int
+	header http.Header
+	body   []byte
 	// broken is why the body is not whole.
 	broken error
 }
@@ -253,7 +254,7 @@ func fetch(ctx context.Context, client *gophercloud.ServiceClient, method, addre
 	if err != nil {
 		return received{}, err
 	}
-	a := received{status: resp.StatusCode, requestID: requestID(resp.Header)}
+	a := received{status: resp.StatusCode, header: resp.Header}
 	a.body, a.broken = io.ReadAll(resp.Body)
 	return a, resp.Body.Close()
 }

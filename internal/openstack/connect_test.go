@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -110,68 +111,138 @@ func TestConnectGivesUpWithTheCaller(t *testing.T) {
 	}
 }
 
-func TestConnectToServicesInTrouble(t *testing.T) {
-	for name, test := range map[string]struct {
-		body string
-		fail bool
-	}{
-		"a service that knows no versions":      {`{"versions": []}`, false},
-		"a document that makes no sense":        {`{"versions": {"values": 7}}`, false},
-		"a service that has no such document":   {"404", false},
-		"a service that is down":                {"503", true},
-		"a service that is behind a login page": {"<html>", true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := newTestCloud(t, says(200, volumeBody(idA)))
-			var down atomic.Bool
-			down.Store(true)
-			c.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-				if req.URL.Path != "/volume/v3/" || !down.Load() {
-					c.ServeHTTP(w, req)
-					return
-				}
-				switch test.body {
-				case "404":
-					answer(w, 404, "")
-				case "503":
-					answer(w, 503, "")
-				default:
-					answer(w, 200, test.body)
-				}
-			})
-			client, err := Connect(t.Context(), c.config(), Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			if test.fail {
-				// The other service works meanwhile, and this one when it is back.
-				if _, err := client.GetServer(t.Context(), idA); !errors.Is(err, cloud.ErrUnavailable) || !contains(err, "server") {
-					t.Errorf("Nova: %v", err)
-				}
-				_, err := client.CreateVolume(t.Context(), cloud.VolumeRequest{Name: "pvc-1", SizeGiB: 1})
-				checkLine(t, err, "block storage endpoint", c.URL)
-				if !errors.Is(err, cloud.ErrUnavailable) || cloud.Uncertain(err) {
-					t.Errorf("%v, uncertain: %v", err, cloud.Uncertain(err))
-				}
-				down.Store(false)
-				if err := client.ExtendVolume(t.Context(), idA, 2, true); err != nil {
-					t.Error(err)
-				}
+// What an endpoint says of its versions, and what a list says that is asked for with a
+// microversion.
+func TestAnEndpointWithoutAVersionDocument(t *testing.T) {
+	good := says(200, volumeBody(idA))
+	names := says(200, volumeBody(idA), "OpenStack-API-Version", "volume 3.66")
+	refuses := func(body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, req *http.Request) {
+			if asked := req.Header.Get("OpenStack-API-Version"); asked != "" && asked != "volume 3.0" && asked != "volume 3.27" && asked != "volume 3.42" {
+				answer(w, 406, body)
 				return
+			}
+			good(w, req)
+		}
+	}
+	none := map[string]http.HandlerFunc{
+		"a login page":            func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>Portal</html>")) },
+		"nothing":                 func(http.ResponseWriter, *http.Request) {},
+		"null":                    says(200, "null"),
+		"another document":        says(200, `{"versions": {"values": 7}}`),
+		"no versions":             says(200, `{"versions": []}`),
+		"versions that are null":  says(200, `{"versions": null}`),
+		"microversions of null":   says(200, `{"versions": [{"id": "v3.0", "version": null, "min_version": null}]}`),
+		"max_version of null":     says(200, `{"versions": [{"id": "v3.0", "max_version": null, "min_version": "3.0"}]}`),
+		"no oldest":               says(200, `{"versions": [{"id": "v3.0", "version": "3.70", "min_version": ""}]}`),
+		"another major version":   says(200, `{"versions": [{"id": "v4.0", "version": "4.7", "min_version": "4.0"}]}`),
+		"refused credentials":     says(401, `{"error": {"code": 401}}`),
+		"a refusal":               says(403, `{"forbidden": {}}`),
+		"not found":               says(404, `{"error_code": "APIGW.0101"}`),
+		"a redirection":           says(302, "", "Location", "https://portal.example/login"),
+		"an error":                says(500, "oops"),
+		"a service that is down":  says(503, ""),
+		"a part":                  breakOff(200, `{"versions": [`),
+		"a connection that ends":  hangUp,
+		"more than an answer has": says(200, `["`+strings.Repeat("x", 65<<20)+`"]`),
+	}
+	for name, document := range none {
+		t.Run(name, func(t *testing.T) {
+			c := newTestCloud(t, good)
+			c.document = document
+			client := c.connect(t, Options{})
+			if _, err := client.GetVolume(t.Context(), idA); err != nil {
+				t.Error(err)
 			}
 			c.forget()
 			if _, err := client.GetVolume(t.Context(), idA); err != nil {
 				t.Error(err)
 			}
-			if got := c.header("OpenStack-API-Version"); len(got) != 1 || got[0] != "" {
+			if err := client.ExtendVolume(t.Context(), idA, 2, true); err != nil {
+				t.Error(err)
+			}
+			if got := c.header("OpenStack-API-Version"); len(got) != 2 || got[0] != "" || got[1] != "volume 3.42" {
 				t.Errorf("asked for %q", got)
 			}
-			err = client.ExtendVolume(t.Context(), idA, 2, true)
-			if !errors.Is(err, cloud.ErrUnsupported) || !contains(err, "3.42") || !contains(err, "none") {
-				t.Errorf("%v", err)
+			// Cinder would make an empty volume of one from a backup.
+			_, err := client.CreateVolume(t.Context(), cloud.VolumeRequest{Name: "x", SizeGiB: 1, BackupID: idB})
+			if !errors.Is(err, cloud.ErrUnsupported) || !contains(err, "3.47") {
+				t.Errorf("a volume from a backup: %v", err)
 			}
 		})
+	}
+	for _, test := range []struct {
+		name       string
+		list       http.HandlerFunc
+		plain      string
+		extendKind error
+	}{
+		{"the answer names the microversion", names, "volume 3.66", nil},
+		{"a refusal with a range", refuses(`{"computeFault": {"message": "Version 3.66 is not supported by the API. Minimum is 3.0 and maximum is 3.42."}}`), "volume 3.42", nil},
+		{"a refusal with a range that is too old", refuses(`{"computeFault": {"message": "Version 3.66 is not supported by the API. Minimum is 3.0 and maximum is 3.27."}}`), "volume 3.27", cloud.ErrUnsupported},
+		{"a refusal without a range", refuses(`no`), "", nil},
+		{"an answer without it", good, "", nil},
+		{"a refusal", says(403, `{"forbidden": {}}`), "", cloud.ErrForbidden},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newTestCloud(t, test.list)
+			c.document = says(404, "")
+			client := c.connect(t, Options{})
+			_, err := client.GetVolume(t.Context(), idA)
+			if got := c.header("OpenStack-API-Version"); len(got) != 1 || got[0] != test.plain {
+				t.Errorf("asked for %q, %v", got, err)
+			}
+			if err := client.ExtendVolume(t.Context(), idA, 2, true); !errors.Is(err, test.extendKind) {
+				t.Errorf("growth in use: %v", err)
+			}
+		})
+	}
+}
+
+// A 406 to what was asked for in the dark is no failure of the cloud.
+func TestAMicroversionThatIsRefused(t *testing.T) {
+	c := newTestCloud(t, func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPost {
+			answer(w, 406, `{"computeFault": {"message": "Version 3.42 is not supported by the API."}}`)
+			return
+		}
+		answer(w, 200, volumeBody(idA))
+	})
+	c.document = says(404, "")
+	err := c.connect(t, Options{}).ExtendVolume(t.Context(), idA, 2, true)
+	if !errors.Is(err, cloud.ErrUnsupported) || !contains(err, "Version 3.42 is not supported") || cloud.Uncertain(err) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestConnectToAServiceThatIsDown(t *testing.T) {
+	c := newTestCloud(t, says(200, volumeBody(idA)))
+	var down atomic.Bool
+	down.Store(true)
+	c.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasPrefix(req.URL.Path, "/volume/") && down.Load() {
+			answer(w, 503, "")
+			return
+		}
+		c.ServeHTTP(w, req)
+	})
+	client, err := Connect(t.Context(), c.config(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	// The other service works meanwhile, and this one when it is back.
+	if _, err := client.GetServer(t.Context(), idA); !errors.Is(err, cloud.ErrUnavailable) || !contains(err, "server") {
+		t.Errorf("Nova: %v", err)
+	}
+	_, err = client.CreateVolume(t.Context(), cloud.VolumeRequest{Name: "pvc-1", SizeGiB: 1})
+	checkLine(t, err, "block storage endpoint", c.URL)
+	if !errors.Is(err, cloud.ErrUnavailable) || cloud.Uncertain(err) {
+		t.Errorf("%v, uncertain: %v", err, cloud.Uncertain(err))
+	}
+	down.Store(false)
+	if err := client.ExtendVolume(t.Context(), idA, 2, true); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -263,19 +334,27 @@ func TestClientCertificate(t *testing.T) {
 }
 
 func TestAnAddressWithoutVersionIsCompleted(t *testing.T) {
-	for _, test := range []struct{ raw, kind, want string }{
-		{"http://h/volume/v3/p1", blockStorageType, "http://h/volume/v3/p1/"},
-		{"http://h:8776/v3/", blockStorageType, "http://h:8776/v3/"},
-		{"http://h/volume", blockStorageType, "http://h/volume/v3/p1/"},
-		{"http://h:8774", computeType, "http://h:8774/v2.1/"},
-		{"http://h/compute/v2.1", computeType, "http://h/compute/v2.1/"},
-		{"http://dev2.example/compute/", computeType, "http://dev2.example/compute/v2.1/"},
+	cinder, nova := blockStorage("p1"), compute()
+	for _, test := range []struct {
+		raw       string
+		service   service
+		want      string
+		completed bool
+	}{
+		{"http://h/volume/v3/p1", cinder, "http://h/volume/v3/p1/", false},
+		{"http://h:8776/v3/", cinder, "http://h:8776/v3/", false},
+		{"http://h/volume", cinder, "http://h/volume/v3/p1/", true},
+		{"http://h:8774", nova, "http://h:8774/v2.1/", true},
+		{"http://h/compute/v2.1", nova, "http://h/compute/v2.1/", false},
+		{"http://h/api/v1/compute/v2.1/", nova, "http://h/api/v1/compute/v2.1/", false},
+		{"http://dev2.example/compute/", nova, "http://dev2.example/compute/v2.1/", true},
+		{"http://dev.example/dev2/", nova, "http://dev.example/dev2/v2.1/", true},
 	} {
-		if got, err := versioned(test.raw, test.kind, "p1"); err != nil || got != test.want {
-			t.Errorf("%s: %s, %v", test.raw, got, err)
+		if got, completed, err := versioned(test.raw, test.service); err != nil || got != test.want || completed != test.completed {
+			t.Errorf("%s: %s, %t, %v", test.raw, got, completed, err)
 		}
 	}
-	if _, err := versioned("nonsense", computeType, ""); err == nil {
+	if _, _, err := versioned("nonsense", nova); err == nil {
 		t.Error("nonsense passes")
 	}
 }

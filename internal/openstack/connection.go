@@ -118,16 +118,18 @@ func (c *connection) connect(ctx context.Context) error {
 		return err
 	}
 	c.project = g.project
-	if c.cinder, err = c.locate(ctx, g, blockStorageType, "block storage"); err != nil {
+	cinder, nova := blockStorage(g.project), compute()
+	urls, err := c.cfg.locate(g, cinder, nova)
+	if err != nil {
 		return err
 	}
-	if c.nova, err = c.locate(ctx, g, computeType, "compute"); err != nil {
+	if c.cinder, err = c.endpoint(cinder, urls[0]); err != nil {
 		return err
 	}
-	if !c.opts.IgnoreVolumeMicroversion {
-		c.cinder.preferred = cinderPreferred
+	if c.nova, err = c.endpoint(nova, urls[1]); err != nil {
+		return err
 	}
-	c.nova.preferred = novaPreferred
+	c.cinder.bare = c.opts.IgnoreVolumeMicroversion
 	for _, e := range []*endpoint{c.cinder, c.nova} {
 		if err := e.learnSoon(ctx); errors.Is(err, cloud.ErrForbidden) {
 			return err // the catalog leads where the credentials may not go

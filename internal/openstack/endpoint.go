@@ -1,44 +1,60 @@
 package openstack
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/gophercloud/gophercloud/v2"
-	gopherstack "github.com/gophercloud/gophercloud/v2/openstack"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
-// The service types that Keystone's catalog has for Cinder and Nova; gophercloud
-// knows their older names.
-const (
-	blockStorageType = "block-storage"
-	computeType      = "compute"
-)
+// service is what the driver knows of Cinder or Nova before it asks.
+type service struct {
+	// name is for people.
+	name string
+	// kind is the type in Keystone's catalog; gophercloud knows its older names.
+	kind string
+	// major is the version of the API that the driver speaks, and path where it begins
+	// below a URL without version.
+	major int
+	path  string
+	// oldest is the microversion that each API of that version has, and preferred the one
+	// to ask for where there is a choice.
+	oldest, preferred microversion
+	// list is the path of a list that every account may read.
+	list string
+}
+
+func blockStorage(project string) service {
+	return service{name: "block storage", kind: "block-storage", major: 3, path: "v3/" + project, oldest: 3_000, preferred: cinderPreferred, list: "volumes"}
+}
+
+func compute() service {
+	return service{name: "compute", kind: "compute", major: 2, path: "v2.1", oldest: 2_001, preferred: novaPreferred, list: "servers"}
+}
 
 // endpoint is one service of a cloud.
 type endpoint struct {
-	// service is its name for people.
-	service string
-	client  gophercloud.ServiceClient
-	conn    *connection
-	// preferred is the microversion to use where the endpoint has it.
-	preferred microversion
+	service
+	client gophercloud.ServiceClient
+	conn   *connection
+	// completed tells that the catalog's URL names no version, and that the driver has
+	// added its own.
+	completed bool
+	// bare tells that requests that need no microversion are sent without one.
+	bare bool
 
 	flight singleflight.Group
 	// learned tells that the microversions below are known, and stay as they are.
 	learned atomic.Bool
-	// oldest and newest are the microversions that it has; zero where it has
-	// none.
-	oldest, newest microversion
+	// lowest and newest are the microversions that it has; zero where it tells none.
+	lowest, newest microversion
 	// plain is the microversion of requests that need none in particular.
 	plain microversion
 }
@@ -50,77 +66,51 @@ func (e *endpoint) at(v microversion) *gophercloud.ServiceClient {
 	return &client
 }
 
-// locate finds a service in the catalog.
-func (c *connection) locate(ctx context.Context, g grant, serviceType, service string) (*endpoint, error) {
+// endpoint returns a service at the URL that the catalog has. It sends nothing.
+func (c *connection) endpoint(s service, raw string) (*endpoint, error) {
+	address, completed, err := versioned(raw, s)
+	switch {
+	case err != nil && c.cfg.stranger:
+		return nil, c.cfg.errorf("%w: the catalog's %s endpoint is not a URL", cloud.ErrUnavailable, s.name)
+	case err != nil:
+		return nil, c.cfg.errorf("the catalog's %s endpoint: %w", s.name, err)
+	}
 	provider := &gophercloud.ProviderClient{
-		HTTPClient: c.httpClient(&authorized{next: c.chain(service), session: c.session}),
+		HTTPClient: c.httpClient(&authorized{next: c.chain(s.name), session: c.session}),
 		UserAgent:  c.agent,
 	}
-	opts := gophercloud.EndpointOpts{Region: c.cfg.Region}
-	opts.Availability, _ = availability(c.cfg.EndpointType)
-	opts.ApplyDefaults(serviceType)
-	opts.Version = novaOrCinder(serviceType)
-	raw, err := gopherstack.V3Endpoint(ctx, provider, g.catalog, opts)
-	var missing *gophercloud.ErrEndpointNotFound
-	if errors.As(err, &missing) {
-		return nil, c.cfg.errorf("%w: %s", cloud.ErrUnsupported, c.cfg.notInCatalog(g, opts, service))
-	}
-	if err != nil {
-		return nil, c.cfg.serviceError(service, err)
-	}
-	address, err := versioned(raw, serviceType, g.project)
-	if err != nil && c.cfg.stranger {
-		return nil, c.cfg.errorf("%w: the catalog's %s endpoint is not a URL", cloud.ErrUnavailable, service)
-	}
-	if err != nil {
-		return nil, c.cfg.errorf("the catalog's %s endpoint: %w", service, err)
-	}
 	return &endpoint{
-		service: service, conn: c,
-		client: gophercloud.ServiceClient{ProviderClient: provider, Endpoint: address, Type: serviceType},
+		service: s, conn: c, completed: completed,
+		client: gophercloud.ServiceClient{ProviderClient: provider, Endpoint: address, Type: s.kind},
 	}, nil
 }
 
-// notInCatalog says why a service was not found there, with the key to change.
-func (c CloudConfig) notInCatalog(g grant, opts gophercloud.EndpointOpts, service string) string {
-	switch {
-	case len(g.catalog.Entries) == 0:
-		return "the account's token has no catalog: set tenant-id or tenant-name"
-	case c.stranger:
-		return fmt.Sprintf("the catalog has no %s service with os-endpoint-type %s in region %q", service, opts.Availability, opts.Region)
-	}
-	regions, found := map[string]bool{}, []string{}
-	for _, entry := range g.catalog.Entries {
-		for _, e := range entry.Endpoints {
-			if e.Region != "" && !regions[e.Region] {
-				regions[e.Region] = true
-				found = append(found, e.Region)
-			}
+var versionSegment = regexp.MustCompile(`/v([0-9]+)(?:\.[0-9]+)?(?:/|$)`)
+
+// lastVersion returns the major version in the path of a URL, 0 where there is none, and
+// where its segment ends. The one before it is a gateway's own.
+func lastVersion(path string) (major, end int) {
+	for {
+		found := versionSegment.FindStringSubmatchIndex(path[max(0, end-1):])
+		if found == nil {
+			return major, end
 		}
+		at := max(0, end-1)
+		major, _ = strconv.Atoi(path[at+found[2] : at+found[3]])
+		end = at + found[1]
 	}
-	if opts.Region != "" && !regions[opts.Region] {
-		return fmt.Sprintf("the catalog has no region %q, only %s", opts.Region, strings.Join(found, ", "))
-	}
-	return fmt.Sprintf("the catalog has no %s service with os-endpoint-type %s in region %q", service, opts.Availability, opts.Region)
 }
 
-var hasVersion = regexp.MustCompile(`/v[0-9.]+(/|$)`)
-
-// versioned completes an address that lacks the version, and the project that
-// Cinder wants after it.
-func versioned(raw, serviceType, project string) (string, error) {
+// versioned completes a URL that names no version, and reports whether it did.
+func versioned(raw string, s service) (address string, completed bool, err error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
-		return "", fmt.Errorf("%s is not a URL", redacted(raw))
+		return "", false, fmt.Errorf("%s is not a URL", redacted(raw))
 	}
-	switch {
-	case hasVersion.MatchString(u.Path):
-	case serviceType == computeType:
-		u = u.JoinPath("v2.1/")
-	default:
-		u = u.JoinPath("v3", project+"/")
+	if major, _ := lastVersion(u.Path); major == 0 {
+		u, completed = u.JoinPath(s.path), true
 	}
-	return gophercloud.NormalizeURL(u.String()), nil
+	return gophercloud.NormalizeURL(u.String()), completed, nil
 }
 
 // chain returns what sends the requests of one service. A login that is repeated

@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
-	"github.com/gophercloud/gophercloud/v2/openstack/utils"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -73,7 +74,7 @@ func (v microversion) String() string {
 
 // has reports whether the endpoint offers v.
 func (e *endpoint) has(v microversion) bool {
-	return e.newest != 0 && e.oldest <= v && v <= e.newest
+	return e.newest != 0 && e.lowest <= v && v <= e.newest
 }
 
 // learn asks the endpoint for its microversions, unless they are known: once for all
@@ -86,15 +87,12 @@ func (e *endpoint) learn(ctx context.Context) error {
 		if e.learned.Load() {
 			return none, nil
 		}
-		if err := e.discover(ctx); err != nil {
-			return none, e.conn.cfg.serviceError(e.service, err)
+		if e.lowest, e.newest, err = e.discover(ctx); err != nil {
+			return none, e.conn.cfg.serviceError(e.name, err)
 		}
 		// What plain requests are sent with: the preferred one, or the newest below it.
-		switch {
-		case e.has(e.preferred):
-			e.plain = e.preferred
-		case e.newest < e.preferred:
-			e.plain = e.newest
+		if !e.bare && e.lowest <= e.preferred {
+			e.plain = min(e.newest, e.preferred)
 		}
 		e.learned.Store(true)
 		return none, nil
@@ -136,50 +134,84 @@ func (r *call) need(ctx context.Context, v microversion, feature string) error {
 	if r.use(ctx, v) {
 		return nil
 	}
-	found := "this cloud offers none"
+	found := "this cloud tells none"
 	if r.endpoint.newest != 0 {
-		found = fmt.Sprintf("this cloud has %s to %s", r.endpoint.oldest, r.endpoint.newest)
+		found = fmt.Sprintf("this cloud has %s to %s", r.endpoint.lowest, r.endpoint.newest)
 	}
 	return &cloud.Error{
 		Kind: cloud.ErrUnsupported, Operation: r.operation, Resource: r.resource,
-		Message: fmt.Sprintf("%s needs %s microversion %s, and %s", feature, r.endpoint.service, v, found),
+		Message: fmt.Sprintf("%s needs %s microversion %s, and %s", feature, r.endpoint.name, v, found),
 	}
 }
 
-// discover asks the endpoint for its microversions. An endpoint that does not
-// know the question has none, which is how old ones and some gateways are; a
-// cloud that has trouble answering is an error.
-func (e *endpoint) discover(ctx context.Context) error {
-	base, err := utils.BaseVersionedEndpoint(e.client.Endpoint)
-	if err != nil {
-		return err
+// dare is need for a request that a cloud without v refuses, rather than doing less than
+// was asked for: it is sent to a cloud that tells no microversions, too.
+func (r *call) dare(ctx context.Context, v microversion, feature string) error {
+	if err := r.endpoint.learn(ctx); err != nil || r.endpoint.newest != 0 {
+		return r.need(ctx, v, feature)
 	}
-	a, err := fetch(ctx, &e.client, http.MethodGet, gophercloud.NormalizeURL(base), &gophercloud.RequestOpts{
-		OkCodes: []int{http.StatusOK, http.StatusMultipleChoices},
-	})
-	var status gophercloud.ErrUnexpectedResponseCode
-	if errors.As(err, &status) && status.Actual < 500 && status.Actual != http.StatusTooManyRequests {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	e.oldest, e.newest = supported(a.body, novaOrCinder(e.client.Type))
+	r.version = v
 	return nil
 }
 
-func novaOrCinder(serviceType string) int {
-	if serviceType == computeType {
-		return 2
+// documentPatience is how long an endpoint may take to tell its versions. Cinder and Nova
+// read them from no database.
+const documentPatience = 5 * time.Second
+
+// discover finds out the microversions of an endpoint:
+//
+//	the version document    a list, asked for with   the endpoint has
+//	                        the preferred one
+//	has a range             -                        that range
+//	has none, or there      the answer names it      what each such API has, up to that one
+//	is none: HTML, 404,     406 with a range         that range
+//	503, nothing in time    another answer           none that it tells
+//	                        5xx, 429, none           is not known yet: an error
+//
+// An API without a range in its document does not exist: a gateway before it is at fault.
+// Where the catalog's URL names no version, the list has to show that the driver's is there.
+func (e *endpoint) discover(ctx context.Context) (lowest, newest microversion, err error) {
+	if lowest, newest, err = e.document(ctx); err != nil || newest != 0 {
+		return lowest, newest, err
 	}
-	return 3
+	accept := []int{http.StatusOK, http.StatusNotAcceptable}
+	a, err := fetch(ctx, e.at(e.preferred), http.MethodGet, e.client.ServiceURL(e.list)+"?limit=1", &gophercloud.RequestOpts{OkCodes: accept})
+	var status gophercloud.ErrUnexpectedResponseCode
+	switch {
+	case errors.As(err, &status) && status.Actual < 500 && status.Actual != http.StatusTooManyRequests && !e.completed:
+		return 0, 0, nil
+	case err != nil:
+		return 0, 0, err
+	case a.status == http.StatusOK && strings.HasSuffix(a.header.Get("OpenStack-API-Version"), " "+e.preferred.String()):
+		return e.oldest, e.preferred, nil
+	}
+	if m := offered.FindSubmatch(a.body); m != nil {
+		lowest, newest = e.between(string(m[1]), string(m[2]))
+	}
+	return lowest, newest, nil
 }
 
-// supported reads a version document, of one version or of several, and
-// returns the range of the given major version.
-func supported(body []byte, major int) (oldest, newest microversion) {
+// offered is what Cinder and Nova say in a 406.
+var offered = regexp.MustCompile(`(?i)minimum is ([0-9.]+[0-9]) and maximum is ([0-9.]+[0-9])`)
+
+// document reads the version document of an endpoint; the range is zero where there is no
+// such document. Its error is that the endpoint may not be asked.
+func (e *endpoint) document(ctx context.Context) (lowest, newest microversion, err error) {
+	u, err := url.Parse(e.client.Endpoint)
+	if err != nil {
+		return 0, 0, err
+	}
+	_, end := lastVersion(u.Path)
+	u.Path, u.RawPath = u.Path[:end], ""
+	ctx, cancel := context.WithTimeout(ctx, documentPatience)
+	defer cancel()
+	a, err := fetch(ctx, &e.client, http.MethodGet, gophercloud.NormalizeURL(u.String()), &gophercloud.RequestOpts{
+		OkCodes: []int{http.StatusOK, http.StatusMultipleChoices},
+	})
+	if errors.Is(err, cloud.ErrForbidden) {
+		return 0, 0, err
+	}
 	type version struct {
-		ID         string `json:"id"`
 		Version    string `json:"version"`
 		MaxVersion string `json:"max_version"`
 		MinVersion string `json:"min_version"`
@@ -188,15 +220,23 @@ func supported(body []byte, major int) (oldest, newest microversion) {
 		Version  version   `json:"version"`
 		Versions []version `json:"versions"`
 	}
-	if json.Unmarshal(body, &document) != nil {
-		return oldest, newest
+	if err != nil || json.Unmarshal(a.body, &document) != nil {
+		return 0, 0, nil
 	}
 	for _, v := range append(document.Versions, document.Version) {
-		low, okLow := parseMicroversion(v.MinVersion)
-		high, okHigh := parseMicroversion(cmp.Or(v.Version, v.MaxVersion))
-		if okLow && okHigh && low.major() == major && high.major() == major {
-			oldest, newest = low, high
+		if low, high := e.between(v.MinVersion, cmp.Or(v.Version, v.MaxVersion)); high != 0 {
+			return low, high, nil
 		}
 	}
-	return oldest, newest
+	return 0, 0, nil
+}
+
+// between reads a range of microversions, zero unless it is one of the API's major version.
+func (e *endpoint) between(from, to string) (lowest, newest microversion) {
+	lowest, okLow := parseMicroversion(from)
+	newest, okHigh := parseMicroversion(to)
+	if !okLow || !okHigh || lowest.major() != e.major || newest.major() != e.major {
+		return 0, 0
+	}
+	return lowest, newest
 }

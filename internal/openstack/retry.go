@@ -124,7 +124,7 @@ func (r *retrier) once(req *http.Request) (*http.Response, error) {
 
 // again reports whether a request that got no answer may be sent again.
 func (r *retrier) again(req *http.Request, err error) bool {
-	if req.Context().Err() != nil || errors.Is(err, context.DeadlineExceeded) || tlsFailure(err) {
+	if req.Context().Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTooLarge) || tlsFailure(err) {
 		return false
 	}
 	var send *sendError

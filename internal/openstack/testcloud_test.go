@@ -39,6 +39,10 @@ type testCloud struct {
 	tokenLife time.Duration
 	// serve answers everything but tokens and versions.
 	serve http.HandlerFunc
+	// document answers for Cinder's versions, where it is set.
+	document http.HandlerFunc
+	// catalog is Keystone's, where it is set: ADDRESS stands for the server's address.
+	catalog string
 
 	mu       sync.Mutex
 	issued   int
@@ -140,6 +144,8 @@ func (c *testCloud) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	switch {
 	case path == "/identity/v3/auth/tokens":
 		c.token(w)
+	case path == "/volume/v3" && c.document != nil:
+		c.document(w, req)
 	case path == "/volume/v3":
 		_, _ = fmt.Fprintf(w, `{"versions": [{"id": "v3.0", "status": "CURRENT", "version": %q, "min_version": "3.0", "links": []}]}`, c.cinder)
 	case path == "/compute/v2.1":
@@ -167,9 +173,12 @@ func (c *testCloud) token(w http.ResponseWriter) {
 	entry := func(kind, path string) string {
 		return fmt.Sprintf(`{"type": %q, "name": "x", "endpoints": [{"interface": "public", "region": "RegionOne", "region_id": "RegionOne", "url": %q}]}`, kind, c.URL+path)
 	}
-	answer(w, http.StatusCreated, fmt.Sprintf(`{"token": {"issued_at": %q, "expires_at": %q, "project": {"id": %q}, "catalog": [%s, %s]}}`,
-		now.Format(time.RFC3339Nano), now.Add(life).Format(time.RFC3339Nano), project,
-		entry("volumev3", "/volume/v3/p1"), entry("compute", "/compute/v2.1")))
+	catalog := entry("volumev3", "/volume/v3/p1") + ", " + entry("compute", "/compute/v2.1")
+	if c.catalog != "" {
+		catalog = strings.ReplaceAll(c.catalog, "ADDRESS", c.URL)
+	}
+	answer(w, http.StatusCreated, fmt.Sprintf(`{"token": {"issued_at": %q, "expires_at": %q, "project": {"id": %q}, "catalog": [%s]}}`,
+		now.Format(time.RFC3339Nano), now.Add(life).Format(time.RFC3339Nano), project, catalog))
 }
 
 func answer(w http.ResponseWriter, status int, body string) {

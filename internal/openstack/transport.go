@@ -153,7 +153,7 @@ func absorb(resp *http.Response, read bool, limit int, stranger bool) error {
 		err = closeErr
 	}
 	if err == nil && len(body) > limit {
-		err = fmt.Errorf("the answer is larger than %d bytes", limit)
+		err = fmt.Errorf("%w than %d bytes", errTooLarge, limit)
 	}
 	if err == nil && stranger && bytes.Count(body, []byte{','})+bytes.Count(body, []byte{'['})+bytes.Count(body, []byte{'{'}) > valuesPerMiB*(limit>>20) {
 		err = errors.New("the answer has more values than any of OpenStack")
@@ -172,7 +172,10 @@ func absorb(resp *http.Response, read bool, limit int, stranger bool) error {
 	return nil
 }
 
-var errNotJSON = errors.New("the answer is not JSON, or only a part of it")
+var (
+	errNotJSON  = errors.New("the answer is not JSON, or only a part of it")
+	errTooLarge = errors.New("the answer is larger")
+)
 
 type brokenBody struct{ err error }
 

@@ -171,7 +171,7 @@ func (c *Client) ExtendVolume(ctx context.Context, id string, sizeGiB int64, inU
 		return err
 	}
 	if inUse {
-		if err := r.need(ctx, cinderExtendInUse, "growing an attached volume"); err != nil {
+		if err := r.dare(ctx, cinderExtendInUse, "growing an attached volume"); err != nil {
 			return err
 		}
 	}

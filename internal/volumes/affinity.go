@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,11 +32,14 @@ const (
 	lookups = 8
 )
 
-// Affinity names volumes by name or id.
+// Affinity names volumes by name or id, and says what else the one for whom a volume is
+// made has to say about it.
 type Affinity struct {
 	// SameHost are volumes whose back end host a new volume is to share, and
 	// DifferentHost those whose host it is to avoid.
 	SameHost, DifferentHost []string
+	// Metadata is recorded with the volume, besides that of the CreateRequest.
+	Metadata map[string]string
 }
 
 // AffinityOf returns what a volume was made near to, and far from: ids with
@@ -88,6 +92,7 @@ func (s *Service) addNeighbours(ctx context.Context, p *plan) error {
 		return fmt.Errorf("anti-affinity: %w", err)
 	}
 	p.Affinity = nil // for the next zone they are the same
+	maps.Copy(p.ask.Metadata, wanted.Metadata)
 	record(p.ask.Metadata, affinityKey, p.ask.SameHost)
 	record(p.ask.Metadata, antiAffinityKey, p.ask.DifferentHost)
 	return nil

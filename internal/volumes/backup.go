@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -16,7 +17,7 @@ import (
 
 // temporaryKey marks a snapshot that exists only until a backup was made of it.
 // Its value is the name of the backup.
-const temporaryKey = "cinder.csi.openstack.org/temporary-for-backup"
+const temporaryKey = ReservedPrefix + "temporary-for-backup"
 
 // createBackup takes one step towards a backup: a temporary snapshot, which
 // keeps the volume usable meanwhile and its content from one moment; the backup
@@ -30,9 +31,7 @@ func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (*Snaps
 	if backup != nil {
 		return s.backupState(ctx, backup, true)
 	}
-	metadata := s.tagged(req.Metadata)
-	metadata[temporaryKey] = req.Name
-	snapshot, err := s.snapshotOf(ctx, req, metadata, s.opts.SnapshotWait)
+	snapshot, err := s.snapshotOf(ctx, req, s.opts.SnapshotWait)
 	if err != nil {
 		return nil, err
 	}
@@ -87,17 +86,24 @@ func (s *Service) earlierBackup(ctx context.Context, req SnapshotRequest) (*clou
 
 // postBackup asks for a backup of the temporary snapshot.
 func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot *cloud.Snapshot) (*cloud.Backup, error) {
-	metadata := s.tagged(req.Metadata)
-	metadata["type"] = "backup"
-	backup, err := s.cloud.CreateBackup(ctx, cloud.BackupRequest{
+	ask := cloud.BackupRequest{
 		VolumeID:    req.VolumeID,
 		SnapshotID:  snapshot.ID,
 		Name:        req.Name,
 		Description: Description,
 		Zone:        req.Zone,
-		Metadata:    metadata,
+		Metadata:    maps.Clone(req.Metadata),
 		Force:       true,
-	})
+		Incremental: req.Incremental,
+	}
+	ask.Metadata["type"] = "backup"
+	backup, err := s.cloud.CreateBackup(ctx, ask)
+	if ask.Incremental && errors.Is(err, cloud.ErrInvalid) {
+		if err = s.needsFullBackup(ctx, req, err); err == nil {
+			ask.Incremental = false
+			backup, err = s.cloud.CreateBackup(ctx, ask)
+		}
+	}
 	switch {
 	case err == nil:
 		logging.From(ctx).Info("backup accepted", zap.String("backup", backup.ID), zap.String("volume", req.VolumeID))
@@ -114,7 +120,7 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 		return found, nil
 	}
 	err = fmt.Errorf("backup %s of volume %s: %w", req.Name, req.VolumeID, err)
-	if errors.Is(err, cloud.ErrUnavailable) || errors.Is(err, cloud.ErrConflict) || ctx.Err() != nil {
+	if errors.Is(err, ErrUnfinished) || errors.Is(err, cloud.ErrUnavailable) || errors.Is(err, cloud.ErrConflict) || ctx.Err() != nil {
 		// The snapshot stays: it is found and used when the call is repeated.
 		return nil, unfinished(err)
 	}
@@ -122,6 +128,31 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 		return nil, unfinished(errors.Join(err, dropErr))
 	}
 	return nil, err
+}
+
+// needsFullBackup decides what becomes of an incremental backup that Cinder refuses. It
+// builds on the newest backup of the volume, which has to be available
+// (cinder/backup/api.py, create): a full one is made where there is none or that failed.
+// While that is being made, restored or deleted, the error is ErrUnfinished.
+func (s *Service) needsFullBackup(ctx context.Context, req SnapshotRequest, refusal error) error {
+	made, err := everyPage(func(page cloud.Page) ([]cloud.Backup, string, error) {
+		return s.cloud.ListBackups(ctx, cloud.BackupFilter{VolumeID: req.VolumeID}, page)
+	})
+	if err != nil {
+		return unfinished(errors.Join(refusal, err))
+	}
+	if len(made) > 0 {
+		newest := slices.MaxFunc(made, func(a, b cloud.Backup) int { return a.CreatedAt.Compare(b.CreatedAt) })
+		switch newest.Status {
+		case cloud.BackupError, cloud.BackupErrorDeleting:
+		case cloud.BackupAvailable:
+			return refusal
+		default:
+			return fmt.Errorf("an incremental backup builds on backup %s, which has status %s: %w", newest.ID, newest.Status, unfinished(refusal))
+		}
+	}
+	logName(ctx, req.Name).Info("the volume has no backup that an incremental one can build on: a full one is made", zap.String("volume", req.VolumeID))
+	return nil
 }
 
 // backupState answers for a backup that exists, and whose id may have been told.
@@ -220,6 +251,9 @@ func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error
 		return false, fmt.Errorf("backup %s has status %s: %w", id, backup.Status, unfinished(refusal))
 	case errors.Is(refusal, cloud.ErrConflict):
 		return true, unfinished(refusal)
+	case backup.HasDependents:
+		return false, fmt.Errorf("backup %s (%s): %w: incremental backups of volume %s build on it, delete those first: %w",
+			id, backup.Name, ErrSnapshotInUse, backup.VolumeID, refusal)
 	}
 	return false, fmt.Errorf("backup %s, status %s: %w: %w", id, backup.Status, ErrState, refusal)
 }

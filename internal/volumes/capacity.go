@@ -2,17 +2,24 @@ package volumes
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"slices"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // Unlimited is the number of GiB that stands for no limit that is known. Its
 // bytes still fit into 64 bits.
 const Unlimited int64 = math.MaxInt64 >> 30
+
+// capacityWait is for how long one question about the capacity is waited for, less where
+// the caller has less time. All of them fit into the 10 s that external-provisioner
+// allows by default, as long as no more than one gets no answer.
+const capacityWait = 5 * time.Second
 
 // CapacityRequest says where, and of which kind, volumes are to be.
 type CapacityRequest struct {
@@ -28,58 +35,72 @@ type Capacity struct {
 	Available, Largest int64
 }
 
-// Capacity returns how much room there is: by the quota of the project, and by
-// what the scheduler knows of the back ends where the account may read that. A
-// zone that does not exist has none; a type that does not is cloud.ErrInvalid.
+// Capacity returns how much room there is, as far as the cloud tells: by its zones, by
+// the zones and the back end of the type, by the quota of the project and by the pools
+// of the scheduler. Whatever the cloud does not tell sets no limit, be it forbidden,
+// absent, broken or nonsense: the scheduler of Kubernetes places no pod where it has no
+// CSIStorageCapacity, and external-provisioner makes none after an error
+// (pkg/capacity/capacity.go, syncCapacity). A volume for which there is no room is
+// refused when it is created, and the pod is scheduled anew.
+//
+// The only error is that of a cloud that is down, which is one that can't list volumes
+// either. external-provisioner then keeps the object that it has and asks again.
 func (s *Service) Capacity(ctx context.Context, req CapacityRequest) (Capacity, error) {
-	var zones []string
+	q := questions{about: logging.From(ctx)}
 	if req.Zone != "" {
-		all, err := s.cloud.ListZones(ctx)
-		if err != nil {
-			return Capacity{}, fmt.Errorf("looking for availability zone %s: %w", req.Zone, err)
-		}
-		if zones = zonesOf(all, req.Zone); len(zones) == 0 {
+		zones := ask(ctx, &q, "zones", s.cloud.ListZones)
+		if len(zones) > 0 && len(zonesOf(zones, req.Zone)) == 0 {
 			return Capacity{}, nil
 		}
 	}
-	var kind volumeType
+	kind := volumeType{name: req.Type}
 	if req.Type != "" {
-		var known bool
-		var err error
-		if kind, known, err = s.knownType(ctx, req.Type); err != nil {
-			return Capacity{}, err
-		}
-		if !known {
-			return Capacity{}, fmt.Errorf("volume type %s does not exist: %w", req.Type, cloud.ErrInvalid)
+		found := ask(ctx, &q, "volume types", func(ctx context.Context) (volumeType, error) { return s.typeNamed(ctx, req.Type) })
+		if found.name != "" {
+			kind = found
 		}
 	}
-	if len(zones) > 0 && !slices.ContainsFunc(zones, kind.serves) {
+	if req.Zone != "" && len(kind.zones) > 0 && len(zonesOf(kind.zones, req.Zone)) == 0 {
 		return Capacity{}, nil
 	}
-	room, err := s.quotaRoom(ctx, kind)
+	room := quotaRoom(ask(ctx, &q, "quota", s.cloud.Quota), kind)
+	room = room.within(poolRoom(ask(ctx, &q, "pools", s.cloud.ListPools), kind, req.Zone))
+	if !q.answered {
+		if _, _, err := s.List(ctx, cloud.Page{Limit: 1}); err != nil {
+			return Capacity{}, fmt.Errorf("the cloud tells nothing about its capacity, and lists no volumes: %w", err)
+		}
+	}
+	return room, nil
+}
+
+// questions are those that one call asks.
+type questions struct {
+	about *zap.Logger
+	// answered tells that the cloud has answered one of them, if only by refusing it.
+	answered bool
+}
+
+// ask returns the answer to a question, and the zero value where there is none.
+func ask[T any](ctx context.Context, q *questions, what string, question func(context.Context) (T, error)) T {
+	wait := capacityWait
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)/2)
+	}
+	limited, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	answer, err := question(limited)
+	q.answered = q.answered || err == nil || notTold(err)
 	if err != nil {
-		return Capacity{}, err
+		q.about.Debug("the cloud does not tell, which sets no limit to the capacity", zap.String("what", what), zap.Error(err))
+		var none T
+		return none
 	}
-	pools, err := s.cloud.ListPools(ctx)
-	switch {
-	case errors.Is(err, cloud.ErrForbidden):
-		return room, nil
-	case err != nil:
-		return Capacity{}, fmt.Errorf("asking for the capacity of the back ends: %w", err)
-	}
-	return room.within(poolRoom(pools, kind, zones)), nil
+	return answer
 }
 
 // quotaRoom is the room that the project's quota leaves.
-func (s *Service) quotaRoom(ctx context.Context, kind volumeType) (Capacity, error) {
+func quotaRoom(quota cloud.Quota, kind volumeType) Capacity {
 	room := Capacity{Unlimited, Unlimited}
-	quota, err := s.cloud.Quota(ctx)
-	switch {
-	case errors.Is(err, cloud.ErrForbidden):
-		return room, nil
-	case err != nil:
-		return Capacity{}, fmt.Errorf("asking for the quota: %w", err)
-	}
 	suffixes := []string{""}
 	if kind.name != "" {
 		suffixes = append(suffixes, "_"+kind.name)
@@ -94,7 +115,7 @@ func (s *Service) quotaRoom(ctx context.Context, kind volumeType) (Capacity, err
 	if line, ok := quota.Lines["per_volume_gigabytes"]; ok && line.Limit >= 0 {
 		room.Largest = min(room.Largest, line.Limit)
 	}
-	return room, nil
+	return room
 }
 
 // left returns what is left of a line of the quota, in its own unit.
@@ -106,13 +127,17 @@ func left(quota cloud.Quota, name string) int64 {
 	return max(0, line.Limit-line.Used)
 }
 
-// poolRoom is the room on the pools that can serve a type in some zones. A
-// volume is on one pool, so that none is larger than the emptiest.
-func poolRoom(pools []cloud.Pool, kind volumeType, zones []string) Capacity {
+// poolRoom is the room on the pools that can serve a type in a zone. A volume is on one
+// pool, so that none is larger than the emptiest.
+func poolRoom(pools []cloud.Pool, kind volumeType, zone string) Capacity {
+	if len(pools) == 0 {
+		return Capacity{Unlimited, Unlimited}
+	}
 	var room Capacity
 	for _, p := range pools {
-		elsewhere := p.Zone != "" && len(zones) > 0 && !slices.Contains(zones, p.Zone)
-		if elsewhere || kind.backend != "" && p.Backend != kind.backend {
+		elsewhere := p.Zone != "" && zone != "" && len(zonesOf([]string{p.Zone}, zone)) == 0
+		other := p.Backend != "" && kind.backend != "" && p.Backend != kind.backend
+		if elsewhere || other {
 			continue
 		}
 		free := p.FreeGiB

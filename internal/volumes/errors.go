@@ -26,8 +26,9 @@ var (
 	ErrAttachedElsewhere = errors.New("attached to another server")
 	// ErrHasSnapshots: the volume has snapshots, and Cinder keeps it for them.
 	ErrHasSnapshots = errors.New("has snapshots")
-	// ErrSnapshotInUse: volumes depend on the snapshot.
-	ErrSnapshotInUse = errors.New("in use by volumes made from it")
+	// ErrSnapshotInUse: volumes, or incremental backups, depend on the snapshot or
+	// backup, and Cinder keeps it for them.
+	ErrSnapshotInUse = errors.New("in use by what was made from it")
 	// ErrState: the thing is in a state that only an operator can mend.
 	ErrState = errors.New("in a state that needs an operator")
 	// ErrNoCapacity: no back end of the wanted type and zone has room.

@@ -30,6 +30,9 @@ func (s *Service) Modify(ctx context.Context, id string, req ModifyRequest) erro
 	if err := exists("volume", id); err != nil {
 		return err
 	}
+	if err := CheckMetadata(req.Metadata); err != nil {
+		return err
+	}
 	unlock, err := s.lock(ctx, "volume", id)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ func (s *Service) plan(ctx context.Context, req CreateRequest) (*plan, error) {
 	req.Name = StoredName(req.Name)
 	req.SnapshotID, req.SourceVolumeID = plain(req.SnapshotID), plain(req.SourceVolumeID)
 	p := &plan{CreateRequest: req}
-	err := s.checkCluster()
+	metadata, err := s.metadata(req.Metadata)
 	switch {
 	case err != nil:
 	case req.SourceVolumeID != "":
@@ -66,7 +67,7 @@ func (s *Service) plan(ctx context.Context, req CreateRequest) (*plan, error) {
 	}
 	p.ask = cloud.VolumeRequest{
 		Name: req.Name, Description: Description, SizeGiB: req.SizeGiB,
-		SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID, Metadata: s.tagged(req.Metadata),
+		SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID, Metadata: metadata,
 	}
 	if req.Type != "" {
 		p.ask.Type = p.kind.name
@@ -90,7 +91,7 @@ func (s *Service) typeFor(ctx context.Context, req CreateRequest) (volumeType, e
 		return volumeType{}, nil
 	}
 	standard, err := s.cloud.DefaultVolumeType(ctx)
-	if secret(err) {
+	if notTold(err) {
 		return volumeType{}, nil
 	}
 	if err != nil {
@@ -108,7 +109,7 @@ func (s *Service) zonesFor(ctx context.Context, req CreateRequest, kind volumeTy
 		return []string{""}, nil, nil
 	}
 	all, err := s.cloud.ListZones(ctx)
-	if err != nil && !secret(err) {
+	if err != nil && !notTold(err) {
 		return nil, nil, fmt.Errorf("looking for availability zone %s: %w", req.Zone, err)
 	}
 	labels := []string{req.Zone}
@@ -121,7 +122,7 @@ func (s *Service) zonesFor(ctx context.Context, req CreateRequest, kind volumeTy
 	exist := 0
 	for _, label := range labels {
 		meant := zonesOf(all, label)
-		if err != nil {
+		if len(all) == 0 {
 			meant = []string{label} // as good a guess as any
 		}
 		if len(meant) > 1 && ambiguous == nil {
@@ -250,34 +251,27 @@ type volumeType struct {
 }
 
 // typeNamed returns the type with an id or a name; where no name is the same, that
-// whose name is alike. A type that is in no list may be new: it stands for itself.
+// whose name is alike. A type that is in no list may be new: it stands for itself. It
+// returns cloud.ErrInvalid for a name that may be any of several.
 func (s *Service) typeNamed(ctx context.Context, nameOrID string) (volumeType, error) {
-	kind, known, err := s.knownType(ctx, nameOrID)
-	if secret(err) || err == nil && !known {
-		return volumeType{name: nameOrID}, nil
-	}
-	return kind, err
-}
-
-// knownType is typeNamed for a type that has to be in the list.
-func (s *Service) knownType(ctx context.Context, nameOrID string) (kind volumeType, known bool, err error) {
 	types, err := s.cloud.ListVolumeTypes(ctx)
-	if err != nil {
-		return volumeType{}, false, fmt.Errorf("looking for volume type %s: %w", nameOrID, err)
+	if err != nil && !notTold(err) {
+		return volumeType{}, fmt.Errorf("looking for volume type %s: %w", nameOrID, err)
 	}
+	kind := volumeType{name: nameOrID}
 	var meant []string
 	for _, t := range types {
 		switch {
 		case t.Name == nameOrID, isID(nameOrID) && strings.EqualFold(t.ID, nameOrID):
-			return typeOf(t), true, nil
+			return typeOf(t), nil
 		case alike(t.Name, nameOrID):
 			kind, meant = typeOf(t), append(meant, t.Name)
 		}
 	}
 	if len(meant) > 1 {
-		return volumeType{}, false, fmt.Errorf("volume type %s may be any of %s: %w", nameOrID, strings.Join(meant, ", "), cloud.ErrInvalid)
+		return volumeType{}, fmt.Errorf("volume type %s may be any of %s: %w", nameOrID, strings.Join(meant, ", "), cloud.ErrInvalid)
 	}
-	return kind, len(meant) == 1, nil
+	return kind, nil
 }
 
 // typeOf reads the extra specs of a type.
@@ -330,10 +324,24 @@ func (s *Service) HasType(ctx context.Context, v *cloud.Volume, nameOrID string)
 	return err == nil && kind.is(v.Type), err
 }
 
-// secret reports whether a list can't be had by this account, or from this cloud:
-// what it would say has to be found out otherwise.
-func secret(err error) bool {
-	return errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported)
+// notTold reports whether the cloud has answered, but not with the list that was asked
+// for: this account may not read it, the cloud or a gateway before it doesn't offer it,
+// or the answer is none. What the list would say has to be found out otherwise.
+func notTold(err error) bool {
+	for _, kind := range []error{cloud.ErrForbidden, cloud.ErrNotFound, cloud.ErrUnsupported, cloud.ErrInvalid} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	var answer *cloud.Error
+	if !errors.As(err, &answer) {
+		return false
+	}
+	switch answer.StatusCode {
+	case 0, http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return answer.StatusCode < http.StatusInternalServerError
 }
 
 // zonesOf returns the zones that a name, or else a label, stands for.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -35,10 +36,15 @@ type SnapshotRequest struct {
 	// Name identifies the request, as that of a CreateRequest does.
 	Name     string
 	VolumeID string
+	// Metadata is recorded with what is made, besides Options.Metadata and the driver's
+	// own.
 	Metadata map[string]string
 	// Backup asks for a backup, kept in Zone where that is not empty.
 	Backup bool
 	Zone   string
+	// Incremental asks for a backup of what has changed since the newest backup of the
+	// volume. Where there is none, or that one failed, the backup is a full one.
+	Incremental bool
 }
 
 // CreateSnapshot returns a snapshot as soon as it is usable, and ErrUnfinished
@@ -50,7 +56,8 @@ type SnapshotRequest struct {
 // be no more.
 func (s *Service) CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Snapshot, error) {
 	req.Name, req.VolumeID = StoredName(req.Name), plain(req.VolumeID)
-	if err := s.checkCluster(); err != nil {
+	var err error
+	if req.Metadata, err = s.metadata(req.Metadata); err != nil {
 		return nil, err
 	}
 	if err := exists("volume", req.VolumeID); err != nil {
@@ -64,7 +71,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Sna
 	if req.Backup {
 		return s.createBackup(ctx, req)
 	}
-	snapshot, err := s.snapshotOf(ctx, req, s.tagged(req.Metadata), s.opts.SnapshotWait)
+	snapshot, err := s.snapshotOf(ctx, req, s.opts.SnapshotWait)
 	if err != nil {
 		return nil, err
 	}
@@ -73,13 +80,13 @@ func (s *Service) CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Sna
 
 // snapshotOf finds or makes the snapshot of a request and waits for it, but not
 // longer than patience.
-func (s *Service) snapshotOf(ctx context.Context, req SnapshotRequest, metadata map[string]string, patience time.Duration) (*cloud.Snapshot, error) {
+func (s *Service) snapshotOf(ctx context.Context, req SnapshotRequest, patience time.Duration) (*cloud.Snapshot, error) {
 	snapshot, err := s.earlierSnapshot(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	if snapshot == nil {
-		snapshot, err = s.postSnapshot(ctx, req, metadata)
+		snapshot, err = s.postSnapshot(ctx, req)
 		if err != nil {
 			return nil, err
 		}
@@ -124,7 +131,11 @@ func (s *Service) earlierSnapshot(ctx context.Context, req SnapshotRequest) (*cl
 }
 
 // postSnapshot asks for a snapshot of which is known that it does not exist.
-func (s *Service) postSnapshot(ctx context.Context, req SnapshotRequest, metadata map[string]string) (*cloud.Snapshot, error) {
+func (s *Service) postSnapshot(ctx context.Context, req SnapshotRequest) (*cloud.Snapshot, error) {
+	metadata := maps.Clone(req.Metadata)
+	if req.Backup {
+		metadata[temporaryKey] = req.Name
+	}
 	snapshot, err := s.cloud.CreateSnapshot(ctx, cloud.SnapshotRequest{
 		VolumeID:    req.VolumeID,
 		Name:        req.Name,

@@ -45,6 +45,9 @@ const (
 type Options struct {
 	// Cluster is the value of ClusterKey. Without it nothing can be created.
 	Cluster string
+	// Metadata is recorded with every volume, snapshot and backup that is made. What a
+	// request records under the same key takes precedence. See CheckMetadata.
+	Metadata map[string]string
 	// Locks are shared by all services of one project: two sets of credentials for it
 	// then exclude each other. Nil: the service's own.
 	Locks *Locks
@@ -217,25 +220,6 @@ func (s *Service) lockToShare(ctx context.Context, volumeID string) (func(), err
 func (s *Service) owned(metadata map[string]string) bool {
 	cluster, ok := metadata[ClusterKey]
 	return ok && cluster == s.opts.Cluster
-}
-
-// checkCluster refuses to make anything for a cluster without a name: what it makes
-// could not be told from what others make, and would be shared and deleted by them.
-func (s *Service) checkCluster() error {
-	if s.opts.Cluster == "" {
-		return fmt.Errorf("the driver has no name for its cluster, by which it knows what it has made: set --cluster: %w", ErrState)
-	}
-	return nil
-}
-
-// tagged returns metadata with the cluster's tag.
-func (s *Service) tagged(metadata map[string]string) map[string]string {
-	all := make(map[string]string, len(metadata)+1)
-	for key, value := range metadata {
-		all[key] = value
-	}
-	all[ClusterKey] = s.opts.Cluster
-	return all
 }
 
 // backoff spaces attempts at what the cloud refuses for what it is doing at the

@@ -11,9 +11,20 @@ which -controller-metrics takes 19.
 {{- regexReplaceAll "[-.]+$" (trunc 44 $full) "" -}}
 {{- end -}}
 
+{{/* The cluster's name in the cloud; a template, so that one file of values does for many clusters. */}}
+{{- define "cinder-csi.clusterID" -}}
+{{- tpl .Values.clusterID . -}}
+{{- end -}}
+
 {{/* Compiled into Kubernetes for volumes of the in-tree plugin: no value. */}}
 {{- define "cinder-csi.driver" -}}
 cinder.csi.openstack.org
+{{- end -}}
+
+{{/* The namespace of a component's objects. Takes root and component: that of the nodes may be another one. */}}
+{{- define "cinder-csi.namespace" -}}
+{{- $own := eq .component "controller" | ternary "" .root.Values.node.namespaceOverride -}}
+{{- $own | default .root.Values.namespaceOverride | default .root.Release.Namespace -}}
 {{- end -}}
 
 {{/* What selects pods. Selectors can't change: nothing here may depend on values. */}}
@@ -39,20 +50,96 @@ labels and annotations of the object's own.
   "app.kubernetes.io/version" (.root.Chart.AppVersion | replace "+" "_")
   "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")) -}}
 labels:
-  {{- toYaml (mustMerge $own (default dict .labels) .root.Values.commonLabels) | nindent 2 }}
-{{- with mustMerge dict (default dict .annotations) .root.Values.commonAnnotations }}
+  {{- toYaml (mustMerge $own (default dict .labels) (default dict .root.Values.commonLabels)) | nindent 2 }}
+{{- with mustMerge dict (default dict .annotations) (default dict .root.Values.commonAnnotations) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Takes image (repository, tag, digest), and the default tag or the name of who has none. */}}
+{{/*
+An image's reference. Takes root, image (repository, tag, digest), and the
+default tag or the name of who has none. The first part of a repository is its
+registry if it is a host: that is what global.imageRegistry replaces.
+*/}}
 {{- define "cinder-csi.image" -}}
-{{- if .image.digest -}}
-{{ .image.repository }}@{{ .image.digest }}
-{{- else -}}
-{{ .image.repository }}:{{ required (printf "%s.image.tag: needed, since there is no digest" .name) (default .defaultTag .image.tag) }}
+{{- $repository := required "image.repository: every image needs one" .image.repository -}}
+{{- with .root.Values.global.imageRegistry -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" $repository "") -}}
 {{- end -}}
+{{- if .image.digest -}}
+{{ $repository }}@{{ .image.digest }}
+{{- else -}}
+{{ $repository }}:{{ required (printf "%s.image.tag: needed, since there is no digest" .name) (default .defaultTag .image.tag) }}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secrets for pulling images, as the field of a pod: the chart's and those that a parent chart has for all, which may be names alone. */}}
+{{- define "cinder-csi.imagePullSecrets" -}}
+{{- $names := list -}}
+{{- range concat (default list .Values.imagePullSecrets) (default list .Values.global.imagePullSecrets) -}}
+{{- $names = append $names (kindIs "map" . | ternary . (dict "name" .)) -}}
+{{- end -}}
+{{- toYaml (dict "imagePullSecrets" (uniq $names)) -}}
+{{- end -}}
+
+{{/* Those of the given fields that have a value: what is null or empty is left to Kubernetes. */}}
+{{- define "cinder-csi.fields" -}}
+{{- $given := dict -}}
+{{- range $field, $value := . -}}
+{{- if $value -}}
+{{- $_ := set $given $field $value -}}
+{{- end -}}
+{{- end -}}
+{{- if $given -}}
+{{- toYaml $given -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the pods of both components have alike. Takes root, component and the component's values. */}}
+{{- define "cinder-csi.pod" -}}
+serviceAccountName: {{ include "cinder-csi.serviceAccountName" . }}
+# A token is mounted to those containers alone that ask the API server.
+automountServiceAccountToken: false
+terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
+hostNetwork: {{ .values.hostNetwork }}
+dnsPolicy: {{ include "cinder-csi.dnsPolicy" .values }}
+nodeSelector:
+  {{- toYaml (mustMerge dict (default dict .values.nodeSelector) (dict "kubernetes.io/os" "linux")) | nindent 2 }}
+{{ include "cinder-csi.fields" (mustMerge (include "cinder-csi.imagePullSecrets" .root | fromYaml) (dict
+  "priorityClassName" .values.priorityClassName
+  "schedulerName" .values.schedulerName
+  "hostAliases" .values.hostAliases
+  "dnsConfig" .values.dnsConfig
+  "tolerations" .values.tolerations
+  "affinity" .values.affinity
+  "securityContext" .values.podSecurityContext
+  "initContainers" .values.initContainers)) }}
+{{- end -}}
+
+{{/* What the driver's containers of both components have alike. Takes the component's values. */}}
+{{- define "cinder-csi.container" -}}
+terminationMessagePolicy: FallbackToLogsOnError
+{{ include "cinder-csi.fields" (dict
+  "env" .extraEnv
+  "envFrom" .envFrom
+  "lifecycle" .lifecycle
+  "resources" .resources
+  "securityContext" .securityContext) }}
+{{- end -}}
+
+{{/* A probe. Takes path, port, optionally host, and settings. */}}
+{{- define "cinder-csi.probe" -}}
+{{- $get := dict "path" .path "port" .port -}}
+{{- with .host -}}
+{{- $_ := set $get "host" . -}}
+{{- end -}}
+{{- toYaml (mustMerge (dict "httpGet" $get) (default dict .settings)) -}}
+{{- end -}}
+
+{{/* The verbosity of a container. Takes root and the container's values. */}}
+{{- define "cinder-csi.verbosity" -}}
+{{- kindIs "invalid" .values.logLevel | ternary .root.Values.logging.verbosity .values.logLevel -}}
 {{- end -}}
 
 {{- define "cinder-csi.serviceAccountName" -}}
@@ -90,9 +177,53 @@ sidecars:
   - provisioner
   - attacher
   - resizer
-  {{- if .Values.sidecars.snapshotter.enabled }}
+  {{- if include "cinder-csi.snapshots" . }}
   - snapshotter
   {{- end }}
+{{- end -}}
+
+{{/*
+Whether objects of an API can be made. Takes root and api, as in
+monitoring.coreos.com/v1/PodMonitor. Every cluster has apiregistration.k8s.io,
+and Helm believes in it only where a cluster was asked: elsewhere (helm template)
+nothing is known about the cluster, and what the values ask for is made.
+*/}}
+{{- define "cinder-csi.has" -}}
+{{- $apis := .root.Capabilities.APIVersions -}}
+{{- if or ($apis.Has .api) (not ($apis.Has "apiregistration.k8s.io/v1")) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Whether the CRDs of snapshots are there. */}}
+{{- define "cinder-csi.snapshotAPI" -}}
+{{- if or .Values.sidecars.snapshotter.forceEnable (include "cinder-csi.has" (dict "root" . "api" "snapshot.storage.k8s.io/v1")) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Whether the snapshotter runs. */}}
+{{- define "cinder-csi.snapshots" -}}
+{{- if and .Values.sidecars.snapshotter.enabled (include "cinder-csi.snapshotAPI" .) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* The monitors that are made, as a list of the names of their values. */}}
+{{- define "cinder-csi.monitors" -}}
+monitors:
+  {{- range $name, $monitor := .Values.metrics }}
+  {{- if and $monitor.enabled (or $monitor.forceEnable (include "cinder-csi.has" (dict "root" $ "api" (printf "monitoring.coreos.com/v1/%s" (title $name))))) }}
+  - {{ $name }}
+  {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* Whether roles are made: for the controller of this cluster, or for one elsewhere that rbac.subjects names. */}}
+{{- define "cinder-csi.roles" -}}
+{{- if and .Values.rbac.create (or .Values.rbac.subjects (and .Values.controller.enabled (not .Values.controller.kubeconfig.secretName))) -}}
+true
+{{- end -}}
 {{- end -}}
 
 {{/* The name of a sidecar's lease: Kubernetes' sidecars derive it from the driver's name. */}}
@@ -105,18 +236,18 @@ sidecars:
   "snapshotter" (printf "external-snapshotter-leader-%s" $driver)) .sidecar -}}
 {{- end -}}
 
-{{/* The address on which /healthz of the node listens. */}}
+{{/* The address on which /healthz of a node listens. Takes root and node, the values of its DaemonSet. */}}
 {{- define "cinder-csi.nodeAddress" -}}
-{{- if .Values.node.healthAddress -}}
-{{ .Values.node.healthAddress }}
-{{- else if and .Values.node.hostNetwork (not (and .Values.metrics.podMonitor.enabled (has "node" .Values.metrics.podMonitor.targets))) -}}
+{{- if .node.healthAddress -}}
+{{ .node.healthAddress }}
+{{- else if and .node.hostNetwork (not (and .root.Values.metrics.podMonitor.enabled (has "node" .root.Values.metrics.podMonitor.targets))) -}}
 127.0.0.1
 {{- end -}}
 {{- end -}}
 
-{{/* That address with a port. Takes root and port. */}}
+{{/* That address with a port. Takes port besides. */}}
 {{- define "cinder-csi.nodeEndpoint" -}}
-{{- $address := include "cinder-csi.nodeAddress" .root -}}
+{{- $address := include "cinder-csi.nodeAddress" . -}}
 {{- printf "%s:%d" (contains ":" $address | ternary (printf "[%s]" $address) $address) (int .port) -}}
 {{- end -}}
 
@@ -126,4 +257,63 @@ sidecars:
 {{- if not (regexMatch "^[0.:]*$" $address) -}}
 {{ $address }}
 {{- end -}}
+{{- end -}}
+
+{{/*
+The values of the DaemonSets by component: node, and node-POOL for each of
+additionalDaemonSets, which has node's values where it gives none of its own. The
+first leaves the nodes of the others alone: two pods on a node would have the same
+sockets and ports.
+*/}}
+{{- define "cinder-csi.daemonSets" -}}
+{{- $sets := dict -}}
+{{- if .Values.node.enabled -}}
+{{- range $pool, $own := .Values.additionalDaemonSets -}}
+{{- $values := deepCopy $.Values.node -}}
+{{- include "cinder-csi.overlay" (dict "on" $values "own" $own) -}}
+{{- $_ := set $sets (printf "node-%s" $pool) $values -}}
+{{- end -}}
+{{- $node := deepCopy .Values.node -}}
+{{- with .Values.additionalDaemonSets -}}
+{{- $_ := set $node "affinity" (include "cinder-csi.affinityWithout" (dict "affinity" $node.affinity "pools" .) | fromYaml) -}}
+{{- end -}}
+{{- $_ := set $sets "node" $node -}}
+{{- end -}}
+{{- toYaml $sets -}}
+{{- end -}}
+
+{{/* Puts own values on others, which it changes: a merge of sprig would take a false or a 0 for nothing. */}}
+{{- define "cinder-csi.overlay" -}}
+{{- range $key, $value := .own -}}
+{{- if and (kindIs "map" $value) (kindIs "map" (get $.on $key)) -}}
+{{- include "cinder-csi.overlay" (dict "on" (get $.on $key) "own" $value) -}}
+{{- else -}}
+{{- $_ := set $.on $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The affinity of a pod that stays off the nodes of pools: of each it lacks one label. Terms are alternatives, so each of the affinity's own goes with each of these. */}}
+{{- define "cinder-csi.affinityWithout" -}}
+{{- $affinity := default dict .affinity | deepCopy -}}
+{{- $nodes := default dict $affinity.nodeAffinity -}}
+{{- $key := "requiredDuringSchedulingIgnoredDuringExecution" -}}
+{{- $terms := default (list dict) (get (default dict (get $nodes $key)) "nodeSelectorTerms") -}}
+{{- range .pools -}}
+{{- $selector := .nodeSelector -}}
+{{- $split := list -}}
+{{- range $term := $terms -}}
+{{- range $label, $value := $selector -}}
+{{- $lacks := dict "key" $label "operator" "NotIn" "values" (list $value) -}}
+{{- $split = append $split (set (deepCopy $term) "matchExpressions" (append (default list $term.matchExpressions) $lacks)) -}}
+{{- end -}}
+{{- end -}}
+{{- $terms = $split -}}
+{{- end -}}
+{{- toYaml (set $affinity "nodeAffinity" (set $nodes $key (dict "nodeSelectorTerms" $terms))) -}}
+{{- end -}}
+
+{{/* The kubelet's directory as its own paths begin, without a slash at the end. Takes the values of a DaemonSet. */}}
+{{- define "cinder-csi.kubeletDir" -}}
+{{- regexReplaceAll "/+$" .kubeletDir "" -}}
 {{- end -}}

@@ -1,5 +1,5 @@
-// Package claimstest is an apiserver over HTTPS that knows claims and nothing
-// else, and answers as the real one does. It is for tests.
+// Package claimstest is an apiserver over HTTPS that knows claims, VolumeSnapshots and
+// nothing else, and answers as the real one does. It is for tests.
 package claimstest
 
 import (
@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,9 +20,10 @@ import (
 // Server is an apiserver.
 type Server struct {
 	*httptest.Server
-	mu     sync.Mutex
-	token  string
-	claims map[string]map[string]string
+	mu    sync.Mutex
+	token string
+	// objects are the annotations of all objects, by path.
+	objects map[string]map[string]string
 	// instead answers requests, where it is not nil.
 	instead http.HandlerFunc
 	// asked counts the requests.
@@ -31,7 +33,7 @@ type Server struct {
 // New starts an apiserver that accepts one token.
 func New(t *testing.T, token string) *Server {
 	t.Helper()
-	s := &Server{token: token, claims: make(map[string]map[string]string)}
+	s := &Server{token: token, objects: make(map[string]map[string]string)}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.EnableHTTP2 = true
 	s.StartTLS()
@@ -41,9 +43,19 @@ func New(t *testing.T, token string) *Server {
 
 // Put stores a claim, by its namespace and name with a slash between them.
 func (s *Server) Put(claim string, annotations map[string]string) {
+	s.put("api/v1", claim, "persistentvolumeclaims", annotations)
+}
+
+// PutSnapshot stores a VolumeSnapshot, by its namespace and name with a slash between them.
+func (s *Server) PutSnapshot(snapshot string, annotations map[string]string) {
+	s.put("apis/snapshot.storage.k8s.io/v1", snapshot, "volumesnapshots", annotations)
+}
+
+func (s *Server) put(group, object, kind string, annotations map[string]string) {
+	namespace, name, _ := strings.Cut(object, "/")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.claims[claim] = annotations
+	s.objects["/"+group+"/namespaces/"+namespace+"/"+kind+"/"+name] = annotations
 }
 
 // SetToken exchanges the token that is accepted.
@@ -109,26 +121,26 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request) {
 	s.mu.Lock()
 	s.asked++
 	token, instead := s.token, s.instead
-	namespace, name, ok := strings.Cut(strings.TrimPrefix(req.URL.Path, "/api/v1/namespaces/"), "/persistentvolumeclaims/")
-	annotations, found := s.claims[namespace+"/"+name]
+	annotations, found := s.objects[req.URL.Path]
+	kind, name := path.Base(path.Dir(req.URL.Path)), path.Base(req.URL.Path)
 	s.mu.Unlock()
 	switch {
 	case instead != nil:
 		instead(w, req)
 	case req.Header.Get("Authorization") != "Bearer "+token:
 		Status(w, http.StatusUnauthorized, "Unauthorized", "Unauthorized", "")
-	case !ok || req.Method != http.MethodGet || req.URL.RawQuery != "":
+	case kind != "persistentvolumeclaims" && kind != "volumesnapshots" || req.Method != http.MethodGet || req.URL.RawQuery != "":
 		http.NotFound(w, req)
 	case !found:
-		Status(w, http.StatusNotFound, "NotFound", fmt.Sprintf("persistentvolumeclaims %q not found", name), name)
+		Status(w, http.StatusNotFound, "NotFound", fmt.Sprintf("%s %q not found", kind, name), name)
 	default:
-		kind := map[string]any{"kind": "PersistentVolumeClaim", "apiVersion": "v1", "spec": map[string]any{"volumeName": ""}}
+		object := map[string]any{"kind": "PersistentVolumeClaim", "apiVersion": "v1", "spec": map[string]any{"volumeName": ""}}
 		if strings.Contains(req.Header.Get("Accept"), "as=PartialObjectMetadata") {
-			kind = map[string]any{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+			object = map[string]any{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
 		}
-		kind["metadata"] = map[string]any{"name": name, "namespace": namespace, "annotations": annotations}
+		object["metadata"] = map[string]any{"name": name, "annotations": annotations}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(kind)
+		_ = json.NewEncoder(w).Encode(object)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -220,6 +221,9 @@ func (b *bodyReader) checkedUUID(name, complaint string) string {
 	return rest.LowerID(id)
 }
 
+// metadataKey is Cinder's pattern for the keys of metadata.
+var metadataKey = regexp.MustCompile(`^[a-zA-Z0-9_:. /-]{1,255}$`)
+
 // metadata reads an object of strings; nil where there is none.
 func (b *bodyReader) metadata(name string) map[string]string {
 	raw := rest.Member(b.raw, name)
@@ -241,7 +245,7 @@ func (b *bodyReader) metadata(name string) map[string]string {
 		if utf8.RuneCountInString(s) > 255 {
 			b.fail(rest.InvalidField(f.Name, f.Value, "%s is too long", rest.Python(f.Value)))
 		}
-		if f.Name == "" || utf8.RuneCountInString(f.Name) > 255 {
+		if !metadataKey.MatchString(f.Name) {
 			b.fail(rest.InvalidField(name, raw, "'%s' does not match any of the regexes: '^[a-zA-Z0-9-_:. /]{1,255}$'", f.Name))
 		}
 		m[f.Name] = s

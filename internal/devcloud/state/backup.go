@@ -48,14 +48,14 @@ func (c *Cloud) CreateBackup(call Call, spec BackupSpec) (Backup, error) {
 // backupSource checks what is backed up and marks it. Only in an update.
 func (c *Cloud) backupSource(call Call, b *Backup, v *Volume, spec BackupSpec) error {
 	if spec.Incremental {
-		made := false
-		c.backups.Each(func(b *Backup) bool { made = made || b.VolumeID == v.ID; return !made })
-		if !made {
+		parent := c.latestBackup(v.ID)
+		if parent.ID == "" {
 			return rest.BadRequest("Invalid backup: No backups available to do an incremental backup.")
 		}
-		if b.ParentID = c.latestBackup(v.ID); b.ParentID == "" {
+		if parent.Status != "available" {
 			return rest.BadRequest("Invalid backup: The parent backup must be available for incremental backup.")
 		}
+		b.ParentID = parent.ID
 	}
 	if spec.SnapshotID != "" {
 		s, err := c.visibleSnapshot(call, spec.SnapshotID)
@@ -81,15 +81,15 @@ func (c *Cloud) backupSource(call Call, b *Backup, v *Volume, spec BackupSpec) e
 	return nil
 }
 
-func (c *Cloud) latestBackup(volumeID string) (id string) {
-	var seq uint64
+// latestBackup returns the newest backup of a volume, whatever its status.
+func (c *Cloud) latestBackup(volumeID string) (latest Backup) {
 	c.backups.Each(func(b *Backup) bool {
-		if b.VolumeID == volumeID && b.Status == "available" && b.Seq > seq {
-			id, seq = b.ID, b.Seq
+		if b.VolumeID == volumeID && b.Seq > latest.Seq {
+			latest = *b
 		}
 		return true
 	})
-	return id
+	return latest
 }
 
 // createBackup is the task that makes a backup.

@@ -12,10 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/diskfs/go-diskfs/backend/file"
-	"github.com/diskfs/go-diskfs/filesystem/iso9660"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/disk/configdrive"
 )
@@ -35,43 +31,16 @@ func writeDrive(t *testing.T) (path string, files map[string][]byte) {
 	return path, files
 }
 
-func TestEveryDocumentIsThereUnderItsLongNameForEveryKindOfReader(t *testing.T) {
+func TestEveryDocumentIsThereUnderItsLongName(t *testing.T) {
 	path, files := writeDrive(t)
-	for reader, option := range map[string]string{"Rock Ridge": "-R", "Joliet": "-J"} {
-		t.Run(reader, func(t *testing.T) {
-			for name, want := range files {
-				got := isoinfo(t, "-i", path, option, "-x", "/"+name)
-				if !bytes.Equal(got, want) {
-					t.Errorf("%s holds %q, want %q", name, got, want)
-				}
-			}
-			listed := paths(isoinfo(t, "-i", path, option, "-f"))
-			if want := withDirectories(files); !slices.Equal(listed, want) {
-				t.Errorf("listed\n%q, want\n%q", listed, want)
-			}
-		})
-	}
-}
-
-func TestAReaderInUserSpaceFindsTheDocuments(t *testing.T) {
-	path, files := writeDrive(t)
-	storage, err := file.OpenFromPath(path, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = storage.Close() }()
-	drive, err := iso9660.Read(storage, 0, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if label := strings.TrimSpace(drive.Label()); label != configdrive.Label {
-		t.Errorf("label %q", label)
-	}
 	for name, want := range files {
-		got, err := fs.ReadFile(drive, name)
-		if err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+		if got := isoinfo(t, "-i", path, "-R", "-x", "/"+name); !bytes.Equal(got, want) {
+			t.Errorf("%s holds %q, want %q", name, got, want)
 		}
+	}
+	listed := paths(isoinfo(t, "-i", path, "-R", "-f"))
+	if want := withDirectories(files); !slices.Equal(listed, want) {
+		t.Errorf("listed\n%q, want\n%q", listed, want)
 	}
 }
 
@@ -167,31 +136,26 @@ func TestDirectoriesAndFilesOfSeveralBlocksAreReadBack(t *testing.T) {
 	if err := configdrive.Write(path, files); err != nil {
 		t.Fatal(err)
 	}
-	for _, option := range []string{"-R", "-J"} {
-		for name, want := range files {
-			if got := isoinfo(t, "-i", path, option, "-x", "/"+name); !bytes.Equal(got, want) {
-				t.Errorf("isoinfo %s: %s holds %d bytes, want %d", option, name, len(got), len(want))
-			}
+	for name, want := range files {
+		if got := isoinfo(t, "-i", path, "-R", "-x", "/"+name); !bytes.Equal(got, want) {
+			t.Errorf("%s holds %d bytes, want %d", name, len(got), len(want))
 		}
 	}
 }
 
 func TestNamesThatCanNotBeWrittenAreRefused(t *testing.T) {
 	for name, paths := range map[string][]string{
-		"too long":                    {"a/" + strings.Repeat("x", 31)},
-		"no ASCII":                    {"größe"},
-		"a parent":                    {"../a"},
-		"absolute":                    {"/a"},
-		"empty":                       {""},
-		"a file that is a directory":  {"a", "a/b"},
-		"names equal but for a minus": {"a-b", "a_b"},
+		"a parent":                   {"../a"},
+		"absolute":                   {"/a"},
+		"empty":                      {""},
+		"a file that is a directory": {"a", "a/b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := map[string][]byte{}
 			for _, path := range paths {
 				files[path] = nil
 			}
-			if _, err := configdrive.Image(files, time.Now()); err == nil {
+			if err := configdrive.Write(filepath.Join(t.TempDir(), "drive.iso"), files); err == nil {
 				t.Errorf("%q are accepted", paths)
 			}
 		})

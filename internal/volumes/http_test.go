@@ -1,0 +1,122 @@
+package volumes_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
+	"github.com/cinder-csi/cinder-csi/internal/openstack"
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
+)
+
+// remote is a development cloud and a service that reaches it over HTTP.
+type remote struct {
+	*testing.T
+	cloud *devcloud.Cloud
+	admin *admin.Client
+	*volumes.Service
+}
+
+// overHTTP starts a development cloud without latencies.
+func overHTTP(t *testing.T, opts volumes.Options) *remote {
+	t.Helper()
+	c, err := devcloud.Start(t.Context(), devcloud.Config{
+		StateDir: filepath.Join(t.TempDir(), "cloud"), Disks: devcloud.DisksNone, Latency: devcloud.Instant(), Ephemeral: true,
+		Servers: []devcloud.Server{{Name: "one"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	opts.Cluster = cluster
+	return &remote{T: t, cloud: c, admin: c.Admin(), Service: volumes.New(connect(t, c.CloudConf()), opts)}
+}
+
+// connect logs in as the driver does.
+func connect(t *testing.T, conf string) *openstack.Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "cloud.conf")
+	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, err := openstack.ReadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	section, err := config.Cloud("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := openstack.Connect(t.Context(), section, openstack.Options{Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
+func (r *remote) within(d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	r.Cleanup(cancel)
+	return ctx
+}
+
+func (r *remote) faults(faults ...admin.Fault) {
+	r.Helper()
+	if err := r.admin.SetFaults(r.Context(), faults...); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *remote) dump() admin.Dump {
+	r.Helper()
+	d, err := r.admin.Dump(r.Context())
+	if err != nil {
+		r.Fatal(err)
+	}
+	return d
+}
+
+func (r *remote) create(req volumes.CreateRequest) *cloud.Volume {
+	r.Helper()
+	req.SizeGiB = max(req.SizeGiB, 1)
+	v, err := r.Create(r.within(time.Minute), req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return v
+}
+
+// backup asks for a backup until it is ready.
+func (r *remote) backup(req volumes.SnapshotRequest) *volumes.Snapshot {
+	r.Helper()
+	req.Backup = true
+	for ctx := r.within(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		b, err := r.CreateSnapshot(ctx, req)
+		if err != nil {
+			r.Fatal(err)
+		}
+		if b.Ready {
+			return b
+		}
+	}
+}
+
+// until waits until the cloud is in a state.
+func (r *remote) until(reached func(admin.Dump) bool) {
+	r.Helper()
+	for ctx := r.within(time.Minute); !reached(r.dump()); time.Sleep(10 * time.Millisecond) {
+		if ctx.Err() != nil {
+			r.Fatal("that never happens")
+		}
+	}
+}
