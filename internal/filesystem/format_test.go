@@ -216,7 +216,7 @@ func TestConcurrentCallsFormatOnce(t *testing.T) {
 
 func TestABoundedNumberOfMkfsRunsAtOnce(t *testing.T) {
 	g := newGate("mkfs.ext4")
-	f := New(Options{Exec: g.exec(), Formats: 2})
+	f := New(Options{Exec: g.exec()})
 	var wg sync.WaitGroup
 	for range 5 {
 		d := blankDisk(t)
@@ -269,7 +269,8 @@ func TestACancelledFormatRunsToItsEnd(t *testing.T) {
 
 func TestAFormatThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 	g := newGate("mkfs.ext4")
-	f := New(Options{Exec: g.exec(), Formats: 1})
+	f := New(Options{Exec: g.exec()})
+	f.formats = make(turns, 1)
 	first, second := blankDisk(t), blankDisk(t)
 	done := make(chan error, 1)
 	go func() { done <- f.Format(soon(t), Device{Path: first.Path}, Quick, typed(ext4), nil) }()
