@@ -120,7 +120,7 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"rights for a controller elsewhere and one here", "rbac: {subjects: [{kind: User, name: u}]}", nil, says("rbac.subjects", "controller.enabled=false")},
 		{"OpenShift's objects elsewhere", "openshift: {enabled: true}", knownCluster(), says("openshift.enabled", "security.openshift.io")},
 		{"OpenShift's objects there", "openshift: {enabled: true}", knownCluster("security.openshift.io/v1"), makes("kind: SecurityContextConstraints")},
-		{"a budget that keeps every replica", "controller: {podDisruptionBudget: {minAvailable: 2}}", nil, says("controller.podDisruptionBudget", "2 replicas", "drained")},
+		{"a budget that keeps every replica", "controller: {podDisruptionBudget: {minAvailable: 3}}", nil, says("controller.podDisruptionBudget", "2 replicas", "drained")},
 		{"a budget that lets none be missing", "controller: {podDisruptionBudget: {maxUnavailable: 0}}", nil, says("controller.podDisruptionBudget", "drained")},
 		{"leases that a leader can't renew in time", "controller: {leaderElection: {renewDeadline: 15s}}", nil, says("controller.leaderElection", "leaseDuration (15s)")},
 		{"leases that are asked for too seldom", "controller: {leaderElection: {retryPeriod: 9s}}", nil, says("controller.leaderElection", "retryPeriod (9s)")},

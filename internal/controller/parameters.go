@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
@@ -237,18 +238,23 @@ func checkFilesystem(mount *csi.VolumeCapability_MountVolume, wanted volumeClass
 	if sourced {
 		return nil
 	}
-	kinds := []string{mount.GetFsType()}
-	if kinds[0] == "" {
-		// The node chooses: ext4 where its operator says nothing else.
-		kinds = []string{"xfs", "btrfs", "ext4"}
+	types := filesystem.Types() // the node chooses: ext4 where its operator says nothing else
+	if mount.GetFsType() != "" {
+		t, err := filesystem.TypeOf(mount.GetFsType())
+		if err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		types = []*filesystem.Type{t}
 	}
-	var err error
-	for _, kind := range kinds {
-		if _, err = mkfs.Options(kind, wanted.node); err == nil {
+	var refused error
+	for _, t := range types {
+		_, err := t.MkfsOptions(wanted.node)
+		if err == nil {
 			return nil
 		}
+		refused = cmp.Or(refused, err)
 	}
-	return status.Error(codes.InvalidArgument, err.Error())
+	return status.Error(codes.InvalidArgument, refused.Error())
 }
 
 // unknown is the text of the error for a key that is in no table.
