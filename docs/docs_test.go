@@ -65,6 +65,28 @@ func anchors(content string) []string {
 	return all
 }
 
+func TestEachPathOfTheArchitectureExists(t *testing.T) {
+	content := documents(t)["docs/architecture.md"]
+	for _, found := range regexp.MustCompile("`((?:internal|cmd|charts|e2e|build|deployers|sanity)(?:/[^ `*]+)?)`").FindAllStringSubmatch(content, -1) {
+		if _, err := os.Stat(filepath.Join("..", found[1])); err != nil {
+			t.Errorf("docs/architecture.md: %v", err)
+		}
+	}
+}
+
+func TestTheArchitectureHasEachPackage(t *testing.T) {
+	content := documents(t)["docs/architecture.md"]
+	entries, err := os.ReadDir("../internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if !strings.Contains(content, "`internal/"+entry.Name()+"`") {
+			t.Errorf("docs/architecture.md: internal/%s is missing", entry.Name())
+		}
+	}
+}
+
 func TestEachTargetOfMakeExists(t *testing.T) {
 	makefile, err := os.ReadFile("../Makefile")
 	if err != nil {

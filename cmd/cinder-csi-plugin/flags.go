@@ -114,9 +114,9 @@ func cloudsFlags(cfg *driver.Config) *pflag.FlagSet {
 func controllerFlags(cfg *driver.Config) *pflag.FlagSet {
 	fs := newFlags()
 	fs.StringVar(&cfg.Cluster, "cluster", "", "name of the cluster; volumes and snapshots are tagged with it, and without it none are created")
-	fs.StringToStringVar(&cfg.ExtraTags, "extra-tags", nil, "metadata that is recorded in Cinder with every volume, snapshot and backup, as in team=storage,stage=test; what a class or a claim records under the same key goes first")
 	fs.BoolVar(&cfg.AllowUnknownParameters, "allow-unknown-parameters", false, "warn about unknown parameters of classes instead of refusing them")
 	fs.BoolVar(&cfg.PVCAnnotations, "pvc-annotations", false, "read the affinity of volumes from the annotations of claims (controller role; the provisioner needs --extra-create-metadata)")
+	fs.StringToStringVar(&cfg.ExtraTags, "extra-tags", nil, "metadata in Cinder of all volumes, snapshots and backups that are made, as in team=a,cost-centre=42; a class may set a key to another value")
 	fs.StringVar(&cfg.TagAnnotationPrefix, "tag-annotation-prefix", "", "annotations of claims and VolumeSnapshots that begin with this are recorded as metadata in Cinder, as in tags.example.com/: tags.example.com/team=a is team=a there; needs --pvc-annotations, and the account the verb get for volumesnapshots; empty for none")
 	fs.StringVar(&cfg.Kubernetes.Kubeconfig, "kubeconfig", "", "kubeconfig to read claims with, instead of the service account of the pod; the variable KUBECONFIG goes first")
 	fs.StringVar(&cfg.Kubernetes.Master, "master", "", "address of the apiserver, instead of the one of the kubeconfig")

@@ -62,6 +62,7 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 		{"a cloud that cloud.conf does not know", append(conf(t, global(cloud.AuthURL(), "secret")), "--cloud-name=mars"), 1, []string{"mars"}},
 		{"an auth URL that is none", conf(t, global("keystone.example.com", "secret")), 1, []string{"cloud.conf", "auth-url keystone.example.com"}},
 		{"a ca-file that is missing", conf(t, global(cloud.AuthURL(), "secret")+"ca-file = /no/such/ca.pem\n"), 1, []string{"cloud.conf", "/no/such/ca.pem"}},
+		{"tags that are the driver's", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=a=b,cinder.csi.openstack.org/cluster=c"}, 2, []string{"--extra-tags", "the driver's own"}},
 		{"tags without annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--tag-annotation-prefix=a/"}, 2, []string{"--pvc-annotations"}},
 		{"tags from the driver's annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--pvc-annotations", "--tag-annotation-prefix=cinder."}, 2, []string{"--tag-annotation-prefix=cinder.", "the driver's own"}},
 		{"addresses of secrets that are none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--secret-auth-urls=keystone.example.com"}, 2, []string{"--secret-auth-urls", "keystone.example.com"}},

@@ -12,14 +12,15 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/driver"
 )
 
-func TestTheAffinityOfAClaimReachesTheVolume(t *testing.T) {
-	_, conf := startCloud(t)
+func TestTheAffinityAndTheTagsOfAClaimReachTheVolume(t *testing.T) {
+	c, conf := startCloud(t)
 	server := claimstest.New(t, "token")
 	server.Put("space/one", nil)
-	server.Put("space/two", map[string]string{"cinder.csi.openstack.org/affinity": "pvc-1"})
+	server.Put("space/two", map[string]string{"cinder.csi.openstack.org/affinity": "pvc-1", "tags.example.com/team": "a"})
 	s := start(t, driver.Config{
 		Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""},
 		PVCAnnotations: true, Kubernetes: claims.Options{ServiceAccountDir: server.ServiceAccount(t, "token")},
+		TagAnnotationPrefix: "tags.example.com/", ExtraTags: map[string]string{"bill": "them"},
 	})
 	client := csi.NewControllerClient(s.conn)
 	create := func(name, claim string) *csi.Volume {
@@ -35,6 +36,15 @@ func TestTheAffinityOfAClaimReachesTheVolume(t *testing.T) {
 	first := create("pvc-1", "one")
 	if got := create("pvc-2", "two").GetVolumeContext()["cinder.csi.openstack.org/affinity"]; got != first.GetVolumeId() {
 		t.Errorf("near to %q", got)
+	}
+	dump, err := c.Admin().Dump(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range dump.Volumes {
+		if tagged := v.Metadata["team"] == "a"; v.Metadata["bill"] != "them" || tagged != (*v.Name == "pvc-2") {
+			t.Errorf("metadata of %s: %v", *v.Name, v.Metadata)
+		}
 	}
 }
 

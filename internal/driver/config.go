@@ -44,6 +44,8 @@ type Config struct {
 	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
 	// recorded as metadata: what follows is the key. Empty: none are.
 	TagAnnotationPrefix string
+	// ExtraTags are recorded as metadata of all volumes, snapshots and backups.
+	ExtraTags map[string]string
 	// ZoneFallback is the zone of a server of which nothing tells one, "" for an empty
 	// label; nil: the kubelet doesn't register the driver on it.
 	ZoneFallback *string
@@ -65,8 +67,6 @@ type Config struct {
 	// MaxSecretClouds is the largest number of sets of such credentials in use; 100
 	// where it is 0.
 	MaxSecretClouds int
-	// ExtraTags are recorded as metadata with every volume, snapshot and backup.
-	ExtraTags map[string]string
 	// LoginTimeout bounds one attempt to log in at a cloud; 2 min where it is 0.
 	LoginTimeout time.Duration
 	// Limits hold the requests to each cloud back.
@@ -102,17 +102,17 @@ func (c *Config) Validate() error {
 	if c.Controller && len(c.CloudConfig) == 0 {
 		return errors.New("--cloud-config is missing: the controller role needs a cloud.conf")
 	}
-	if !filesystem.Supported(c.DefaultFSType) {
-		return fmt.Errorf("--default-fstype=%s: no such filesystem here", c.DefaultFSType)
+	if _, err := filesystem.TypeOf(c.DefaultFSType); err != nil {
+		return fmt.Errorf("--default-fstype: %w", err)
 	}
 	if _, err := openstack.ParseAddresses(c.SecretAuthURLs); err != nil {
 		return fmt.Errorf("--secret-auth-urls: %w", err)
 	}
-	if err := volumes.CheckMetadata(c.ExtraTags); err != nil {
-		return fmt.Errorf("--extra-tags: %w", err)
-	}
 	if min(float64(c.LoginTimeout), float64(c.MaxSecretClouds), c.Limits.Reads, c.Limits.Writes, float64(c.Limits.Burst)) < 0 {
 		return errors.New("--cloud-login-timeout, --max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
+	}
+	if err := volumes.CheckMetadata(c.ExtraTags); err != nil {
+		return fmt.Errorf("--extra-tags: %w", err)
 	}
 	switch prefix := c.TagAnnotationPrefix; {
 	case prefix == "":

@@ -53,6 +53,7 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 	role.server = controller.New(controller.Config{
 		Annotations:    role.annotations(),
 		TagPrefix:      cfg.TagAnnotationPrefix,
+		ExtraTags:      cfg.ExtraTags,
 		Source:         role.clouds,
 		Incomplete:     !allowed.Off(),
 		WithTopology:   cfg.Topology,
