@@ -397,6 +397,37 @@ func TestTheReferenceChartsValuesAreMapped(t *testing.T) {
 	}
 }
 
+// TestTheNamesForOtherChartsUsersExist looks up the values in the right column of the
+// README's table.
+func TestTheNamesForOtherChartsUsersExist(t *testing.T) {
+	_, table, _ := strings.Cut(string(document(t, filepath.Join(chart, "README.md"))), "| aws-ebs-csi-driver, hcloud-csi | here |")
+	table, _, _ = strings.Cut(table, "\n## ")
+	values := parseFile(t, filepath.Join(chart, "values.yaml"))
+	found := 0
+	for row := range strings.SplitSeq(table, "\n") {
+		cells := strings.Split(strings.Trim(row, "| "), " | ")
+		for i, part := range strings.Split(cells[len(cells)-1], "`") {
+			name, _, _ := strings.Cut(part, ":")
+			root, _, nested := strings.Cut(name, ".")
+			if i%2 == 0 || (!nested && values[root] == nil) {
+				continue
+			}
+			found++
+			at := values
+			keys := strings.Split(name, ".")
+			for _, key := range keys[:len(keys)-1] {
+				at = at.object(key)
+			}
+			if _, ok := at[keys[len(keys)-1]]; !ok {
+				t.Errorf("%s is no value", name)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d values", found)
+	}
+}
+
 func TestTheEndToEndTestsValuesAreAccepted(t *testing.T) {
 	all := parse(t, helm3.run(t, template(t, "", "--values", "../e2e/values.yaml", "--set", `secret.create=true,secret.data.cloud\.conf=x`)...))
 	for component, pod := range all.pods() {
