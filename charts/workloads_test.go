@@ -146,12 +146,36 @@ func TestPodsThatShareTheNodesPortsAreReplacedOneByOne(t *testing.T) {
 	}
 }
 
-func TestTheDriverUnderstandsItsArguments(t *testing.T) {
-	for _, values := range goldenValues() {
-		for component, pod := range render(t, values).pods() {
-			// --version ends the driver once all flags are understood.
-			if _, said, err := plugin.try(t, append(pod.container(t, "cinder-csi-plugin").texts("args"), "--version")...); err != nil {
-				t.Errorf("%s, %s: %s", values, component, said)
+// TestEveryArgumentIsUnderstood holds the driver's arguments against the driver, and those
+// of the sidecars against the flags in their source.
+func TestEveryArgumentIsUnderstood(t *testing.T) {
+	code := sidecarSources(t)
+	common := goFiles(t, module(t, sidecars, "github.com/kubernetes-csi/csi-lib-utils"))
+	files, err := filepath.Glob("testdata/[vf]*/*.yaml")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%v, %q", err, files)
+	}
+	for _, file := range files {
+		for component, pod := range render(t, "", "--values", file).pods() {
+			if containers := pod.list("spec", "containers"); len(containers) == 0 {
+				t.Errorf("%s: %s has no containers", file, component)
+			}
+			for _, c := range pod.list("spec", "containers") {
+				name := c.text("name")
+				if name == "cinder-csi-plugin" {
+					// --version ends the driver once all flags are understood.
+					if _, said, err := plugin.try(t, append(c.texts("args"), "--version")...); err != nil {
+						t.Errorf("%s, %s: %s", file, component, said)
+					}
+					continue
+				}
+				source, ok := code[strings.TrimPrefix(name, "csi-")]
+				source += common + `"v"` // klog's
+				for flag := range args(c) {
+					if quoted := `"` + strings.TrimLeft(flag, "-") + `"`; ok && !strings.Contains(source, quoted) {
+						t.Errorf("%s: %s has no flag %s", file, name, flag)
+					}
+				}
 			}
 		}
 	}
