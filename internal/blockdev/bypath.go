@@ -110,14 +110,7 @@ func (s *System) unidentified(ctx context.Context) ([]string, error) {
 		if d.unanswered {
 			return nil, fmt.Errorf("%w: %s", ErrNotFound, noAnswer([]string{d.name}))
 		}
-		if namesVolume(d.identities) {
-			continue
-		}
-		system, err := sys.isSystem(use, d.name)
-		if err != nil {
-			return nil, err
-		}
-		if !system {
+		if !namesVolume(d.identities) && !sys.isSystem(use, d.name) {
 			found = append(found, d.name)
 		}
 	}

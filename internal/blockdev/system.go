@@ -132,17 +132,15 @@ func (s *System) Candidates(ctx context.Context, volumeID string) ([]Disk, error
 	sys := s.sysfs()
 	var disks []Disk
 	for _, m := range matches {
-		number, err := sys.number(m.name)
+		d, err := diskOf(sys, s.procDir(), volumeID, m.name, s.node(m.name))
 		if errors.Is(err, ErrNotFound) {
 			continue // it has just gone
 		}
 		if err != nil {
-			return nil, fmt.Errorf("volume %s: %w", volumeID, err)
+			return nil, err
 		}
-		disks = append(disks, Disk{
-			VolumeID: volumeID, Path: s.node(m.name), Name: m.name, Number: number, Size: sys.size(m.name),
-			sysDir: string(sys), procDir: s.procDir(), sequence: m.sequence,
-		})
+		d.sequence = m.sequence
+		disks = append(disks, d)
 	}
 	return disks, nil
 }
@@ -161,7 +159,7 @@ func (s *System) matches(ctx context.Context, volumeID string) (found []seen, un
 		switch {
 		case d.unanswered:
 			unanswered = append(unanswered, d.name)
-		case compare(volumeID, d.identities) != other:
+		case fits(volumeID, d.identities):
 			found = append(found, d)
 		}
 	}
@@ -188,16 +186,24 @@ type emptyError struct{ Disk }
 
 func (e emptyError) Error() string { return e.Path + " has no capacity (yet)" }
 
-// prove builds the Disk of a volume that goes by name in sysfs and by path in
-// the device directory, or says why it must not be touched.
-func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
+// diskOf builds the Disk of a volume that goes by name in sysfs and by path in the device
+// directory.
+func diskOf(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
 	number, err := sys.number(name)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
 	}
-	d := Disk{
+	return Disk{
 		VolumeID: volumeID, Path: path, Name: name, Number: number, Size: sys.size(name),
 		sysDir: string(sys), procDir: procDir, sequence: sys.sequence(name),
+	}, nil
+}
+
+// prove returns what diskOf does, or says why the disk must not be touched.
+func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
+	d, err := diskOf(sys, procDir, volumeID, name, path)
+	if err != nil {
+		return Disk{}, err
 	}
 	if err := d.Verify(); err != nil {
 		return Disk{}, err

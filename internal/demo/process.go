@@ -119,7 +119,7 @@ func (c *child) once(started chan<- error) (string, error) {
 	_, _ = tellStart(started, nil)
 	err = cmd.Wait()
 	c.forget()
-	killGroup(cmd.Process.Pid, syscall.SIGKILL)
+	_ = killGroup(cmd.Process.Pid, syscall.SIGKILL) // mostly nothing is left of it
 	var exit *exec.ExitError
 	if err == nil || errors.As(err, &exit) {
 		return cmd.ProcessState.String(), nil
@@ -188,15 +188,16 @@ func (c *child) takeKilled() bool {
 	return killed
 }
 
-// signal sends the child a signal, SIGKILL to all that it has started too.
+// signal sends the child a signal, SIGKILL to all that it has started too, and reports
+// whether the child got it. A child that was killed may be gone by the next call already.
 func (c *child) signal(sig syscall.Signal) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.process == nil {
+	switch {
+	case c.process == nil:
 		return false
-	}
-	if sig == syscall.SIGKILL {
-		killGroup(c.process.Pid, sig)
+	case sig == syscall.SIGKILL:
+		return killGroup(c.process.Pid, sig) == nil
 	}
 	return c.process.Signal(sig) == nil
 }
@@ -230,7 +231,5 @@ func (c *child) Stop(ctx context.Context) error {
 	}
 }
 
-// killGroup signals a process group; one that is gone is no concern.
-func killGroup(pgid int, sig syscall.Signal) {
-	_ = syscall.Kill(-pgid, sig)
-}
+// killGroup signals a process group; it fails where that is gone.
+func killGroup(pgid int, sig syscall.Signal) error { return syscall.Kill(-pgid, sig) }

@@ -102,8 +102,8 @@ func (c *Config) Validate() error {
 	if c.Controller && len(c.CloudConfig) == 0 {
 		return errors.New("--cloud-config is missing: the controller role needs a cloud.conf")
 	}
-	if !filesystem.Supported(c.DefaultFSType) {
-		return fmt.Errorf("--default-fstype=%s: no such filesystem here", c.DefaultFSType)
+	if _, err := filesystem.TypeOf(c.DefaultFSType); err != nil {
+		return fmt.Errorf("--default-fstype: %w", err)
 	}
 	if _, err := openstack.ParseAddresses(c.SecretAuthURLs); err != nil {
 		return fmt.Errorf("--secret-auth-urls: %w", err)

@@ -65,14 +65,11 @@ func tellUnused(logger *zap.Logger, conf openstack.Config) {
 }
 
 func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *prometheus.Registry, ready *readiness, services []func(grpc.ServiceRegistrar)) error {
-	server, err := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry, Interrupt: csi.Controller_ServiceDesc.ServiceName}, func(r grpc.ServiceRegistrar) {
+	server := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry, Interrupt: csi.Controller_ServiceDesc.ServiceName}, func(r grpc.ServiceRegistrar) {
 		for _, register := range services {
 			register(r)
 		}
 	})
-	if err != nil {
-		return err
-	}
 	endpoint, err := rpc.ParseEndpoint(cfg.Endpoint)
 	if err != nil {
 		return fmt.Errorf("--endpoint: %w", err)

@@ -4,6 +4,7 @@
 package instance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -184,40 +185,11 @@ func unknown(failures []string, cause error) error {
 }
 
 func (o Options) withDefaults() Options {
-	if o.DevDir == "" {
-		o.DevDir = DefaultDevDir
-	}
-	if o.MetadataURL == "" {
-		o.MetadataURL = DefaultMetadataURL
-	}
+	o.DevDir = cmp.Or(o.DevDir, DefaultDevDir)
+	o.MetadataURL = cmp.Or(o.MetadataURL, DefaultMetadataURL)
+	o.Timeout = cmp.Or(max(o.Timeout, 0), DefaultTimeout)
 	if len(o.Order) == 0 {
 		o.Order = DefaultOrder()
 	}
-	if o.Timeout <= 0 {
-		o.Timeout = DefaultTimeout
-	}
 	return o
-}
-
-// ParseOrder reads a search order as cloud.conf writes it,
-// "configDrive,metadataService". Blanks don't matter; an empty string is the
-// default order; an unknown or repeated source is an error.
-func ParseOrder(s string) ([]Source, error) {
-	if strings.TrimSpace(s) == "" {
-		return DefaultOrder(), nil
-	}
-	var order []Source
-	for part := range strings.SplitSeq(s, ",") {
-		source := Source(strings.TrimSpace(part))
-		if source != ConfigDrive && source != MetadataService {
-			return nil, fmt.Errorf("search order %q: %q is neither %s nor %s", s, source, ConfigDrive, MetadataService)
-		}
-		for _, seen := range order {
-			if seen == source {
-				return nil, fmt.Errorf("search order %q names %s twice", s, source)
-			}
-		}
-		order = append(order, source)
-	}
-	return order, nil
 }

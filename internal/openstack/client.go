@@ -69,6 +69,8 @@ type Client struct {
 	current atomic.Pointer[connection]
 	mu      sync.Mutex
 	closed  bool
+	// odd are the entries of lists that could not be read, as far as they were told.
+	odd map[string]bool
 }
 
 var _ cloud.Cloud = (*Client)(nil)
@@ -84,7 +86,7 @@ func New(cfg CloudConfig, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{opts: opts, metrics: m, limits: newLimits(opts.Limits, m)}
+	c := &Client{opts: opts, metrics: m, limits: newLimits(opts.Limits, m), odd: map[string]bool{}}
 	first, err := newConnection(cfg, opts, c.limits, m)
 	if err != nil {
 		return nil, err
@@ -193,27 +195,36 @@ type call struct {
 	// metric is the value of the metrics' label.
 	metric   string
 	endpoint *endpoint
-	// version is the microversion; the endpoint's plain one where unset.
+	// needs is the microversion below which there is no feature; dares tells that an older
+	// cloud refuses the request, rather than doing less than was asked for.
+	needs   microversion
+	feature string
+	dares   bool
+	// version is the microversion that is asked for; the endpoint's plain one where unset.
 	version microversion
-	method  string
-	path    []string
-	query   url.Values
+	// method is GET where it is empty.
+	method string
+	// path is that below the endpoint, and ids are the ids in it.
+	path, ids []string
+	query     url.Values
 	// body is sent, and answer filled, as JSON; nil for none.
 	body, answer any
-	// accept are the statuses of success.
-	accept []int
 	// emptyWith is a status of success that may come without an answer.
 	emptyWith int
 }
 
 // do sends a request, observes it and turns what goes wrong into a cloud.Error.
 func (c *Client) do(ctx context.Context, r call) (err error) {
+	r.method = cmp.Or(r.method, http.MethodGet)
+	if err := r.known(); err != nil {
+		return err
+	}
 	defer c.metrics.observe(r.metric, time.Now(), &err)
 	if err := r.endpoint.learn(ctx); err != nil {
 		return r.failure(err)
 	}
-	if r.version == 0 {
-		r.version = r.endpoint.plain
+	if err := r.negotiate(ctx); err != nil {
+		return err
 	}
 	client := r.endpoint.at(r.version)
 	segments := make([]string, len(r.path))
@@ -224,7 +235,11 @@ func (c *Client) do(ctx context.Context, r call) (err error) {
 	if len(r.query) > 0 {
 		address += "?" + r.query.Encode()
 	}
-	a, err := fetch(ctx, client, r.method, address, &gophercloud.RequestOpts{JSONBody: r.body, OkCodes: r.accept})
+	accept := []int{http.StatusOK}
+	if r.method != http.MethodGet {
+		accept = append(accept, http.StatusCreated, http.StatusAccepted, http.StatusNoContent)
+	}
+	a, err := fetch(ctx, client, r.method, address, &gophercloud.RequestOpts{JSONBody: r.body, OkCodes: accept})
 	if err != nil {
 		return r.failure(err)
 	}
@@ -271,8 +286,8 @@ func (r call) unexpected(format string, args ...any) error {
 
 // known returns ErrNotFound for an id that no cloud can know, without asking
 // one. All ids that Cinder and Nova give are UUIDs in their usual form.
-func (r call) known(ids ...string) error {
-	for _, id := range ids {
+func (r call) known() error {
+	for _, id := range r.ids {
 		if len(id) != 36 || uuid.Validate(id) != nil {
 			return &cloud.Error{
 				Kind: cloud.ErrNotFound, Operation: r.operation, Resource: r.resource,

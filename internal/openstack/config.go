@@ -52,7 +52,7 @@ type Metadata struct {
 	// SearchOrder is a comma separated list of ConfigDrive and
 	// MetadataService; ReadConfig fills in the default.
 	SearchOrder string `gcfg:"search-order"`
-	// RequestTimeout bounds one request to the metadata service; 0 where unset.
+	// RequestTimeout bounds a question to the metadata service, with its repetitions; 0 where unset.
 	RequestTimeout Duration `gcfg:"request-timeout"`
 }
 
