@@ -205,7 +205,10 @@ func TestEveryClusterOfAFleetGetsWhatItNeeds(t *testing.T) {
 		t.Errorf("checked are %q, in testdata/fleet are %q", got, fleet(t))
 	}
 	for name, check := range checks {
-		t.Run(name, func(t *testing.T) { check(t, ofFleet(t, name)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			check(t, ofFleet(t, name))
+		})
 	}
 }
 

@@ -71,7 +71,7 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"a namespace for all", "namespaceOverride: storage", nil, makes("namespace: storage$", "no namespace: kube-system$")},
 
 		{"a class whose Secret the sidecars read", parameters(secret("provisioner")) + noCapacity, nil, makes(`namespace: ns\n(.*\n)*rules:\n.*\n +resources: \[secrets\]\n +resourceNames:\n +- nm\n +verbs: \[get\]`)},
-		{"a class by the words of the sidecars before", parameters("csiProvisionerSecretName: nm, csiProvisionerSecretNamespace: ns") + noCapacity + "\nallowUnknownParameters: true", nil, makes(`resourceNames:\n +- nm$`)},
+		{"a class by the words of the sidecars before", parameters("csiProvisionerSecretName: nm, csiProvisionerSecretNamespace: ns") + noCapacity, nil, makes(`resourceNames:\n +- nm$`)},
 		{"a class whose Secret the kubelet reads", parameters(secret("node-stage")), nil, makes(`no resources: \[secrets\]`)},
 		{"a class whose Secret is named after its claim", parameters("csi.storage.k8s.io/provisioner-secret-name: '${pvc.name}', csi.storage.k8s.io/provisioner-secret-namespace: ns") + noCapacity, nil, says(`storageClasses "a"`, "ns/${pvc.name}", "rbac.allSecrets=true")},
 		{"the same with rights for it", parameters("csi.storage.k8s.io/provisioner-secret-name: '${pvc.name}', csi.storage.k8s.io/provisioner-secret-namespace: ns") + noCapacity + "\nrbac: {allSecrets: true}", nil, makes(`resources: \[secrets\]\n +verbs: \[get\]`)},
@@ -79,7 +79,7 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"a Secret without its namespace", parameters("csi.storage.k8s.io/node-stage-secret-name: nm"), nil, says(`"a"`, "csi.storage.k8s.io/node-stage-secret-namespace")},
 		{"a namespace of Secrets that is there twice", "rbac: {secrets: [{namespace: ns, names: [a]}, {namespace: ns, names: [b, a]}]}", nil, makes(`resourceNames:\n +- a\n +- b\n`)},
 
-		{"a typing error", parameters("tpye: ssd"), nil, says(`storageClasses "a"`, `"tpye"`, "type, availability")},
+		{"a typing error", parameters("tpye: ssd"), nil, says(`storageClasses "a"`, `"tpye"`, "availability, ", "type, ")},
 		{"a typing error among the sidecars' parameters", parameters("csi.storage.k8s.io/fstpye: xfs"), nil, says(`"csi.storage.k8s.io/fstpye"`, "csi.storage.k8s.io/fstype")},
 		{"a parameter of the sidecars in capitals", parameters("CSI.storage.k8s.io/fstype: xfs"), nil, says(`"CSI.storage.k8s.io/fstype"`)},
 		{"a parameter of the driver in other capitals", parameters("TYPE: ssd, Availability: az1"), nil, makes("TYPE: ssd")},
@@ -90,6 +90,14 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"encryption without a passphrase", parameters("encrypted: luks2"), nil, says(`storageClasses "a"`, "encryptionPassphrase", "csi.storage.k8s.io/node-stage-secret-name")},
 		{"encryption in other capitals without one", parameters("Encrypted: luks2"), nil, says("encryptionPassphrase")},
 		{"encryption by the Secret for everything", parameters("encrypted: luks2, csi.storage.k8s.io/secret-name: nm, csi.storage.k8s.io/secret-namespace: ns"), nil, makes("encrypted: luks2")},
+		{"encryption that is off", parameters("encrypted: 'False'"), nil, makes("kind: StorageClass")},
+		{"encryption of another kind", parameters("encrypted: luks1"), nil, says(`storageClasses "a"`, "encrypted", "luks2")},
+		{"a filesystem that there isn't", parameters("csi.storage.k8s.io/fstype: ntfs"), nil, says("csi.storage.k8s.io/fstype", "xfs")},
+		{"a number with a unit", parameters("blockSize: 4Ki"), nil, says("blockSize", `"4Ki"`)},
+		{"values with white space, in capitals, or empty", parameters("blockSize: ' 4096 ', Encrypted: ' LUKS2 ', inodeSize: '', appendVolumeMetadata: '{\n}', " + secret("node-stage")), nil, makes("kind: StorageClass")},
+		{"a kind of snapshots that there isn't", "volumeSnapshotClasses: [{name: s, parameters: {type: bakcup}}]", nil, says(`volumeSnapshotClasses "s"`, `"bakcup"`, "snapshot|backup")},
+		{"a policy that there isn't", "volumeAttributesClasses: [{name: v, parameters: {migrationPolicy: sometimes}}]", nil, says(`volumeAttributesClasses "v"`, "migrationPolicy", "never|on-demand")},
+		{"parameters that have no effect", parameters("allowVolumeExpansion: 'true', reclaimPolicy: delete, fstype: xfs, multiattach: 'false'"), nil, makes("kind: StorageClass")},
 		{"two default classes", "storageClasses: [{name: a, default: true}, {name: b, default: true}]", nil, says("storageClasses", "a, b")},
 		{"two default classes, one by its annotation", `storageClasses: [{name: a, default: true}, {name: b, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}]`, nil, says("a, b")},
 		{"two default classes of snapshots", "volumeSnapshotClasses: [{name: a, default: true}, {name: b, default: true}]", nil, says("volumeSnapshotClasses", "a, b")},
@@ -106,6 +114,18 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"a port of both pods on the node's network", "node: {healthPort: 8080}\ncontroller: {hostNetwork: true}", nil, says("node.healthPort", "controller.httpPort", "node's network")},
 		{"a port of a pool's side container", "node: {healthPort: 9809}\nadditionalDaemonSets: {a: {nodeSelector: {p: a}, selfRegistration: false}}", nil, says("node.healthPort", "sidecars.livenessProbe.httpPort")},
 
+		{"credentials from elsewhere", "secret: {enabled: false}\ncontroller: {extraVolumes: [{name: v, csi: {driver: secrets-store.csi.k8s.io}}], extraVolumeMounts: [{name: v, mountPath: /etc/config}]}", nil, makes("mountPath: /etc/config$", "no name: cloud-config$", "no secretName")},
+		{"credentials from nowhere", "secret: {enabled: false}", nil, says("secret.enabled", "controller.extraVolumes", "/etc/config")},
+		{"credentials beside", "secret: {enabled: false, create: true, data: {cloud.conf: x}}", nil, says("secret.create", "secret.enabled")},
+		{"rights for a controller elsewhere and one here", "rbac: {subjects: [{kind: User, name: u}]}", nil, says("rbac.subjects", "controller.enabled=false")},
+		{"OpenShift's objects elsewhere", "openshift: {enabled: true}", knownCluster(), says("openshift.enabled", "security.openshift.io")},
+		{"OpenShift's objects there", "openshift: {enabled: true}", knownCluster("security.openshift.io/v1"), makes("kind: SecurityContextConstraints")},
+		{"a budget that keeps every replica", "controller: {podDisruptionBudget: {minAvailable: 3}}", nil, says("controller.podDisruptionBudget", "2 replicas", "drained")},
+		{"a budget that lets none be missing", "controller: {podDisruptionBudget: {maxUnavailable: 0}}", nil, says("controller.podDisruptionBudget", "drained")},
+		{"leases that a leader can't renew in time", "controller: {leaderElection: {renewDeadline: 15s}}", nil, says("controller.leaderElection", "leaseDuration (15s)")},
+		{"leases that are asked for too seldom", "controller: {leaderElection: {retryPeriod: 9s}}", nil, says("controller.leaderElection", "retryPeriod (9s)")},
+		{"annotations as tags without reading any", "tagAnnotationPrefix: tags.example.org/", nil, says("tagAnnotationPrefix", "pvcAnnotations=true")},
+		{"annotations as tags", "pvcAnnotations: true\ntagAnnotationPrefix: tags.example.org/", nil, makes(`"--tag-annotation-prefix=tags.example.org/"`, `resources: \[volumesnapshots\]\n +verbs: \[get\]\n`)},
 		{"replicas that have to be there", "controller: {podDisruptionBudget: {minAvailable: 50%}}", nil, makes("minAvailable: 50%", "no maxUnavailable: 1$")},
 		{"no replica that has to be there", "controller: {podDisruptionBudget: {minAvailable: 0}}", nil, makes("minAvailable: 0$")},
 		{"relabelling and a timeout of scrapes", "metrics: {serviceMonitor: {enabled: true, scrapeTimeout: 5s, relabelings: [{action: drop}]}}", nil, makes("scrapeTimeout: 5s", `relabelings:\n +- action: drop`)},
@@ -139,6 +159,7 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"a test of the installation", "helmTest: {enabled: true, storageClass: fast}\nstorageClasses: [{name: fast}]", nil, makes("kind: PersistentVolumeClaim", "storageClassName: fast", `helm.sh/hook: test`, "claimName: cinder-csi-test")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			out, said, err := helm3.try(t, template(t, "", append(withValues(t, test.values), test.args...)...)...)
 			test.check(t, out, said, err)
 		})
@@ -237,9 +258,8 @@ func TestTheParametersAreThoseOfTheSidecars(t *testing.T) {
 			}
 			want = append(want, "csi.storage.k8s.io/"+name[1])
 		}
-		got := list.texts(kind)
+		got := sortedKeys(list.object(kind))
 		slices.Sort(want)
-		slices.Sort(got)
 		if want = slices.Compact(want); len(want) < 4 || !slices.Equal(got, want) {
 			t.Errorf("%s: %q, the %s knows %q", kind, got, of.sidecar, want)
 		}

@@ -54,7 +54,10 @@ func TestValuesThatMakeNoSenseAreRefused(t *testing.T) {
 		{"node.updateStrategy.rollingUpdate.maxUnavailable=0%", []string{"/node/updateStrategy/rollingUpdate"}},
 		{"metrics.podMonitor.targets={nodes}", []string{"/metrics/podMonitor/targets/0"}},
 	} {
-		refused(t, test.reasons, "--set", test.set)
+		t.Run(test.set, func(t *testing.T) {
+			t.Parallel()
+			refused(t, test.reasons, "--set", test.set)
+		})
 	}
 }
 

@@ -74,6 +74,19 @@ func TestEachPathOfTheArchitectureExists(t *testing.T) {
 	}
 }
 
+func TestTheArchitectureHasEachPackage(t *testing.T) {
+	content := documents(t)["docs/architecture.md"]
+	entries, err := os.ReadDir("../internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if !strings.Contains(content, "`internal/"+entry.Name()+"`") {
+			t.Errorf("docs/architecture.md: internal/%s is missing", entry.Name())
+		}
+	}
+}
+
 func TestEachTargetOfMakeExists(t *testing.T) {
 	makefile, err := os.ReadFile("../Makefile")
 	if err != nil {

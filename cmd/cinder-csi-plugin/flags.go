@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -23,21 +24,20 @@ type options struct {
 // parse understands every flag of the reference driver; help goes to stdout.
 func parse(args []string, stdout io.Writer) (options, error) {
 	opts := options{driver: driver.Config{Version: version}}
-	fs := pflag.NewFlagSet("cinder-csi-plugin", pflag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.SortFlags = false
+	groups := append(driverFlags(&opts.driver), group{"Logs", logFlags(&opts)})
+	unused := unusedFlags()
+	fs := newFlags()
+	for _, g := range groups {
+		fs.AddFlagSet(g.flags)
+	}
+	fs.AddFlagSet(unused)
 	// Manifests of old releases write --cloud_config.
 	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
 	})
-	driverFlags(fs, &opts.driver)
-	fs.IntVarP(&opts.verbosity, "v", "v", 1, "log verbosity; 4 and more log requests and answers, without secrets")
-	fs.StringVar(&opts.logFormat, "log-format", "json", "json or console")
-	fs.BoolVar(&opts.showVersion, "version", false, "print the version and exit")
-	ignored := ignoredFlags(fs)
 	if err := fs.Parse(withoutProgram(args)); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
-			_, _ = fmt.Fprintf(stdout, "CSI driver for OpenStack Cinder.\n\nUsage: cinder-csi-plugin --endpoint=unix:///csi/csi.sock [flags]\n\n%s", fs.FlagUsages())
+			help(stdout, groups, unused)
 		}
 		return opts, err
 	}
@@ -50,11 +50,11 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	if opts.logFormat != "json" && opts.logFormat != "console" {
 		return opts, fmt.Errorf("--log-format=%s: want json or console", opts.logFormat)
 	}
-	for _, name := range ignored {
-		if fs.Changed(name) {
-			opts.withoutEffect = append(opts.withoutEffect, name)
+	unused.VisitAll(func(f *pflag.Flag) {
+		if f.Changed {
+			opts.withoutEffect = append(opts.withoutEffect, f.Name)
 		}
-	}
+	})
 	if path := os.Getenv("KUBECONFIG"); path != "" {
 		opts.driver.Kubernetes.Kubeconfig = path
 	}
@@ -71,27 +71,50 @@ func withoutProgram(args []string) []string {
 	return args
 }
 
-func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
+// group is a part of the flags, as --help tells them.
+type group struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+func driverFlags(cfg *driver.Config) []group {
+	return []group{
+		{"Roles", rolesFlags(cfg)},
+		{"Clouds", cloudsFlags(cfg)},
+		{"Controller role", controllerFlags(cfg)},
+		{"Node role", nodeFlags(cfg)},
+	}
+}
+
+func rolesFlags(cfg *driver.Config) *pflag.FlagSet {
+	fs := newFlags()
 	fs.StringVar(&cfg.Endpoint, "endpoint", "", "where to listen: unix://PATH or tcp://HOST:PORT (required)")
-	fs.StringSliceVar(&cfg.CloudConfig, "cloud-config", nil, "cloud.conf to read, may be repeated, later files overwrite (required for the controller role)")
-	fs.StringSliceVar(&cfg.CloudNames, "cloud-name", []string{""}, `clouds of cloud.conf to use: the names of its [Global "name"] sections`)
-	fs.StringVar(&cfg.Cluster, "cluster", "", "name of the cluster; volumes and snapshots are tagged with it, and without it none are created")
 	fs.BoolVar(&cfg.Controller, "provide-controller-service", true, "serve the controller role")
 	fs.BoolVar(&cfg.Node, "provide-node-service", true, "serve the node role")
+	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics, /healthz and /readyz on; empty for none")
 	fs.BoolVar(&cfg.Topology, "with-topology", true, "bind volumes to availability zones")
-	fs.Func("zone-fallback", "zone of a server of which neither config drive nor metadata service tell one. Without this flag the kubelet doesn't register the driver on such a server; an empty zone is told as an empty label, as by the reference driver, which no volume in a zone fits unless cloud.conf has ignore-volume-az", func(zone string) error {
-		cfg.ZoneFallback = &zone
-		return nil
-	})
 	fs.BoolVar(&cfg.WellKnownZone, "well-known-zone", false, "tell zones under topology.kubernetes.io/zone besides (both roles): nodes report it, and volumes can be used from nodes that have just that label, as those that an autoscaler plans. Where something else sets that label on nodes, it has to be to the same zones")
-	fs.BoolVar(&cfg.AllowUnknownParameters, "allow-unknown-parameters", false, "warn about unknown parameters of classes instead of refusing them")
+	return fs
+}
+
+func cloudsFlags(cfg *driver.Config) *pflag.FlagSet {
+	fs := newFlags()
+	fs.StringSliceVar(&cfg.CloudConfig, "cloud-config", nil, "cloud.conf to read, may be repeated, later files overwrite (required for the controller role)")
+	fs.StringSliceVar(&cfg.CloudNames, "cloud-name", []string{""}, `clouds of cloud.conf to use: the names of its [Global "name"] sections`)
 	fs.StringSliceVar(&cfg.SecretAuthURLs, "secret-auth-urls", nil, "addresses that credentials in the secrets of classes may lead to, as https://keystone.example.com:5000/v3, https://*.example.com, or * for all; the endpoints of their clouds have to be on these hosts, too. Empty: secrets with credentials are refused")
 	fs.IntVar(&cfg.MaxSecretClouds, "max-secret-clouds", 100, "most sets of credentials from secrets in use at a time")
+	fs.DurationVar(&cfg.LoginTimeout, "cloud-login-timeout", 2*time.Minute, "longest time for a login at a cloud; calls wait for it no longer than their own time")
 	fs.Float64Var(&cfg.Limits.Reads, "cloud-reads-per-second", 0, "most requests per second to each cloud that change nothing, the driver's polls among them; 0 for no limit")
 	fs.Float64Var(&cfg.Limits.Writes, "cloud-writes-per-second", 0, "most requests per second to each cloud that change something; 0 for no limit")
 	fs.IntVar(&cfg.Limits.Burst, "cloud-request-burst", 20, "requests that may come at once within those limits")
-	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
-	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics, /healthz and /readyz on; empty for none")
+	fs.StringArrayVar(&cfg.UserAgent, "user-agent", nil, "added to the HTTP user agent, may be repeated")
+	return fs
+}
+
+func controllerFlags(cfg *driver.Config) *pflag.FlagSet {
+	fs := newFlags()
+	fs.StringVar(&cfg.Cluster, "cluster", "", "name of the cluster; volumes and snapshots are tagged with it, and without it none are created")
+	fs.BoolVar(&cfg.AllowUnknownParameters, "allow-unknown-parameters", false, "warn about unknown parameters of classes instead of refusing them")
 	fs.BoolVar(&cfg.PVCAnnotations, "pvc-annotations", false, "read the affinity of volumes from the annotations of claims (controller role; the provisioner needs --extra-create-metadata)")
 	fs.StringToStringVar(&cfg.ExtraTags, "extra-tags", nil, "metadata in Cinder of all volumes, snapshots and backups that are made, as in team=a,cost-centre=42; a class may set a key to another value")
 	fs.StringVar(&cfg.TagAnnotationPrefix, "tag-annotation-prefix", "", "annotations of claims and VolumeSnapshots that begin with this are recorded as metadata in Cinder, as in tags.example.com/: tags.example.com/team=a is team=a there; needs --pvc-annotations, and the account the verb get for volumesnapshots; empty for none")
@@ -99,29 +122,69 @@ func driverFlags(fs *pflag.FlagSet, cfg *driver.Config) {
 	fs.StringVar(&cfg.Kubernetes.Master, "master", "", "address of the apiserver, instead of the one of the kubeconfig")
 	fs.Float64Var(&cfg.Kubernetes.QPS, "kube-api-qps", 50, "most requests per second to the apiserver")
 	fs.IntVar(&cfg.Kubernetes.Burst, "kube-api-burst", 100, "most requests at once to the apiserver")
-	fs.StringVar(&cfg.KubeletRegistrationPath, "kubelet-registration-path", "", "path of the CSI socket on the node; when set, the node role registers itself with the kubelet")
-	fs.StringVar(&cfg.PluginRegistrationPath, "plugin-registration-path", "/registration", "the kubelet's directory plugins_registry, as it is mounted here")
-	fs.StringArrayVar(&cfg.UserAgent, "user-agent", nil, "added to the HTTP user agent, may be repeated")
-	fs.StringVar(&cfg.NodeID, "nodeid", "", "UUID of this server, where neither config drive nor metadata service tell it; or the name of its Node, for the log")
-	fs.StringVar(&cfg.DefaultFSType, "default-fstype", "ext4", "filesystem of volumes whose StorageClass names none")
-	fs.StringVar(&cfg.MetadataURL, "metadata-url", "http://169.254.169.254", "the metadata service")
-	fs.StringVar(&cfg.DevelopmentDeviceDir, "development-device-dir", "", "accept loop devices, and the config drive, below this directory; for development only")
+	return fs
 }
 
-// ignoredFlags are accepted without effect.
-func ignoredFlags(fs *pflag.FlagSet) []string {
-	before := map[string]bool{}
-	fs.VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
-	fs.Bool("node-service-no-os-client", false, "")
-	fs.Duration("min-resync-period", 0, "")
-	fs.String("vmodule", "", "")
-	fs.Duration("log-flush-frequency", 0, "")
-	var names []string
-	fs.VisitAll(func(f *pflag.Flag) {
-		if !before[f.Name] {
-			f.Hidden = true
-			names = append(names, f.Name)
-		}
+func nodeFlags(cfg *driver.Config) *pflag.FlagSet {
+	fs := newFlags()
+	fs.StringVar(&cfg.KubeletRegistrationPath, "kubelet-registration-path", "", "path of the CSI socket on the node; when set, the node role registers itself with the kubelet")
+	fs.StringVar(&cfg.PluginRegistrationPath, "plugin-registration-path", "/registration", "the kubelet's directory plugins_registry, as it is mounted here")
+	fs.StringVar(&cfg.NodeID, "nodeid", "", "UUID of this server, where neither config drive nor metadata service tell it; or the name of its Node, for the log")
+	fs.StringVar(&cfg.MetadataURL, "metadata-url", "http://169.254.169.254", "the metadata service")
+	fs.Func("zone-fallback", "zone of a server of which neither config drive nor metadata service tell one. Without this flag the kubelet doesn't register the driver on such a server; an empty zone is told as an empty label, as by the reference driver, which no volume in a zone fits unless cloud.conf has ignore-volume-az", func(zone string) error {
+		cfg.ZoneFallback = &zone
+		return nil
 	})
-	return names
+	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
+	fs.StringVar(&cfg.DefaultFSType, "default-fstype", "ext4", "filesystem of volumes whose StorageClass names none")
+	fs.StringVar(&cfg.DevelopmentDeviceDir, "development-device-dir", "", "accept loop devices, and the config drive, below this directory; for development only")
+	return fs
+}
+
+func logFlags(opts *options) *pflag.FlagSet {
+	fs := newFlags()
+	fs.IntVarP(&opts.verbosity, "v", "v", 1, "log verbosity; 4 and more log requests and answers, without secrets")
+	fs.StringVar(&opts.logFormat, "log-format", "json", "json or console")
+	fs.BoolVar(&opts.showVersion, "version", false, "print the version and exit")
+	return fs
+}
+
+// unusedFlags are accepted without effect: those of the reference driver that this one
+// needs not, and those of klog and of Kubernetes' component-base, which manifests for
+// older releases have.
+func unusedFlags() *pflag.FlagSet {
+	fs := newFlags()
+	for _, name := range []string{
+		"node-service-no-os-client", "logtostderr", "alsologtostderr", "add-dir-header", "skip-headers", "skip-log-headers",
+		"one-output", "legacy-stderr-threshold-behavior", "log-json-split-stream", "log-text-split-stream",
+	} {
+		fs.String(name, "", "")
+		fs.Lookup(name).NoOptDefVal = "true"
+	}
+	for _, name := range []string{
+		"min-resync-period", "vmodule", "log-flush-frequency", "log-dir", "log-file", "log-file-max-size", "log-backtrace-at",
+		"stderrthreshold", "logging-format", "log-json-info-buffer-size", "log-text-info-buffer-size", "feature-gates",
+	} {
+		fs.String(name, "", "")
+	}
+	return fs
+}
+
+func newFlags() *pflag.FlagSet {
+	fs := pflag.NewFlagSet("cinder-csi-plugin", pflag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.SortFlags = false
+	return fs
+}
+
+// help writes the flags by their groups.
+func help(w io.Writer, groups []group, unused *pflag.FlagSet) {
+	const width = 120
+	_, _ = fmt.Fprint(w, "CSI driver for OpenStack Cinder.\n\nUsage: cinder-csi-plugin --endpoint=unix:///csi/csi.sock [flags]\n")
+	for _, g := range groups {
+		_, _ = fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(width))
+	}
+	var names []string
+	unused.VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+	_, _ = fmt.Fprintf(w, "\nAccepted without effect, as older manifests have them:\n  %s\n", strings.Join(names, ", "))
 }

@@ -6,11 +6,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+	"github.com/cinder-csi/cinder-csi/internal/driver"
 )
 
 // conf writes a cloud.conf and returns the flags of a controller that reads it.
@@ -63,6 +67,10 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 		{"tags from the driver's annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--pvc-annotations", "--tag-annotation-prefix=cinder."}, 2, []string{"--tag-annotation-prefix=cinder.", "the driver's own"}},
 		{"addresses of secrets that are none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--secret-auth-urls=keystone.example.com"}, 2, []string{"--secret-auth-urls", "keystone.example.com"}},
 		{"a zone that can be no label", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--zone-fallback=..."}, 2, []string{"--zone-fallback", "label"}},
+		{"tags that are the driver's own", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=cinder.csi.openstack.org/cluster=x"}, 2, []string{"--extra-tags", "cinder.csi.openstack.org/cluster"}},
+		{"tags without a value", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=team"}, 2, []string{"extra-tags", "team"}},
+		{"tags that Cinder can't store", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=tëam=x"}, 2, []string{"--extra-tags", "Cinder takes"}},
+		{"a time below nothing", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--cloud-login-timeout=-1s"}, 2, []string{"--cloud-login-timeout", "negative"}},
 		{"a limit below nothing", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--cloud-reads-per-second=-1"}, 2, []string{"--cloud-reads-per-second", "negative"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -114,6 +122,44 @@ func TestManifestsOfTheReferenceDriverAreUnderstood(t *testing.T) {
 	}
 	if len(opts.withoutEffect) == 0 {
 		t.Error("flags without effect are not told")
+	}
+}
+
+// Each flag in each form that manifests have it in.
+func TestFlagsOfOlderManifestsHaveNoEffect(t *testing.T) {
+	for _, test := range []struct{ args, names []string }{
+		{[]string{"--logtostderr"}, []string{"logtostderr"}},
+		{[]string{"--logtostderr=true", "--alsologtostderr=false", "--stderrthreshold=INFO"}, []string{"alsologtostderr", "logtostderr", "stderrthreshold"}},
+		{[]string{"--add_dir_header", "--skip_headers=true", "--skip_log_headers", "--one_output"}, []string{"add-dir-header", "one-output", "skip-headers", "skip-log-headers"}},
+		{[]string{"--log_dir=/var/log", "--log_file=", "--log_file_max_size=1800", "--log_backtrace_at=x.go:1"}, []string{"log-backtrace-at", "log-dir", "log-file", "log-file-max-size"}},
+		{[]string{"--logging-format", "json", "--log-json-info-buffer-size=0", "--log-json-split-stream"}, []string{"log-json-info-buffer-size", "log-json-split-stream", "logging-format"}},
+		{[]string{"--feature-gates=Topology=true,X=false", "--feature-gates=Y=true"}, []string{"feature-gates"}},
+		{[]string{"--vmodule=a=1", "--log-flush-frequency=5s", "--min-resync-period=12h", "--node-service-no-os-client"}, []string{"log-flush-frequency", "min-resync-period", "node-service-no-os-client", "vmodule"}},
+		{[]string{"-v", "5"}, nil},
+	} {
+		opts, err := parse(append([]string{"--endpoint=unix:///tmp/x", "--provide-controller-service=false"}, test.args...), io.Discard)
+		if slices.Sort(opts.withoutEffect); err != nil || !slices.Equal(opts.withoutEffect, test.names) {
+			t.Errorf("%q: %q, %v", test.args, opts.withoutEffect, err)
+		}
+	}
+}
+
+func TestHelpTellsEachFlagOnceInItsGroup(t *testing.T) {
+	var out bytes.Buffer
+	if exit := run([]string{"--help"}, &out, io.Discard); exit != 0 {
+		t.Errorf("exit status %d", exit)
+	}
+	for _, word := range []string{"Roles:", "Clouds:", "Controller role:", "Node role:", "Logs:", "Accepted without effect"} {
+		if strings.Count(out.String(), "\n"+word) != 1 {
+			t.Errorf("no %q in %s", word, out.String())
+		}
+	}
+	for _, g := range driverFlags(&driver.Config{}) {
+		g.flags.VisitAll(func(f *pflag.Flag) {
+			if strings.Count(out.String(), "  --"+f.Name+" ") != 1 || f.Usage == "" {
+				t.Errorf("--%s is not told once", f.Name)
+			}
+		})
 	}
 }
 

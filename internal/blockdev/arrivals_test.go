@@ -1,8 +1,6 @@
 package blockdev
 
 import (
-	"context"
-	"errors"
 	"testing"
 	"time"
 )
@@ -14,7 +12,9 @@ func TestNewsOfDisks(t *testing.T) {
 		"remove@/devices/x\x00ACTION=remove\x00SUBSYSTEM=block\x00":                                                                 false,
 		"add@/devices/x\x00ACTION=add\x00SUBSYSTEM=net\x00":                                                                         false,
 		"add@/devices/x\x00ACTION=add\x00SUBSYSTEM=blocks\x00":                                                                      false,
-		"libudev\x00\xfe\xed\xca\xfeSUBSYSTEM=block\x00":                                                                            false,
+		"libudev\x00\xfe\xed\xca\xfe\x00\x00\x00\x28\x01ACTION=add\x00SUBSYSTEM=net\x00":                                            false,
+		"libudev\x00\xfe\xed\xca\xfe\x00\x00\x00\x28\x01\x00ACTION=add\x00SUBSYSTEM=block\x00":                                      true,
+		"libudev\x00\xfe\xed\xca\xfe\x00\x00\x00\x28\x01\x00ACTION=remove\x00SUBSYSTEM=block\x00":                                   false,
 		"add@/devices/x\x00": false,
 		"@":                  false,
 		"":                   false,
@@ -32,48 +32,32 @@ func FuzzNewsOfDisk(f *testing.F) {
 }
 
 func TestTheKernelTellsOfADiskThatComes(t *testing.T) {
-	woken := make(chan struct{}, 1)
-	e := listen(func() { wake(woken) })
-	defer e.close()
-	if e.kernel == nil {
+	var a arrivals
+	leave := a.join()
+	defer leave()
+	if a.socket == nil {
 		t.Fatal("this process may not listen to the kernel: run the test as root, outside of a user namespace")
 	}
-	attach(t, t.TempDir(), "volume-"+volumeA, volumeA)
+	next := a.next()
+	happen(t)
 	select {
-	case <-woken:
+	case <-next:
 	case <-time.After(time.Minute):
 		t.Error("it didn't")
 	}
 }
 
-// TestWaitIsWokenByTheKernel where no directory is watched.
-func TestWaitIsWokenByTheKernel(t *testing.T) {
-	looked, there := make(chan struct{}, 2), make(chan struct{})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	found := make(chan error, 1)
-	go func() {
-		var w waiter
-		_, err := w.wait(ctx, search{
-			find: func(context.Context, chan struct{}) (Disk, error) {
-				wake(looked)
-				select {
-				case <-there:
-					return Disk{Name: "vdb"}, nil
-				default:
-					return Disk{}, ErrNotFound
-				}
-			},
-			hosts: func() []string { return nil }, poll: time.Hour,
-		})
-		found <- err
-	}()
-	<-looked
-	close(there)
-	start := time.Now()
-	attach(t, t.TempDir(), "volume-"+volumeA, volumeA)
-	if err := <-found; err != nil && !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
+// TestAnEventIsToldOnceToAllWhoWait and to nobody who asks for the next one later.
+func TestAnEventIsToldOnceToAllWhoWait(t *testing.T) {
+	var a arrivals
+	a.tell() // nobody waits
+	first, second := a.next(), a.next()
+	a.tell()
+	<-first
+	<-second
+	select {
+	case <-a.next():
+		t.Error("an event of the past is told")
+	default:
 	}
-	t.Logf("after %v", time.Since(start))
 }

@@ -2,10 +2,10 @@ package blockdev
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -14,86 +14,48 @@ import (
 const MaxAttached = 256
 
 // AttachLimit implements Finder. Disks that are no volumes, and the system's own,
-// take places away. Where each disk is a PCI device of its own, as with virtio-blk,
-// slots and ports are counted.
+// take places away. Where the system's own disk is a PCI device by itself, as with
+// virtio-blk, volumes will be, and slots and ports are counted.
 func (s *System) AttachLimit(ctx context.Context) (int64, error) {
-	volumes, others, onPCI, err := s.census(ctx)
+	disks, err := s.look(ctx)
 	if err != nil {
 		return 0, err
 	}
-	limit := MaxAttached - others
-	if onPCI {
-		if free, ok := s.sysfs().freePCI(); ok {
-			limit = min(limit, volumes+free)
+	use, err := readProcUse(s.procDir())
+	if err != nil {
+		return 0, err
+	}
+	sys, onPCI := s.sysfs(), false
+	volumes, limit := 0, MaxAttached
+	for _, d := range disks {
+		switch system := sys.isSystem(use, d.name); {
+		case !sys.onBus(d.name):
+		case !system && (d.unanswered || isVolume(d.identities)): // what doesn't answer is most likely one
+			volumes++
+		default:
+			limit--
+			onPCI = onPCI || system && sys.virtioBlock(d.name)
 		}
+	}
+	if free, ok := sys.freePCI(); ok && onPCI {
+		limit = min(limit, volumes+free)
 	}
 	return int64(max(limit, 1)), nil
 }
 
-// census counts the disks of a server: volumes that it may have to give back,
-// and others. onPCI tells that the system's own disk is a PCI device by itself,
-// so that volumes will be.
-func (s *System) census(ctx context.Context) (volumes, others int, onPCI bool, err error) {
-	disks, err := s.look(ctx)
-	if err != nil {
-		return 0, 0, false, err
-	}
-	use, err := readProcUse(s.procDir())
-	if err != nil {
-		return 0, 0, false, err
-	}
-	sys := s.sysfs()
-	for _, d := range disks {
-		if !sys.onBus(d.name) {
-			continue
-		}
-		system, err := sys.isSystem(use, d.name)
-		if err != nil {
-			return 0, 0, false, err
-		}
-		switch {
-		case system:
-			others++
-			onPCI = sys.virtioBlock(d.name)
-		case d.unanswered, isVolume(d.identities): // what doesn't answer is most likely one
-			volumes++
-		default:
-			others++
-		}
-	}
-	return volumes, others, onPCI, nil
-}
-
 // onBus tells whether a disk is attached to the server, rather than made by its
 // kernel out of a file, memory or other disks.
-func (s sysfs) onBus(name string) bool {
-	_, err := os.Lstat(s.block(name, "device"))
-	return err == nil
-}
+func (s sysfs) onBus(name string) bool { return exists(s.block(name, "device")) }
 
-// isSystem tells whether the running system is on a disk or on a partition of it.
-func (s sysfs) isSystem(u procUse, name string) (bool, error) {
+// isSystem tells whether the running system is on a disk or on a partition of it, or
+// whether that can't be told.
+func (s sysfs) isSystem(u procUse, name string) bool {
 	partitions, err := s.partitions(name)
-	if err != nil {
-		return false, err
-	}
-	parts := []string{name}
-	for _, p := range partitions {
-		parts = append(parts, filepath.Join(name, p))
-	}
-	for _, p := range parts {
-		number, err := s.number(p)
-		if errors.Is(err, ErrNotFound) {
-			continue // it has just gone
-		}
-		if err != nil {
-			return false, err
-		}
-		if len(u.of(number, filepath.Base(p), systemMounts())) > 0 {
-			return true, nil
-		}
-	}
-	return false, nil
+	return err != nil || slices.ContainsFunc(append(partitions, ""), func(partition string) bool {
+		path := filepath.Join(name, partition)
+		number, err := s.number(path)
+		return err == nil && len(u.of(number, filepath.Base(path), systemMounts())) > 0
+	})
 }
 
 // isVolume tells whether one of a disk's names looks like a volume's id, or like

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // gibibyte is the unit of which every Cinder volume has a whole number.
@@ -40,7 +39,7 @@ type Location struct {
 //
 // The cloud isn't asked where there is no such disk. byPath returns an error that wraps
 // ErrNotFound where it finds no disk, and ErrUnsafe where several could be meant.
-func (s *System) byPath(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
+func (s *System) byPath(ctx context.Context, volumeID string, next <-chan struct{}) (Disk, error) {
 	unidentified, err := s.unidentified(ctx)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
@@ -48,7 +47,7 @@ func (s *System) byPath(ctx context.Context, volumeID string, woken chan struct{
 	if len(unidentified) == 0 {
 		return Disk{}, ErrNotFound
 	}
-	at, err := s.locate(ctx, volumeID, woken)
+	at, err := s.locate(ctx, volumeID, next)
 	if err != nil {
 		return Disk{}, fmt.Errorf("%w, and where it is can't be learnt: %w", ErrNotFound, err)
 	}
@@ -75,21 +74,18 @@ func (s *System) byPath(ctx context.Context, volumeID string, woken chan struct{
 	return d, err
 }
 
-// locate asks the cloud, which may be slow, until woken has something to receive. Calls
-// for one volume share a question, also with those that come back after that.
-func (s *System) locate(ctx context.Context, volumeID string, woken chan struct{}) (Location, error) {
+// locate asks the cloud, which may be slow, until next is closed. Calls for one volume
+// share a question, also with those that come back after that.
+func (s *System) locate(ctx context.Context, volumeID string, next <-chan struct{}) (Location, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	var waking sync.WaitGroup
-	defer waking.Wait()
 	defer cancel()
-	waking.Go(func() {
+	go func() {
 		select {
-		case <-woken:
-			wake(woken) // for whoever looks again
+		case <-next:
 			cancel()
 		case <-ctx.Done():
 		}
-	})
+	}()
 	return s.locations.Do(ctx, volumeID, func() (Location, error) { return s.Locate(context.WithoutCancel(ctx), volumeID) })
 }
 
@@ -114,14 +110,7 @@ func (s *System) unidentified(ctx context.Context) ([]string, error) {
 		if d.unanswered {
 			return nil, fmt.Errorf("%w: %s", ErrNotFound, noAnswer([]string{d.name}))
 		}
-		if namesVolume(d.identities) {
-			continue
-		}
-		system, err := sys.isSystem(use, d.name)
-		if err != nil {
-			return nil, err
-		}
-		if !system {
+		if !namesVolume(d.identities) && !sys.isSystem(use, d.name) {
 			found = append(found, d.name)
 		}
 	}
@@ -131,6 +120,35 @@ func (s *System) unidentified(ctx context.Context) ([]string, error) {
 // namesVolume tells whether one of a disk's names, whoever gave it, is a volume's id.
 func namesVolume(identities []identity) bool {
 	return isVolume(identities) || slices.ContainsFunc(identities, func(i identity) bool { return isUUID(i.name) })
+}
+
+// smallestVolume is less than any volume has, in bytes: that is 1 GiB, less a header where Nova
+// encrypts it. Nova makes a config drive, which isn't a volume, as large as its content, or
+// of 64 MiB.
+const smallestVolume = 512 << 20
+
+// NoVolumes returns the paths of those disks of the server that can't be a volume:
+// everybody who may write to a volume can give it the label of a config drive, and
+// would tell the node that it is another server. Each of them
+//
+//   - is a disk of the server. A loop device, or the mapping of an encrypted volume, is made
+//     by the server's kernel;
+//   - is a CD-ROM, which no volume is attached as, or smaller than any volume. Where disks
+//     have no serials (Hyper-V, VMware, Xen) nothing else tells;
+//   - has told its serial if it has one, and none of its names is a volume's id.
+func (s *System) NoVolumes(ctx context.Context) ([]string, error) {
+	const cdrom = "5" // a SCSI device type
+	disks, err := s.look(ctx)
+	var paths []string
+	for _, d := range disks {
+		sys := s.sysfs()
+		size := sys.size(d.name)
+		small := 0 < size && size < smallestVolume || sys.text(d.name, "device", "type") == cdrom
+		if small && sys.onBus(d.name) && !d.unanswered && !namesVolume(d.identities) {
+			paths = append(paths, s.node(d.name))
+		}
+	}
+	return paths, err
 }
 
 // atAddress returns the one disk to which links by that address lead.

@@ -1,7 +1,6 @@
 package blockdev
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -217,23 +216,24 @@ func mapperOpens(sys sysfs, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	status, err := mapperCall(unix.DM_DEV_STATUS, number)
+	status, err := DeviceMapper(unix.DM_DEV_STATUS, unix.DmIoctl{Dev: newEncoded(number)})
 	return int(status.Open_count), err
 }
 
-// mapperCall asks device-mapper for something about a device of its own.
-func mapperCall(request uintptr, number uint64) (unix.DmIoctl, error) {
-	call := unix.DmIoctl{Version: [3]uint32{4, 0, 0}, Data_size: unix.SizeofDmIoctl, Dev: newEncoded(number)}
+// DeviceMapper asks device-mapper for something about a device of its own, which about names
+// by its number or its name, and returns the answer.
+func DeviceMapper(request uintptr, about unix.DmIoctl) (unix.DmIoctl, error) {
+	about.Version, about.Data_size = [3]uint32{4, 0, 0}, unix.SizeofDmIoctl
 	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
 	if err != nil {
-		return call, err
+		return about, err
 	}
-	defer func() { _ = control.Close() }()                                                             // nothing is kept with it
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), request, uintptr(unsafe.Pointer(&call))) // #nosec G103 -- the kernel fills it
+	defer func() { _ = control.Close() }()                                                              // nothing is kept with it
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), request, uintptr(unsafe.Pointer(&about))) // #nosec G103 -- the kernel fills it
 	if errno != 0 {
-		return call, fmt.Errorf("device-mapper, device %s: %w", numberString(number), errno)
+		return about, errno
 	}
-	return call, nil
+	return about, nil
 }
 
 // RemoveIdle takes away those devices of device-mapper (LVM, multipath) among the holders
@@ -243,7 +243,7 @@ func mapperCall(request uintptr, number uint64) (unix.DmIoctl, error) {
 func RemoveIdle(holders []Holder) (left []Holder) {
 	for _, h := range holders { // what is built upon another comes before it
 		if !h.InUse && h.mapper != 0 {
-			_, err := mapperCall(unix.DM_DEV_REMOVE, h.mapper)
+			_, err := DeviceMapper(unix.DM_DEV_REMOVE, unix.DmIoctl{Dev: newEncoded(h.mapper)})
 			if err == nil || errors.Is(err, unix.ENXIO) { // or it has gone by itself
 				continue
 			}
@@ -311,10 +311,8 @@ func readProcUse(procDir string) (procUse, error) {
 // parseSwaps returns the kernel names of the devices in /proc/swaps.
 func parseSwaps(data string) []string {
 	var names []string
-	lines := bufio.NewScanner(strings.NewReader(data))
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) >= 2 && fields[1] == "partition" {
+	for line := range strings.Lines(data) {
+		if fields := strings.Fields(line); len(fields) >= 2 && fields[1] == "partition" {
 			names = append(names, filepath.Base(fields[0]))
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
 // virtioSerialLength is how much of a serial virtio-blk hands to the guest
@@ -21,28 +23,7 @@ func checkVolumeID(id string) error {
 }
 
 // isUUID tells whether s is a UUID of 36 characters.
-func isUUID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i, c := range []byte(s) {
-		switch i {
-		case 8, 13, 18, 23:
-			if c != '-' {
-				return false
-			}
-		default:
-			if !isHex(c) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-func isHex(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
-}
+func isUUID(s string) bool { return len(s) == 36 && uuid.Validate(s) == nil }
 
 // undashed returns a UUID without its dashes, the form it has in a WWN.
 func undashed(id string) string {
@@ -172,28 +153,18 @@ func designator(kind byte, value []byte) string {
 	return ""
 }
 
-// likeness says how well a disk's names fit a volume.
-type likeness int
-
-const (
-	other likeness = iota // none of its names is the volume's
-	cut                   // the first 20 characters are: virtio tells no more
-	full                  // the whole id is
-)
-
-// compare tells how well identities fit the volume with that id, a valid one.
-func compare(volumeID string, identities []identity) likeness {
+// fits tells whether names of a disk are the volume's, or as much of its id as virtio
+// tells, and none says that it is another volume's.
+func fits(volumeID string, identities []identity) bool {
 	id := strings.ToLower(volumeID)
-	best := other
+	found := false
 	for _, i := range identities {
 		switch {
-		case i.name == id, i.name == undashed(id):
-			best = full
-		case i.name == id[:virtioSerialLength]:
-			best = max(best, cut)
+		case i.name == id, i.name == undashed(id), i.name == id[:virtioSerialLength]:
+			found = true
 		case i.serial && isUUID(i.name):
-			return other
+			return false
 		}
 	}
-	return best
+	return found
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,12 +106,13 @@ func (s sysfs) nameOf(number uint64) (string, error) {
 	return filepath.Base(path), nil
 }
 
+// loopPoll is how often a loop device is looked for: nothing tells of its link.
+const loopPoll = 50 * time.Millisecond
+
 // Wait implements Finder.
 func (l *Loop) Wait(ctx context.Context, volumeID string) (Disk, error) {
-	return l.wait(ctx, search{
-		find:  func(ctx context.Context, _ chan struct{}) (Disk, error) { return l.Find(ctx, volumeID) },
-		dirs:  deviceDirs(or(l.DevDir, "/dev")),
-		hosts: func() []string { return nil },
+	return l.wait(ctx, loopPoll, func() []string { return nil }, func(ctx context.Context, _ <-chan struct{}) (Disk, error) {
+		return l.Find(ctx, volumeID)
 	})
 }
 

@@ -41,17 +41,8 @@ func (s *System) Mapping(volumeID string) (Mapping, bool, error) {
 		return Mapping{}, false, fmt.Errorf("volume %s: %w: %s has the name %s, but is no LUKS2 mapping (%q)",
 			volumeID, ErrUnsafe, name, title, kind)
 	}
-	number, err := sys.number(name)
-	if err != nil {
-		return Mapping{}, false, fmt.Errorf("volume %s: mapping: %w", volumeID, err)
-	}
-	return Mapping{
-		Title: title, ReadOnly: sys.text(name, "ro") == "1",
-		Disk: Disk{
-			VolumeID: volumeID, Path: s.node(name), Name: name, Number: number, Size: sys.size(name),
-			sysDir: string(sys), procDir: or(s.ProcDir, "/proc"), sequence: sys.sequence(name),
-		},
-	}, true, nil
+	d, err := diskOf(sys, s.procDir(), volumeID, name, s.node(name))
+	return Mapping{Disk: d, Title: title, ReadOnly: sys.text(name, "ro") == "1"}, err == nil, err
 }
 
 // On tells whether the mapping is built upon that very disk and nothing else. A

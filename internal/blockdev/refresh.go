@@ -50,7 +50,7 @@ func (d Disk) fits(identities []identity) bool {
 	if d.byAddress {
 		return !namesVolume(identities)
 	}
-	return compare(d.VolumeID, identities) != other
+	return fits(d.VolumeID, identities)
 }
 
 // rescan tells a SCSI disk, and no other, to ask its target for the capacity and

@@ -51,14 +51,11 @@ func (s sysfs) disks() ([]string, error) {
 
 // number returns the device number of a disk or, as disk/partition, of a partition.
 func (s sysfs) number(name string) (uint64, error) {
-	data, err := os.ReadFile(s.block(name, "dev"))
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+	text := s.text(name, "dev")
+	if text == "" {
 		return 0, fmt.Errorf("%w: %s has gone from sysfs", ErrNotFound, name)
 	}
-	if err != nil {
-		return 0, fmt.Errorf("device number of %s: %w", name, err)
-	}
-	number, err := parseNumber(strings.TrimSpace(string(data)))
+	number, err := parseNumber(text)
 	if err != nil {
 		return 0, fmt.Errorf("device number of %s: %w", name, err)
 	}
@@ -67,19 +64,9 @@ func (s sysfs) number(name string) (uint64, error) {
 
 // parseNumber reads major:minor.
 func parseNumber(s string) (uint64, error) {
-	major, minor, ok := strings.Cut(s, ":")
-	if !ok {
-		return 0, fmt.Errorf("%q is not major:minor", s)
-	}
-	high, err := strconv.ParseUint(major, 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("major of %q: %w", s, err)
-	}
-	low, err := strconv.ParseUint(minor, 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("minor of %q: %w", s, err)
-	}
-	return unix.Mkdev(uint32(high), uint32(low)), nil
+	var major, minor uint32
+	_, err := fmt.Sscanf(s+"\n", "%d:%d\n", &major, &minor)
+	return unix.Mkdev(major, minor), err
 }
 
 // size returns the capacity of a disk in bytes, 0 where it can't be told.

@@ -49,8 +49,8 @@ func (s *System) Find(ctx context.Context, volumeID string) (Disk, error) {
 	return s.find(ctx, volumeID, nil)
 }
 
-// find is Find, which asks the cloud only until woken has something to receive.
-func (s *System) find(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
+// find is Find, which asks the cloud only until next is closed.
+func (s *System) find(ctx context.Context, volumeID string, next <-chan struct{}) (Disk, error) {
 	matches, unanswered, looked, err := s.matches(ctx, volumeID)
 	if err != nil {
 		return Disk{}, err
@@ -63,7 +63,7 @@ func (s *System) find(ctx context.Context, volumeID string, woken chan struct{})
 		}
 		d, err := Disk{}, ErrNotFound
 		if s.Locate != nil {
-			d, err = s.byPath(ctx, volumeID, woken)
+			d, err = s.byPath(ctx, volumeID, next)
 		}
 		if errors.Is(err, ErrNotFound) {
 			err = fmt.Errorf("volume %s: %w: none of %d disks has its serial", volumeID, err, looked)
@@ -87,19 +87,14 @@ func (s *System) find(ctx context.Context, volumeID string, woken chan struct{})
 
 // Wait implements Finder. It has those SCSI hosts scanned that announce nothing.
 func (s *System) Wait(ctx context.Context, volumeID string) (Disk, error) {
-	return s.wait(ctx, search{
-		find: func(ctx context.Context, woken chan struct{}) (Disk, error) {
-			return s.findWithCapacity(ctx, volumeID, woken)
-		},
-		dirs:  deviceDirs(or(s.DevDir, "/dev")),
-		hosts: s.sysfs().silentHosts,
-		poll:  s.Poll,
+	return s.wait(ctx, s.Poll, s.sysfs().silentHosts, func(ctx context.Context, next <-chan struct{}) (Disk, error) {
+		return s.findWithCapacity(ctx, volumeID, next)
 	})
 }
 
 // findWithCapacity is find, which has the kernel ask a disk without capacity again.
-func (s *System) findWithCapacity(ctx context.Context, volumeID string, woken chan struct{}) (Disk, error) {
-	d, err := s.find(ctx, volumeID, woken)
+func (s *System) findWithCapacity(ctx context.Context, volumeID string, next <-chan struct{}) (Disk, error) {
+	d, err := s.find(ctx, volumeID, next)
 	var empty emptyError
 	if !errors.As(err, &empty) {
 		return d, err
@@ -114,7 +109,7 @@ func (s *System) findWithCapacity(ctx context.Context, volumeID string, woken ch
 		}
 		return d, err
 	}
-	return s.find(ctx, volumeID, woken)
+	return s.find(ctx, volumeID, next)
 }
 
 // Candidates implements Finder. A disk whose place was given to another one without
@@ -137,17 +132,15 @@ func (s *System) Candidates(ctx context.Context, volumeID string) ([]Disk, error
 	sys := s.sysfs()
 	var disks []Disk
 	for _, m := range matches {
-		number, err := sys.number(m.name)
+		d, err := diskOf(sys, s.procDir(), volumeID, m.name, s.node(m.name))
 		if errors.Is(err, ErrNotFound) {
 			continue // it has just gone
 		}
 		if err != nil {
-			return nil, fmt.Errorf("volume %s: %w", volumeID, err)
+			return nil, err
 		}
-		disks = append(disks, Disk{
-			VolumeID: volumeID, Path: s.node(m.name), Name: m.name, Number: number, Size: sys.size(m.name),
-			sysDir: string(sys), procDir: s.procDir(), sequence: m.sequence,
-		})
+		d.sequence = m.sequence
+		disks = append(disks, d)
 	}
 	return disks, nil
 }
@@ -166,7 +159,7 @@ func (s *System) matches(ctx context.Context, volumeID string) (found []seen, un
 		switch {
 		case d.unanswered:
 			unanswered = append(unanswered, d.name)
-		case compare(volumeID, d.identities) != other:
+		case fits(volumeID, d.identities):
 			found = append(found, d)
 		}
 	}
@@ -193,16 +186,24 @@ type emptyError struct{ Disk }
 
 func (e emptyError) Error() string { return e.Path + " has no capacity (yet)" }
 
-// prove builds the Disk of a volume that goes by name in sysfs and by path in
-// the device directory, or says why it must not be touched.
-func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
+// diskOf builds the Disk of a volume that goes by name in sysfs and by path in the device
+// directory.
+func diskOf(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
 	number, err := sys.number(name)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
 	}
-	d := Disk{
+	return Disk{
 		VolumeID: volumeID, Path: path, Name: name, Number: number, Size: sys.size(name),
 		sysDir: string(sys), procDir: procDir, sequence: sys.sequence(name),
+	}, nil
+}
+
+// prove returns what diskOf does, or says why the disk must not be touched.
+func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
+	d, err := diskOf(sys, procDir, volumeID, name, path)
+	if err != nil {
+		return Disk{}, err
 	}
 	if err := d.Verify(); err != nil {
 		return Disk{}, err

@@ -21,6 +21,8 @@ import (
 const (
 	// pollEvery is how often a disk is looked for without an event.
 	pollEvery = time.Second
+	// settle is how long a burst of events may last before those who wait look.
+	settle = 5 * time.Millisecond
 	// scanPause is how long after the first scan of a SCSI host the second one comes;
 	// each later pause is twice as long.
 	scanPause = time.Second
@@ -32,70 +34,57 @@ type waiter struct {
 	scans    inflight.Group[struct{}]
 }
 
-// search is what a waiter has to know to find a disk.
-type search struct {
-	// find looks once. It doesn't wait for the cloud once woken has something to
-	// receive, since a disk may have come.
-	find func(ctx context.Context, woken chan struct{}) (Disk, error)
-	// dirs are the directories that change when a disk comes.
-	dirs []string
-	// hosts returns the sysfs directories of the SCSI hosts that have to be scanned.
-	hosts func() []string
-	// poll is how often to look without an event; pollEvery where it is 0.
-	poll time.Duration
-}
+// find looks once for a disk. It doesn't wait for the cloud once next is closed, since a
+// disk may have come.
+type find func(ctx context.Context, next <-chan struct{}) (Disk, error)
 
-// wait implements Finder.Wait.
-func (w *waiter) wait(ctx context.Context, s search) (Disk, error) {
+// wait implements Finder.Wait: it looks each time that a disk may have come, and as often
+// as poll says. It has the SCSI hosts scanned of which hosts returns the sysfs directories.
+func (w *waiter) wait(ctx context.Context, poll time.Duration, hosts func() []string, look find) (Disk, error) {
 	// Most disks are there. To watch, and to end that, takes the kernel longer than to
-	// look; and a look that was woken already doesn't wait for the cloud.
-	already := make(chan struct{}, 1)
-	wake(already)
-	d, err := s.find(ctx, already)
-	if err == nil || errors.Is(err, ErrUnsafe) {
+	// look; and this look doesn't wait for the cloud.
+	already := make(chan struct{})
+	close(already)
+	d, err := look(ctx, already)
+	if !errors.Is(err, ErrNotFound) {
 		return d, err
 	}
-	woken, leave := w.arrivals.join()
-	defer leave()
+	defer w.arrivals.join()()
 	var scans sync.WaitGroup
 	defer scans.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	poll := time.NewTicker(cmp.Or(s.poll, pollEvery))
-	defer poll.Stop()
-	for looks := 0; ; looks++ {
-		// Directories may have come since, and what came before the watch
-		// would be missed: so watch first, then look.
-		w.arrivals.watch(s.dirs)
-		d, now := s.find(ctx, woken)
-		if now == nil || errors.Is(now, ErrUnsafe) || !errors.Is(now, ErrNotFound) && (ctx.Err() == nil || err == nil) {
-			return d, now
+	for _, host := range hosts() {
+		scans.Go(func() { w.scanNowAndThen(ctx, host) })
+	}
+	tick := time.NewTicker(cmp.Or(poll, pollEvery))
+	defer tick.Stop()
+	for {
+		// What came before the watch would be missed: so watch first, then look.
+		next := w.arrivals.next()
+		d, now := look(ctx, next)
+		switch {
+		case now == nil:
+			return d, nil
+		case ctx.Err() != nil: // the look was interrupted: what was found before says more
+			return Disk{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case !errors.Is(now, ErrNotFound):
+			return Disk{}, now
 		}
-		if ctx.Err() == nil || err == nil { // else it was interrupted, and what it says is that
-			err = now
-		}
-		if looks == 0 {
-			for _, host := range s.hosts() {
-				scans.Go(func() { w.scanNowAndThen(ctx, host, woken) })
-			}
-		}
+		err = now
 		select {
 		case <-ctx.Done():
-			return Disk{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		case <-poll.C:
-		case <-woken:
+		case <-tick.C:
+		case <-next:
+			time.Sleep(settle)
 		}
 	}
 }
 
-// deviceDirs returns the directories of a /dev in which a new disk shows.
-func deviceDirs(devDir string) []string {
-	return []string{devDir, filepath.Join(devDir, "disk"), filepath.Join(devDir, "disk", "by-id")}
-}
-
-// scanNowAndThen scans a SCSI host until ctx ends, and wakes after each scan. A scan
-// costs a host an inquiry per possible disk. One that hangs is waited for by all calls.
-func (w *waiter) scanNowAndThen(ctx context.Context, host string, woken chan struct{}) {
+// scanNowAndThen scans a SCSI host until ctx ends, and has all who wait look after each
+// scan. A scan costs a host an inquiry per possible disk. One that hangs is waited for by
+// all calls.
+func (w *waiter) scanNowAndThen(ctx context.Context, host string) {
 	logging.From(ctx).Debug("a host that doesn't announce disks is scanned", zap.String("host", host))
 	for pause := scanPause; ; pause *= 2 {
 		_, err := w.scans.Do(ctx, host, func() (struct{}, error) {
@@ -104,7 +93,7 @@ func (w *waiter) scanNowAndThen(ctx context.Context, host string, woken chan str
 		if err != nil && ctx.Err() == nil {
 			logging.From(ctx).Warn("a SCSI host could not be scanned", zap.String("host", host), zap.Error(err))
 		}
-		wake(woken)
+		w.arrivals.tell()
 		select {
 		case <-ctx.Done():
 			return

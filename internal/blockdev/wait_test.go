@@ -12,20 +12,25 @@ import (
 	"time"
 )
 
-// observed is a search by s, without looks but those that events call for, which tells
-// when it has looked as often as looked has room.
-func observed(s *System, volumeID string, looked chan struct{}) search {
-	return search{
-		find: func(ctx context.Context, _ chan struct{}) (Disk, error) {
-			d, err := s.Find(ctx, volumeID)
-			select {
-			case looked <- struct{}{}:
-			default:
-			}
-			return d, err
-		},
-		dirs: deviceDirs(s.DevDir), hosts: s.sysfs().silentHosts, poll: time.Hour,
+// observed is how s looks for a disk, which tells when it has looked as often as looked
+// has room.
+func observed(s *System, volumeID string, looked chan struct{}) find {
+	return func(ctx context.Context, _ <-chan struct{}) (Disk, error) {
+		d, err := s.Find(ctx, volumeID)
+		select {
+		case looked <- struct{}{}:
+		default:
+		}
+		return d, err
 	}
+}
+
+func noHosts() []string { return nil }
+
+// happen makes an event of the kernel about a disk of somebody else.
+func happen(t *testing.T) {
+	t.Helper()
+	attach(t, t.TempDir(), "volume-"+volumeC, volumeC)
 }
 
 func TestWaitIsWokenByADiskThatComes(t *testing.T) {
@@ -35,16 +40,17 @@ func TestWaitIsWokenByADiskThatComes(t *testing.T) {
 	defer cancel()
 	found := make(chan error, 1)
 	go func() {
-		d, err := s.wait(ctx, observed(s, volumeA, looked))
+		d, err := s.wait(ctx, time.Hour, noHosts, observed(s, volumeA, looked))
 		if err == nil && d.Name != "vdb" {
 			err = errors.New("found " + d.Name)
 		}
 		found <- err
 	}()
-	<-looked // it watches before it looks
+	<-looked
+	<-looked // it watches before it looks for the second time
 	start := time.Now()
 	tr.disk("vdb", "252:16", map[string]string{"serial": volumeA[:20]})
-	tr.link("../../vdb", "dev/disk/by-id/virtio-"+volumeA[:20])
+	happen(t)
 	if err := <-found; err != nil {
 		t.Fatal(err)
 	}
@@ -56,32 +62,33 @@ func TestWaitIsWokenByADiskThatComes(t *testing.T) {
 func TestAHundredWaitersShareOneWatcherAndItsLooks(t *testing.T) {
 	const waiters = 100
 	tr := newTree(t)
-	s, looked := tr.system(), make(chan struct{}, waiters)
+	s, looked := tr.system(), make(chan struct{}, 2*waiters)
 	ctx, cancel := context.WithCancel(t.Context())
 	var calls sync.WaitGroup
+	before := strings.Count(openFiles(t), "socket:")
 	for range waiters {
 		calls.Go(func() {
-			if _, err := s.wait(ctx, observed(s, volumeA, looked)); !errors.Is(err, context.Canceled) {
+			if _, err := s.wait(ctx, time.Hour, noHosts, observed(s, volumeA, looked)); !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
 		})
 	}
-	for range waiters {
+	for range 2 * waiters {
 		<-looked
 	}
+	// Each waiter has its call and nothing else; the watcher reads by one goroutine and
+	// one socket.
 	descriptors, goroutines := openFiles(t), runtime.NumGoroutine()
-	// Each waiter has its call and nothing else; the watcher reads by two goroutines
-	// and one of fsnotify's, with one netlink socket, one inotify and what it is woken by.
-	if most := 2 + waiters + 8; goroutines > most {
+	if most := 2 + waiters + 5; goroutines > most {
 		t.Errorf("%d goroutines, want %d at most", goroutines, most)
 	}
-	if n := strings.Count(descriptors, "inotify"); n != 1 {
-		t.Errorf("%d inotify descriptors: %s", n, descriptors)
+	if n := strings.Count(descriptors, "socket:") - before; n != 1 {
+		t.Errorf("%d sockets: %s", n, descriptors)
 	}
 	cancel()
 	calls.Wait()
-	if n := strings.Count(openFiles(t), "inotify"); n != 0 {
-		t.Errorf("%d inotify descriptors are left", n)
+	if n := strings.Count(openFiles(t), "socket:") - before; n != 0 {
+		t.Errorf("%d sockets are left", n)
 	}
 }
 
@@ -107,9 +114,7 @@ func TestWaitFindsADiskWhoseDirectoriesComeLater(t *testing.T) {
 	s, looked := tr.system(), make(chan struct{}, 2)
 	found := make(chan error, 1)
 	go func() {
-		search := observed(s, volumeA, looked)
-		search.poll = 0
-		_, err := s.wait(t.Context(), search)
+		_, err := s.wait(t.Context(), 0, noHosts, observed(s, volumeA, looked))
 		found <- err
 	}()
 	<-looked
@@ -126,9 +131,7 @@ func TestWaitFindsADiskWhoseSerialComesWithoutAnEvent(t *testing.T) {
 	s, looked := tr.system(), make(chan struct{}, 2)
 	found := make(chan error, 1)
 	go func() {
-		search := observed(s, volumeA, looked)
-		search.poll = time.Millisecond
-		_, err := s.wait(t.Context(), search)
+		_, err := s.wait(t.Context(), time.Millisecond, noHosts, observed(s, volumeA, looked))
 		found <- err
 	}()
 	<-looked
@@ -181,7 +184,10 @@ func TestASlowMetadataServiceDelaysNoDisk(t *testing.T) {
 	s.Poll = time.Hour
 	asked, answer := make(chan struct{}, 1), make(chan struct{})
 	s.Locate = func(context.Context, string) (Location, error) {
-		wake(asked)
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
 		<-answer
 		return Location{}, errors.New("too late")
 	}
@@ -198,7 +204,7 @@ func TestASlowMetadataServiceDelaysNoDisk(t *testing.T) {
 	}()
 	<-asked
 	tr.disk("vdc", "252:32", map[string]string{"serial": volumeA[:20]})
-	tr.link("../../vdc", "dev/disk/by-id/virtio-"+volumeA[:20])
+	happen(t)
 	select {
 	case err := <-found:
 		if err != nil {
@@ -217,7 +223,7 @@ func TestWaitEndsWithItsContextAndSaysWhatItSaw(t *testing.T) {
 		<-looked
 		cancel()
 	}()
-	if _, err := s.wait(ctx, observed(s, volumeA, looked)); !errors.Is(err, context.Canceled) || !errors.Is(err, ErrNotFound) {
+	if _, err := s.wait(ctx, time.Hour, noHosts, observed(s, volumeA, looked)); !errors.Is(err, context.Canceled) || !errors.Is(err, ErrNotFound) {
 		t.Errorf("%v", err)
 	}
 	cancelled, stop := context.WithCancel(t.Context())

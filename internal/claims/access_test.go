@@ -70,7 +70,7 @@ func TestAProxyIsUsedWhereTheKubeconfigNamesOne(t *testing.T) {
 		http.Error(w, "no way", http.StatusBadGateway)
 	}))
 	t.Cleanup(proxy.Close)
-	path := kubeconfig(t, fmt.Sprintf("{server: 'http://apiserver.test', proxy-url: %q}", proxy.URL), "{username: u, password: p}")
+	path := kubeconfig(t, fmt.Sprintf("{server: 'http://apiserver.test', proxy-url: %q}", proxy.URL), "{token: t}")
 	_, err := open(t, claims.Options{Kubeconfig: path}).Annotations(t.Context(), claims.Claims, "space", "data-0")
 	if err == nil || asked != "apiserver.test" {
 		t.Errorf("asked for %q: %v", asked, err)
@@ -108,6 +108,7 @@ func TestABadConfigurationIsToldAtOnceAndWithoutItsSecrets(t *testing.T) {
 		"no address":               {claims.Options{Kubeconfig: kubeconfig(t, "{}", "{}")}, "no address"},
 		"an address that is none":  {claims.Options{Master: "ftp://x"}, "--master"},
 		"a login by a program":     {claims.Options{Kubeconfig: kubeconfig(t, server, "{exec: {command: canary}}")}, "exec"},
+		"a login by a password":    {claims.Options{Kubeconfig: kubeconfig(t, server, "{username: u, password: canary}")}, "username"},
 		"a login as somebody else": {claims.Options{Kubeconfig: kubeconfig(t, server, "{as: admin, token: canary}")}, "somebody else"},
 		"a CA that is none":        {claims.Options{Kubeconfig: kubeconfig(t, "{server: x, certificate-authority-data: Y2FuYXJ5}", "{}")}, "no PEM"},
 		"a CA that is no base64":   {claims.Options{Kubeconfig: kubeconfig(t, "{server: x, certificate-authority-data: '-'}", "{}")}, "base64"},

@@ -10,11 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"path"
-	"strings"
+	"regexp"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -33,17 +32,17 @@ var (
 	ErrUnavailable = errors.New("it could not be read")
 )
 
-const (
-	// maxAnswer bounds an answer: annotations have at most 256 KiB in all, and
-	// the apiserver stores no object above 1.5 MiB.
-	maxAnswer = 4 << 20
-	// maxName is the length of the longest name in Kubernetes.
-	maxName = 253
-)
+// maxAnswer bounds an answer: annotations have at most 256 KiB in all, and the apiserver
+// stores no object above 1.5 MiB.
+const maxAnswer = 4 << 20
+
+// names are those of namespaces, claims and VolumeSnapshots: what is none would become
+// another path.
+var names = regexp.MustCompile(`^[a-z0-9-][a-z0-9.-]{0,252}$`)
 
 // Client reads claims. It keeps connections open, and no claims.
 type Client struct {
-	access    access
+	access    *access
 	client    http.Client
 	transport *http.Transport
 	limiter   *rate.Limiter
@@ -73,26 +72,20 @@ func New(opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if opts.QPS <= 0 {
-		opts.QPS = 50
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy, transport.TLSClientConfig, transport.MaxIdleConnsPerHost = found.proxy, &found.tls, 10
+	limit, burst, timeout := rate.Limit(50), 100, 10*time.Second
+	if opts.QPS > 0 {
+		limit = rate.Limit(opts.QPS)
 	}
-	if opts.Burst <= 0 {
-		opts.Burst = 100
+	if opts.Burst > 0 {
+		burst = opts.Burst
 	}
-	if opts.Timeout <= 0 {
-		opts.Timeout = 10 * time.Second
-	}
-	transport := &http.Transport{
-		Proxy:               found.proxy,
-		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSClientConfig:     found.tls,
-		TLSHandshakeTimeout: 5 * time.Second,
-		MaxIdleConnsPerHost: 10,
-		IdleConnTimeout:     time.Minute,
-		ForceAttemptHTTP2:   true,
+	if opts.Timeout > 0 {
+		timeout = opts.Timeout
 	}
 	return &Client{
-		access: found, transport: transport, limiter: rate.NewLimiter(rate.Limit(opts.QPS), opts.Burst), timeout: opts.Timeout,
+		access: found, transport: transport, limiter: rate.NewLimiter(limit, burst), timeout: timeout,
 		client: http.Client{
 			Transport: transport,
 			// The token is for the apiserver alone.
@@ -119,7 +112,7 @@ func (c *Client) Annotations(ctx context.Context, kind, namespace, name string) 
 }
 
 func (c *Client) read(ctx context.Context, kind, namespace, name string) (map[string]string, error) {
-	if !isName(namespace) || !isName(name) {
+	if !names.MatchString(namespace) || !names.MatchString(name) {
 		return nil, ErrNotFound
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
@@ -191,13 +184,4 @@ func withoutURL(err error) error {
 		return e.Err
 	}
 	return err
-}
-
-// isName reports whether s can be the name of a namespace or a claim: what is
-// none would become another path.
-func isName(s string) bool {
-	odd := func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.'
-	}
-	return s != "" && len(s) <= maxName && s[0] != '.' && !strings.ContainsFunc(s, odd)
 }

@@ -341,7 +341,12 @@ func (w *world) snapshotID(name string) string {
 // backup makes a backup of a volume and waits until it is ready.
 func (w *world) backup(name, volumeID string) {
 	w.Helper()
-	req := &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: volumeID, Parameters: map[string]string{"type": "backup"}}
+	w.untilReady(&csi.CreateSnapshotRequest{Name: name, SourceVolumeId: volumeID, Parameters: map[string]string{"type": "backup"}})
+}
+
+// untilReady repeats a request until what it asks for is ready.
+func (w *world) untilReady(req *csi.CreateSnapshotRequest) {
+	w.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		resp, err := w.CreateSnapshot(w.within(time.Minute), req)
 		switch {
@@ -350,7 +355,7 @@ func (w *world) backup(name, volumeID string) {
 		case resp.GetSnapshot().GetReadyToUse():
 			return
 		case time.Now().After(deadline):
-			w.Fatalf("backup %s does not become ready", name)
+			w.Fatalf("%s does not become ready", req.GetName())
 		}
 	}
 }

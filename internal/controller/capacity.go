@@ -31,9 +31,9 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 			return nil, err
 		}
 	}
-	// Nothing else of a class is looked at, so that CreateVolume is asked and tells the
-	// claim what is wrong with it: without an answer from here it would wait in silence.
-	params := forgiving(req.GetParameters())
+	// CreateVolume tells a claim what is wrong with its class. Without capacity the scheduler
+	// never lets it be called, and the claim waits in silence.
+	params := lenient(req.GetParameters())
 	ask := volumes.CapacityRequest{Type: params[paramType], Zone: params[paramAvailability]}
 	if label := zoneOf(req.GetAccessibleTopology()); label != "" && s.cfg.WithTopology && !s.cfg.IgnoreVolumeAZ {
 		if ask.Zone != "" && ask.Zone != label && zone.Label(ask.Zone) != label {

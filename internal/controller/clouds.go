@@ -11,21 +11,21 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
-// Source has the clouds that calls are about.
+// Source has the clouds of all calls.
 type Source interface {
-	// Use returns the cloud that the secrets of a call name, or hold credentials for.
-	// release has to be called when the call is over.
+	// Use returns the cloud that the secrets of a call name, or hold credentials for. The
+	// caller calls release when it is done with the cloud.
 	Use(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error)
-	// All returns every cloud that is known, in the order of lists.
+	// All returns every known cloud, in the order of ListVolumes.
 	All(ctx context.Context) (all []Cloud, release func())
 }
 
 // Cloud is one of all clouds.
 type Cloud struct {
-	// Name is its name in tokens. It tells nothing about a secret, and is never given
-	// to another cloud.
+	// Name of the cloud in tokens. It tells nothing about a secret, and no other cloud
+	// ever gets it.
 	Name string
-	// Service is nil where Err says why there is none at present.
+	// Service of the cloud; nil while the driver can't reach it, and Err says why.
 	Service *volumes.Service
 	Err     error
 }
@@ -52,25 +52,17 @@ func (f fixed) All(context.Context) ([]Cloud, func()) {
 	return all, func() {}
 }
 
-// cloud returns the cloud of a call as a gRPC method needs it.
-func (s *Server) cloud(ctx context.Context, secrets map[string]string) (service *volumes.Service, release func(), err error) {
-	service, release, err = s.cfg.Source.Use(ctx, secrets)
-	return service, release, statusOf(err)
-}
-
-// clouds are those that a call without a secret is about.
-type clouds []Cloud
-
-// find returns the place of a cloud, -1 for an unknown one.
-func (c clouds) find(name string) int {
-	return slices.IndexFunc(c, func(one Cloud) bool { return one.Name == name })
-}
-
-// after returns the name of the cloud that follows one.
-func (c clouds) after(name string) (next string, ok bool) {
-	i := c.find(name) + 1
-	if i == 0 || i == len(c) {
-		return "", false
+// inCloud carries out a call in the cloud that its secrets name, and returns its error as a
+// status.
+func inCloud[T any](ctx context.Context, s *Server, req interface{ GetSecrets() map[string]string }, do func(*volumes.Service) (*T, error)) (*T, error) {
+	service, release, err := s.cfg.Source.Use(ctx, req.GetSecrets())
+	if err != nil {
+		return nil, statusOf(err)
 	}
-	return c[i].Name, true
+	defer release()
+	resp, err := do(service)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return resp, nil
 }

@@ -28,10 +28,10 @@ type Config struct {
 	// secrets of later calls lead to. LIST_VOLUMES_PUBLISHED_NODES is then not announced.
 	Incomplete bool
 	// Annotations returns the annotations of a PersistentVolumeClaim or a VolumeSnapshot;
-	// see claims.Client.Annotations. Nil: neither is looked at.
-	Annotations func(ctx context.Context, resource, namespace, name string) (map[string]string, error)
-	// TagPrefix begins the annotations that ask for metadata: what follows is the key.
-	// Empty: none do.
+	// see claims.Client.Annotations. Nil: the driver reads neither.
+	Annotations func(ctx context.Context, kind, namespace, name string) (map[string]string, error)
+	// TagPrefix begins the annotations that ask for metadata; the rest of the annotation's
+	// key is the key of the metadata. Empty: none do.
 	TagPrefix string
 	// ExtraTags are volumes.Options.Metadata of all clouds, which no annotation replaces.
 	ExtraTags map[string]string
@@ -43,8 +43,8 @@ type Config struct {
 	// IgnoreVolumeAZ lets volumes be used from whichever zone was asked for,
 	// for clouds whose compute and storage zones have different names.
 	IgnoreVolumeAZ bool
-	// AllowUnknownParameters passes over parameters of classes that are unknown,
-	// with a line in the log, instead of refusing them.
+	// AllowUnknownParameters has the driver ignore unknown parameters of StorageClasses and
+	// VolumeSnapshotClasses, with a warning in the log, instead of refusing them.
 	AllowUnknownParameters bool
 }
 
@@ -52,7 +52,7 @@ type Config struct {
 type Server struct {
 	csi.UnimplementedControllerServer
 	cfg Config
-	// remarked are what the log has said of classes, each once.
+	// remarked has the remarks about classes that are in the log already.
 	remarked sync.Map
 }
 

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -21,26 +20,28 @@ const maxName = 255
 
 // CreateVolume returns a volume that is usable.
 func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
-	service, release, err := s.cloud(ctx, req.GetSecrets())
+	create, node, err := s.createRequest(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
-	create, shape, err := s.createRequest(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	volume, err := service.Create(ctx, create)
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	return &csi.CreateVolumeResponse{Volume: s.created(volume, req, shape)}, nil
+	return inCloud(ctx, s, req, func(service *volumes.Service) (*csi.CreateVolumeResponse, error) {
+		volume, err := service.Create(ctx, create)
+		if err != nil {
+			return nil, err
+		}
+		// The answer is the same every time the request is repeated.
+		return &csi.CreateVolumeResponse{Volume: withContext(&csi.Volume{
+			VolumeId:           volume.ID,
+			CapacityBytes:      volume.SizeGiB * gib,
+			ContentSource:      req.GetVolumeContentSource(),
+			AccessibleTopology: s.accessibleFrom(volume.Zone, req.GetAccessibilityRequirements()),
+		}, volume, node)}, nil
+	})
 }
 
-// createRequest translates and checks a request. What is for the node alone
-// comes back as the beginning of the volume context.
-func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest) (volumes.CreateRequest, map[string]string, error) {
-	var create volumes.CreateRequest
+// createRequest translates and checks a request. node is the part of the volume context
+// that the class asks for.
+func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest) (create volumes.CreateRequest, node map[string]string, err error) {
 	if err := checkName(req.GetName()); err != nil {
 		return create, nil, err
 	}
@@ -56,52 +57,26 @@ func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest
 	if err != nil {
 		return create, nil, err
 	}
-	metadata, err := claimOwner().metadata(req.GetParameters(), wanted.parameters)
+	metadata, err := claimObject().metadata(req.GetParameters(), wanted.parameters)
 	if err != nil {
 		return create, nil, err
 	}
 	maps.Copy(metadata, wanted.change.Metadata)
-	where := s.place(wanted.parameters[paramAvailability], req.GetAccessibilityRequirements())
+	where := s.placementFor(wanted.parameters[paramAvailability], req.GetAccessibilityRequirements())
 	create = volumes.CreateRequest{
 		Name: req.GetName(), SizeGiB: size, LimitGiB: limit, Type: wanted.kind(),
-		Zone: where.zone, AcceptZones: where.accept, AnyZone: where.wish,
+		Zone: where.zone, AcceptZones: where.accept, AnyZone: where.anyZone,
 		Multiattach: needed.multiattach,
 		Affinity:    s.claim(req.GetParameters(), metadata),
 		Metadata:    metadata,
 	}
-	return create, wanted.node, addSource(&create, req.GetVolumeContentSource())
-}
-
-// addSource adds what the volume is made from.
-func addSource(create *volumes.CreateRequest, source *csi.VolumeContentSource) error {
-	if source == nil {
-		return nil
+	if source := req.GetVolumeContentSource(); source != nil {
+		create.SnapshotID, create.SourceVolumeID = source.GetSnapshot().GetSnapshotId(), source.GetVolume().GetVolumeId()
+		if create.SnapshotID == "" && create.SourceVolumeID == "" {
+			return create, nil, missing("id of the volume content source")
+		}
 	}
-	create.SnapshotID = source.GetSnapshot().GetSnapshotId()
-	create.SourceVolumeID = source.GetVolume().GetVolumeId()
-	if create.SnapshotID == "" && create.SourceVolumeID == "" {
-		return missing("id of the volume content source")
-	}
-	return nil
-}
-
-// created describes a volume that a request made, or found: the same every time
-// the request is repeated.
-func (s *Server) created(v *cloud.Volume, req *csi.CreateVolumeRequest, shape map[string]string) *csi.Volume {
-	described := &csi.Volume{
-		VolumeId:           v.ID,
-		CapacityBytes:      v.SizeGiB * gib,
-		ContentSource:      req.GetVolumeContentSource(),
-		AccessibleTopology: s.accessibleFrom(v.Zone, req.GetAccessibilityRequirements()),
-	}
-	addAffinity(shape, v)
-	if described.ContentSource != nil {
-		shape[resizeRequired] = "true"
-	}
-	if len(shape) > 0 {
-		described.VolumeContext = shape
-	}
-	return described
+	return create, wanted.node, nil
 }
 
 // checkName refuses names that Cinder could not store as they are: two names that it
@@ -123,7 +98,7 @@ func checkName(name string) error {
 const gib int64 = 1 << 30
 
 // sizes returns the wanted size in GiB, rounded up, and the limit in GiB,
-// rounded down, 0 for none. Nothing asked for is 1 GiB.
+// rounded down, 0 for none. A range that asks for nothing is 1 GiB.
 func sizes(r *csi.CapacityRange) (size, limit int64, err error) {
 	required, limitBytes := r.GetRequiredBytes(), r.GetLimitBytes()
 	if required < 0 || limitBytes < 0 {

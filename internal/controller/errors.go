@@ -18,10 +18,10 @@ type row struct {
 	code codes.Code
 }
 
-// table maps the errors of the domain to codes; the first that fits counts. The
-// sidecars act on codes: Canceled, DeadlineExceeded, Unavailable and Aborted
-// mean that the operation may be going on, so that nothing is forgotten. Most
-// other codes end it.
+// table maps the errors of the domain to codes; the first row that fits counts. The
+// side containers act on codes. Canceled, DeadlineExceeded, Unavailable and Aborted say
+// that the operation may be going on, and the caller asks again. Most other codes are
+// final.
 func table() []row {
 	return []row{
 		{context.Canceled, codes.Canceled},
@@ -88,8 +88,8 @@ func unreachable(err error) bool {
 	return cloud.Uncertain(err) || errors.Is(err, cloud.ErrUnavailable) || errors.Is(err, cloud.ErrUnauthorized)
 }
 
-// statusOfExpansion is statusOf for growing a volume. The resizer gives up, and
-// lets the user ask for less, on InvalidArgument, OutOfRange and NotFound only.
+// statusOfExpansion is statusOf for growing a volume. external-resizer gives up, and lets
+// the user ask for less, on InvalidArgument, OutOfRange and NotFound only.
 func statusOfExpansion(err error) error {
 	switch {
 	case errors.Is(err, volumes.ErrUnfinished):
@@ -101,8 +101,8 @@ func statusOfExpansion(err error) error {
 	return statusOf(err)
 }
 
-// statusOfPublication is statusOf for attaching a volume. The kubelet gives a pod up
-// when a node is full, and only then may it hear so: no quota is about that.
+// statusOfPublication is statusOf for attaching a volume. ResourceExhausted says that the
+// node is full, upon which the kubelet gives up a pod: a quota mustn't say that.
 func statusOfPublication(err error) error {
 	if codeOf(err) == codes.ResourceExhausted && !errors.Is(err, cloud.ErrAttachLimit) {
 		return status.Error(codes.Unavailable, err.Error())

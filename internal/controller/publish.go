@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
 // devicePath is the key of the publish context with the device that Cinder
@@ -35,32 +37,29 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.Controlle
 	if err != nil {
 		return nil, err
 	}
-	service, release, err := s.cloud(ctx, req.GetSecrets())
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	attach := service.AttachAlone
-	if wanted.multiattach {
-		attach = service.Attach
-	}
-	volume, err := attach(ctx, req.GetVolumeId(), req.GetNodeId())
-	if err != nil {
-		return nil, statusOfPublication(err)
-	}
-	published := map[string]string{devicePath: ""}
-	for _, a := range volume.Attachments {
-		if strings.EqualFold(a.ServerID, req.GetNodeId()) {
-			published[devicePath] = a.Device
+	return inCloud(ctx, s, req, func(service *volumes.Service) (*csi.ControllerPublishVolumeResponse, error) {
+		attach := service.AttachAlone
+		if wanted.multiattach {
+			attach = service.Attach
 		}
-	}
-	if req.GetReadonly() || wanted.readOnly {
-		published[readOnly] = "true"
-	}
-	if volume.First {
-		published[firstPublication] = time.Now().UTC().Format(time.RFC3339Nano)
-	}
-	return &csi.ControllerPublishVolumeResponse{PublishContext: published}, nil
+		volume, err := attach(ctx, req.GetVolumeId(), req.GetNodeId())
+		if err != nil {
+			return nil, statusOfPublication(err)
+		}
+		published := map[string]string{devicePath: ""}
+		for _, a := range volume.Attachments {
+			if strings.EqualFold(a.ServerID, req.GetNodeId()) {
+				published[devicePath] = a.Device
+			}
+		}
+		if req.GetReadonly() || wanted.readOnly {
+			published[readOnly] = "true"
+		}
+		if volume.First {
+			published[firstPublication] = time.Now().UTC().Format(time.RFC3339Nano)
+		}
+		return &csi.ControllerPublishVolumeResponse{PublishContext: published}, nil
+	})
 }
 
 // ControllerUnpublishVolume returns when the volume is detached from the node,
@@ -69,13 +68,7 @@ func (s *Server) ControllerUnpublishVolume(ctx context.Context, req *csi.Control
 	if req.GetVolumeId() == "" {
 		return nil, missing("volume_id")
 	}
-	service, release, err := s.cloud(ctx, req.GetSecrets())
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	if err := service.Detach(ctx, req.GetVolumeId(), req.GetNodeId()); err != nil {
-		return nil, statusOf(err)
-	}
-	return &csi.ControllerUnpublishVolumeResponse{}, nil
+	return inCloud(ctx, s, req, func(service *volumes.Service) (*csi.ControllerUnpublishVolumeResponse, error) {
+		return &csi.ControllerUnpublishVolumeResponse{}, service.Detach(ctx, req.GetVolumeId(), req.GetNodeId())
+	})
 }

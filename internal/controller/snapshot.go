@@ -12,8 +12,8 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
-// CreateSnapshot returns a snapshot, or a backup, that is usable or will be:
-// the answer tells.
+// CreateSnapshot returns a snapshot, or a backup. ReadyToUse of a backup is false until
+// Cinder has copied it.
 func (s *Server) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
 	if err := checkName(req.GetName()); err != nil {
 		return nil, err
@@ -29,33 +29,30 @@ func (s *Server) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshotRequ
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	service, release, err := s.cloud(ctx, req.GetSecrets())
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	snapshot, err := service.CreateSnapshot(ctx, volumes.SnapshotRequest{
-		Name:        req.GetName(),
-		VolumeID:    req.GetSourceVolumeId(),
-		Metadata:    metadata,
-		Backup:      params[paramType] == "backup",
-		Incremental: params[paramIncremental] == "true",
-		Zone:        params[paramAvailability],
+	return inCloud(ctx, s, req, func(service *volumes.Service) (*csi.CreateSnapshotResponse, error) {
+		snapshot, err := service.CreateSnapshot(ctx, volumes.SnapshotRequest{
+			Name:        req.GetName(),
+			VolumeID:    req.GetSourceVolumeId(),
+			Metadata:    metadata,
+			Backup:      params[paramType] == "backup",
+			Incremental: params[paramIncremental] == "true",
+			Zone:        params[paramAvailability],
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &csi.CreateSnapshotResponse{Snapshot: describe(snapshot)}, nil
 	})
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	return &csi.CreateSnapshotResponse{Snapshot: describe(snapshot)}, nil
 }
 
-// snapshotMetadata is recorded with a snapshot. A VolumeSnapshot that is gone asks for
-// no tags: what was begun for it can be brought to its end, and deleted then.
+// snapshotMetadata returns the metadata of a new snapshot or backup. A VolumeSnapshot that
+// is gone asks for no tags: a snapshot begun for it can be finished, and then deleted.
 func (s *Server) snapshotMetadata(ctx context.Context, raw map[string]string, params parameters) (map[string]string, error) {
-	metadata, err := snapshotOwner().metadata(raw, params)
+	metadata, err := snapshotObject().metadata(raw, params)
 	if err != nil || s.cfg.Annotations == nil || s.cfg.TagPrefix == "" {
 		return metadata, err
 	}
-	annotations, err := s.annotations(ctx, snapshotOwner(), raw)
+	annotations, err := s.annotations(ctx, snapshotObject(), raw)
 	if err != nil && !errors.Is(err, claims.ErrNotFound) {
 		return nil, err
 	}
@@ -69,15 +66,9 @@ func (s *Server) DeleteSnapshot(ctx context.Context, req *csi.DeleteSnapshotRequ
 	if req.GetSnapshotId() == "" {
 		return nil, missing("snapshot_id")
 	}
-	service, release, err := s.cloud(ctx, req.GetSecrets())
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	if err := service.DeleteSnapshot(ctx, req.GetSnapshotId()); err != nil {
-		return nil, statusOf(err)
-	}
-	return &csi.DeleteSnapshotResponse{}, nil
+	return inCloud(ctx, s, req, func(service *volumes.Service) (*csi.DeleteSnapshotResponse, error) {
+		return &csi.DeleteSnapshotResponse{}, service.DeleteSnapshot(ctx, req.GetSnapshotId())
+	})
 }
 
 // GetSnapshot returns a snapshot or a backup.
@@ -85,16 +76,13 @@ func (s *Server) GetSnapshot(ctx context.Context, req *csi.GetSnapshotRequest) (
 	if req.GetSnapshotId() == "" {
 		return nil, missing("snapshot_id")
 	}
-	service, release, err := s.cloud(ctx, req.GetSecrets())
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	snapshot, err := service.GetSnapshot(ctx, req.GetSnapshotId())
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	return &csi.GetSnapshotResponse{Snapshot: describe(snapshot)}, nil
+	return inCloud(ctx, s, req, func(service *volumes.Service) (*csi.GetSnapshotResponse, error) {
+		snapshot, err := service.GetSnapshot(ctx, req.GetSnapshotId())
+		if err != nil {
+			return nil, err
+		}
+		return &csi.GetSnapshotResponse{Snapshot: describe(snapshot)}, nil
+	})
 }
 
 // describe translates a snapshot.

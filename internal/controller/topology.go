@@ -17,14 +17,14 @@ type placement struct {
 	// accept are the labels of all zones that will do, in the order in which they
 	// are preferred; empty: only zone.
 	accept []string
-	// wish tells that zone is not what the user wrote, and that Cinder may not
-	// know it.
-	wish bool
+	// anyZone tells that zone is the zone of a node, which Cinder may not
+	// know: its default will do then.
+	anyZone bool
 }
 
-// place decides on a zone: the availability parameter, else the first preferred
+// placementFor decides on a zone: the availability parameter, else the first preferred
 // topology that has one, else the first requisite one.
-func (s *Server) place(availability string, r *csi.TopologyRequirement) placement {
+func (s *Server) placementFor(availability string, r *csi.TopologyRequirement) placement {
 	if availability != "" || !s.cfg.WithTopology {
 		return placement{zone: availability}
 	}
@@ -38,7 +38,7 @@ func (s *Server) place(availability string, r *csi.TopologyRequirement) placemen
 	if len(accept) == 0 {
 		return placement{}
 	}
-	return placement{zone: accept[0], accept: accept, wish: s.cfg.IgnoreVolumeAZ}
+	return placement{zone: accept[0], accept: accept, anyZone: s.cfg.IgnoreVolumeAZ}
 }
 
 // zonesOf returns the zones that topologies name, in order.

@@ -67,6 +67,8 @@ type Config struct {
 	// MaxSecretClouds is the largest number of sets of such credentials in use; 100
 	// where it is 0.
 	MaxSecretClouds int
+	// LoginTimeout bounds one attempt to log in at a cloud; 2 min where it is 0.
+	LoginTimeout time.Duration
 	// Limits hold the requests to each cloud back.
 	Limits openstack.Limits
 	// UserAgent is added to the HTTP user agent.
@@ -100,11 +102,14 @@ func (c *Config) Validate() error {
 	if c.Controller && len(c.CloudConfig) == 0 {
 		return errors.New("--cloud-config is missing: the controller role needs a cloud.conf")
 	}
-	if !filesystem.Supported(c.DefaultFSType) {
-		return fmt.Errorf("--default-fstype=%s: no such filesystem here", c.DefaultFSType)
+	if _, err := filesystem.TypeOf(c.DefaultFSType); err != nil {
+		return fmt.Errorf("--default-fstype: %w", err)
 	}
 	if _, err := openstack.ParseAddresses(c.SecretAuthURLs); err != nil {
 		return fmt.Errorf("--secret-auth-urls: %w", err)
+	}
+	if c.LoginTimeout < 0 {
+		return errors.New("--cloud-login-timeout can't be negative")
 	}
 	if c.MaxSecretClouds < 0 || c.Limits.Reads < 0 || c.Limits.Writes < 0 || c.Limits.Burst < 0 {
 		return errors.New("--max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")

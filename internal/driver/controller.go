@@ -24,16 +24,11 @@ type controllerRole struct {
 	claims *claims.Client
 }
 
-// newController reads the configuration and asks no cloud. Its errors are about the
-// configuration.
-func newController(cfg Config, logger *zap.Logger, registry prometheus.Registerer) (*controllerRole, error) {
+// newController asks no cloud. Its errors are about the configuration, whose files had the
+// fingerprint seen when they were read.
+func newController(cfg Config, conf openstack.Config, seen string, logger *zap.Logger, registry prometheus.Registerer) (*controllerRole, error) {
 	if cfg.Cluster == "" {
 		logger.Warn("--cluster is empty: volumes and snapshots are not created, since those of other clusters in the project could not be told from them; give each cluster a name")
-	}
-	seen := openstack.Fingerprint(cfg.CloudConfig)
-	conf, err := openstack.ReadConfig(cfg.CloudConfig...)
-	if err != nil {
-		return nil, err
 	}
 	allowed, err := openstack.ParseAddresses(cfg.SecretAuthURLs)
 	if err != nil {
@@ -47,6 +42,7 @@ func newController(cfg Config, logger *zap.Logger, registry prometheus.Registere
 			Registerer:               registry,
 			Limits:                   cfg.Limits,
 			SecretAddresses:          allowed,
+			LoginTimeout:             cfg.LoginTimeout,
 		})
 	}
 	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}

@@ -304,3 +304,54 @@ func TestCloudsOfTheConfigurationAreChosenByTheSecret(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestKeysWithoutEffectAreToldOnce(t *testing.T) {
+	cloud, conf := startCloud(t)
+	more := func(key string) {
+		t.Helper()
+		err := os.WriteFile(conf+".new", []byte(cloud.CloudConf()+"\n[BlockStorage]\nbs-version = v3\n"+key+" = x\n"), 0o600)
+		if err == nil {
+			err = os.Rename(conf+".new", conf)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	more("ignore-volume-as")
+	core, logs := observer.New(zap.WarnLevel)
+	startLogging(t, driver.Config{Controller: true, Node: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 10 * time.Millisecond}, zap.New(core))
+	told := func(key string) int { return logs.FilterField(zap.String("key", key)).Len() }
+	if told("bs-version") != 1 || told("ignore-volume-as") != 1 {
+		t.Errorf("told %d times and %d times", told("bs-version"), told("ignore-volume-as"))
+	}
+	entry := logs.FilterField(zap.String("key", "ignore-volume-as")).All()[0].ContextMap()
+	if entry["file"] != conf || entry["section"] != "[BlockStorage]" || !strings.Contains(fmt.Sprint(entry["reason"]), "ignore-volume-az") {
+		t.Errorf("told %v", entry)
+	}
+	more("ignore-volume-ac")
+	for deadline := time.Now().Add(20 * time.Second); told("ignore-volume-ac") == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is told")
+		}
+	}
+	if told("bs-version") != 2 || told("ignore-volume-as") != 1 {
+		t.Errorf("told %d times and %d times", told("bs-version"), told("ignore-volume-as"))
+	}
+}
+
+func TestTagsOfTheCommandLineAreRecorded(t *testing.T) {
+	cloud, conf := startCloud(t)
+	s := start(t, driver.Config{Controller: true, CloudConfig: []string{conf}, CloudNames: []string{""}, ExtraTags: map[string]string{"team": "storage", "stage": "test"}})
+	req := volume("pvc-1", nil)
+	req.Parameters = map[string]string{"appendVolumeMetadata": `{"stage": "production"}`}
+	if _, err := csi.NewControllerClient(s.conn).CreateVolume(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	volumes, err := cloud.Admin().Volumes(t.Context())
+	if err != nil || len(volumes) != 1 {
+		t.Fatalf("%d volumes, %v", len(volumes), err)
+	}
+	if got := volumes[0].Metadata; got["team"] != "storage" || got["stage"] != "production" {
+		t.Errorf("recorded %v", got)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/cinder-csi/cinder-csi/internal/identity"
+	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
 )
 
@@ -26,12 +27,20 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	var conf openstack.Config
+	seen := openstack.Fingerprint(cfg.CloudConfig)
+	if len(cfg.CloudConfig) > 0 {
+		if conf, err = openstack.ReadConfig(cfg.CloudConfig...); err != nil {
+			return err
+		}
+		tellUnused(logger, conf)
+	}
 	services := []func(grpc.ServiceRegistrar){func(r grpc.ServiceRegistrar) {
 		csi.RegisterIdentityServer(r, identity.New(identity.Config{Version: cfg.Version, Topology: cfg.Topology}))
 	}}
 	ready := readiness{}
 	if cfg.Controller {
-		controller, err := newController(cfg, logger, registry)
+		controller, err := newController(cfg, conf, seen, logger, registry)
 		if err != nil {
 			return err
 		}
@@ -40,25 +49,27 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 		ready.clouds = controller.clouds
 	}
 	if cfg.Node {
-		node, err := newNode(cfg)
-		if err != nil {
-			return err
-		}
+		node := newNode(cfg, conf)
 		defer func() { err = errors.Join(err, node.close()) }()
 		services = append(services, node.register)
 	}
 	return serve(ctx, cfg, logger, registry, &ready, services)
 }
 
+// tellUnused logs the keys of cloud.conf that have no effect.
+func tellUnused(logger *zap.Logger, conf openstack.Config) {
+	for _, unused := range conf.Unused() {
+		logger.Warn("a part of cloud.conf has no effect", zap.String("file", unused.File), zap.String("section", unused.Section),
+			zap.String("key", unused.Key), zap.String("reason", unused.Reason))
+	}
+}
+
 func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *prometheus.Registry, ready *readiness, services []func(grpc.ServiceRegistrar)) error {
-	server, err := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry, Interrupt: csi.Controller_ServiceDesc.ServiceName}, func(r grpc.ServiceRegistrar) {
+	server := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry, Interrupt: csi.Controller_ServiceDesc.ServiceName}, func(r grpc.ServiceRegistrar) {
 		for _, register := range services {
 			register(r)
 		}
 	})
-	if err != nil {
-		return err
-	}
 	endpoint, err := rpc.ParseEndpoint(cfg.Endpoint)
 	if err != nil {
 		return fmt.Errorf("--endpoint: %w", err)

@@ -23,19 +23,12 @@ type nodeRole struct {
 
 // newNode needs no cloud and no credentials: of cloud.conf it reads where to
 // learn who this server is, and how many volumes it may have.
-func newNode(cfg Config) (*nodeRole, error) {
-	var conf openstack.Config
-	if len(cfg.CloudConfig) > 0 {
-		var err error
-		if conf, err = openstack.ReadConfig(cfg.CloudConfig...); err != nil {
-			return nil, err
-		}
-	}
+func newNode(cfg Config, conf openstack.Config) *nodeRole {
 	fs := filesystem.New(filesystem.Options{})
-	server := server(cfg, conf.Metadata)
+	finder, server := disks(cfg, conf.Metadata)
 	return &nodeRole{fs: fs, server: node.New(node.Config{
 		Identity:           identify(cfg, server),
-		Finder:             finder(cfg, server),
+		Finder:             finder,
 		Deployed:           cfg.DevelopmentDeviceDir == "",
 		FS:                 fs,
 		WithTopology:       cfg.Topology,
@@ -45,25 +38,12 @@ func newNode(cfg Config) (*nodeRole, error) {
 		AttachLimit:        conf.BlockStorage.NodeVolumeAttachLimit,
 		DefaultFSType:      cfg.DefaultFSType,
 		NodeName:           cfg.nodeName(),
-	})}, nil
+	})}
 }
 
-func finder(cfg Config, server *instance.Server) blockdev.Finder {
-	if cfg.DevelopmentDeviceDir != "" {
-		return &blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}
-	}
-	return &blockdev.System{Locate: func(ctx context.Context, volumeID string) (blockdev.Location, error) {
-		found, live, err := server.DiskAddresses(ctx, volumeID)
-		at := blockdev.Location{Live: live}
-		for _, d := range found {
-			at.Addresses = append(at.Addresses, d.Bus+"-"+d.Address)
-		}
-		return at, err
-	}}
-}
-
-// server is this server, with the places where it learns what the cloud knows of it.
-func server(cfg Config, metadata openstack.Metadata) *instance.Server {
+// disks returns how volumes are found, and this server: each asks the other what the
+// server has attached.
+func disks(cfg Config, metadata openstack.Metadata) (blockdev.Finder, *instance.Server) {
 	opts := instance.Options{
 		DevDir:      cfg.DevelopmentDeviceDir,
 		MetadataURL: cfg.MetadataURL,
@@ -72,7 +52,21 @@ func server(cfg Config, metadata openstack.Metadata) *instance.Server {
 	for _, source := range metadata.Order() {
 		opts.Order = append(opts.Order, instance.Source(source))
 	}
-	return instance.New(opts)
+	if cfg.DevelopmentDeviceDir != "" {
+		return &blockdev.Loop{DevDir: cfg.DevelopmentDeviceDir}, instance.New(opts)
+	}
+	system := &blockdev.System{}
+	opts.Disks = system.NoVolumes
+	server := instance.New(opts)
+	system.Locate = func(ctx context.Context, volumeID string) (blockdev.Location, error) {
+		found, live, err := server.DiskAddresses(ctx, volumeID)
+		at := blockdev.Location{Live: live}
+		for _, d := range found {
+			at.Addresses = append(at.Addresses, d.Bus+"-"+d.Address)
+		}
+		return at, err
+	}
+	return system, server
 }
 
 // identify asks the cloud who this server is. The node id of the command line

@@ -61,6 +61,9 @@ func (r *reloader) look() {
 		r.logger.Error("the changed configuration of the cloud can't be read, the one before stays in use", zap.Error(err))
 		return
 	}
+	if found != r.tried {
+		tellUnused(r.logger, conf)
+	}
 	if conf.BlockStorage != r.started {
 		r.logger.Warn("the section [BlockStorage] has changed: it is taken up at the next start")
 	}

@@ -37,7 +37,10 @@ func TestWhatOptionsMakeIsMountedAndGrows(t *testing.T) {
 			name := c.fsType + " " + c.options
 			d := looptest.New(t, looptest.Options{Size: size})
 			before := d.Hash(t)
-			err := f.Format(soon(t), owned(d), Quick, c.fsType, strings.Fields(c.options))
+			options, err := typed(c.fsType).dialect().Parse(strings.Fields(c.options))
+			if err == nil {
+				err = f.Format(soon(t), owned(d), Quick, typed(c.fsType), options)
+			}
 			switch {
 			case c.refused && err == nil && size == gib:
 				t.Errorf("%s: it is accepted", name)
@@ -59,11 +62,11 @@ func mountAndGrow(t *testing.T, f *FS, d *looptest.Device, name, fsType string, 
 		t.Errorf("%s: it is recognised as %+v, %v", name, c, err)
 	}
 	dir := mountDir(t)
-	if err := f.Mount(soon(t), d.Path, dir, fsType, nil); err != nil {
+	if err := f.Mount(soon(t), d.Path, dir, typed(fsType), nil); err != nil {
 		t.Errorf("%s: %v", name, err)
 		return
 	}
-	online := CanGrowOnline(fsType)
+	online := typed(fsType).GrowsOnline()
 	d.Grow(t, size)
 	if online {
 		if _, err := f.Grow(soon(t), d.Path, dir); err != nil && !errors.Is(err, ErrOnlineGrowth) {
@@ -73,7 +76,7 @@ func mountAndGrow(t *testing.T, f *FS, d *looptest.Device, name, fsType string, 
 	if err := f.Unmount(soon(t), dir); err != nil {
 		t.Fatal(err)
 	}
-	if isExt(fsType) {
+	if typed(fsType).growUnmounted != nil {
 		if _, err := f.Grow(soon(t), d.Path, ""); err != nil {
 			t.Errorf("%s: grown unmounted: %v", name, err)
 		}

@@ -16,10 +16,10 @@ func BenchmarkFormat(b *testing.B) {
 				if c, err := f.Probe(b.Context(), owned(d)); err != nil || c.Kind != Blank {
 					b.Fatal(c, err)
 				}
-				if err := f.Format(b.Context(), owned(d), Quick, fsType, nil); err != nil {
+				if err := f.Format(b.Context(), owned(d), Quick, typed(fsType), nil); err != nil {
 					b.Fatal(err)
 				}
-				if err := f.Mount(b.Context(), d.Path, target, fsType, nil); err != nil {
+				if err := f.Mount(b.Context(), d.Path, target, typed(fsType), nil); err != nil {
 					b.Fatal(err)
 				}
 			})

@@ -35,7 +35,7 @@ func TestWhatIsBeneathAMappingIsReadPastTheCache(t *testing.T) {
 	if got := probe(); got.Kind != Blank {
 		t.Fatalf("a mapping of which nothing was written is %+v", got)
 	}
-	if err := fs.Format(t.Context(), Device{Path: mapping, Beneath: &beneath}, Quick, ext4, nil); err != nil {
+	if err := fs.Format(t.Context(), Device{Path: mapping, Beneath: &beneath}, Quick, typed(ext4), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := probe(); got.Kind != Filesystem || got.Type != ext4 {
@@ -52,7 +52,7 @@ func TestWhatIsBeneathAMappingIsReadPastTheCache(t *testing.T) {
 	if got := probe(); got.Kind != Foreign {
 		t.Errorf("what is left of a filesystem is %+v", got)
 	}
-	if err := fs.Format(t.Context(), Device{Path: mapping, Beneath: &beneath}, Quick, ext4, nil); err == nil {
+	if err := fs.Format(t.Context(), Device{Path: mapping, Beneath: &beneath}, Quick, typed(ext4), nil); err == nil {
 		t.Error("it was formatted")
 	}
 	if below.Hash(t) != before {
@@ -73,7 +73,7 @@ func output(t *testing.T, name string, args ...string) string {
 func TestTellingPartsCanBeReadPastTheCache(t *testing.T) {
 	for _, sector := range []int64{512, 4096} {
 		for _, size := range []int64{2 << 20, 48 << 20, 300<<20 + sector, 1<<30 - 16<<20, 10<<40 - 3*sector} {
-			for _, e := range telling(size) {
+			for _, e := range telling(size, false) {
 				if e.offset%sector != 0 || e.length%sector != 0 {
 					t.Errorf("size %d: %+v is not made of sectors of %d", size, e, sector)
 				}

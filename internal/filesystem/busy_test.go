@@ -51,7 +51,7 @@ func TestAClaimThatIsGivenBackIsGoneWhateverIsForkedMeanwhile(t *testing.T) {
 	}
 	defer pinned.close()
 	for i := range 300 {
-		if err := claimable(d.Path, d.Number); err != nil {
+		if err := pinned.free(d.Path); err != nil {
 			t.Fatalf("claim %d: %v", i, err)
 		}
 		if held, err := blockdev.Claimed(d.Path); held || err != nil {
@@ -68,7 +68,7 @@ func TestManyFormatsAtOnceDoNotHinderEachOther(t *testing.T) {
 		d := blankDisk(t)
 		fsType := kinds()[i%len(kinds())]
 		all.Go(func() {
-			if err := f.Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil); err != nil {
+			if err := f.Format(soon(t), Device{Path: d.Path}, Quick, typed(fsType), nil); err != nil {
 				t.Errorf("%s: %v", fsType, err)
 			}
 		})
@@ -95,7 +95,7 @@ func TestADeviceThatIsHeldForAMomentIsFormattedAfterwards(t *testing.T) {
 	for _, fsType := range kinds() {
 		d := blankDisk(t)
 		releaseSoon(hold(t, d))
-		if err := f.Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil); err != nil {
+		if err := f.Format(soon(t), Device{Path: d.Path}, Quick, typed(fsType), nil); err != nil {
 			t.Errorf("%s: %v", fsType, err)
 		}
 	}
@@ -128,7 +128,7 @@ func TestAnMkfsThatFindsTheDeviceInUseIsTriedAgain(t *testing.T) {
 	for _, fsType := range kinds() {
 		d := blankDisk(t)
 		programs, started := busyOnce(t, d, nil)
-		if err := New(Options{Exec: programs}).Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil); err != nil || *started != 2 {
+		if err := New(Options{Exec: programs}).Format(soon(t), Device{Path: d.Path}, Quick, typed(fsType), nil); err != nil || *started != 2 {
 			t.Errorf("%s: %v, after %d mkfs", fsType, err, *started)
 		}
 	}
@@ -138,7 +138,7 @@ func TestWhatWasWrittenWhileTheDeviceWasInUseIsKept(t *testing.T) {
 	for _, fsType := range kinds() {
 		d := blankDisk(t)
 		programs, started := busyOnce(t, d, []byte("precious"))
-		err := New(Options{Exec: programs}).Format(soon(t), Device{Path: d.Path}, Quick, fsType, nil)
+		err := New(Options{Exec: programs}).Format(soon(t), Device{Path: d.Path}, Quick, typed(fsType), nil)
 		if !errors.Is(err, ErrNotBlank) || *started != 1 {
 			t.Errorf("%s: %v, after %d mkfs", fsType, err, *started)
 		}
@@ -150,7 +150,7 @@ func TestACheckWaitsForADeviceThatIsHeldForAMoment(t *testing.T) {
 	d := formattedDisk(t, f, ext4)
 	run(t, "debugfs", "-w", "-R", "set_super_value state 2", d.Path)
 	releaseSoon(hold(t, d))
-	if err := f.Check(soon(t), d.Path, ext4); err != nil {
+	if err := f.Check(soon(t), d.Path, typed(ext4)); err != nil {
 		t.Error(err)
 	}
 	d.Grow(t, gib)
@@ -159,7 +159,7 @@ func TestACheckWaitsForADeviceThatIsHeldForAMoment(t *testing.T) {
 		t.Errorf("grow: %d, %v", size, err)
 	}
 	releaseSoon(hold(t, d))
-	if err := f.Mount(soon(t), d.Path, mountDir(t), ext4, nil); err != nil {
+	if err := f.Mount(soon(t), d.Path, mountDir(t), typed(ext4), nil); err != nil {
 		t.Errorf("mount: %v", err)
 	}
 }
@@ -168,7 +168,7 @@ func TestAnE2fsckThatFindsTheDeviceInUseFindsNoDamage(t *testing.T) {
 	f := New(Options{})
 	d := formattedDisk(t, f, ext4)
 	holder := hold(t, d)
-	err := f.runE2fsck(t.Context(), d.Path, "-f", "-p")
+	err := f.e2fsck(t.Context(), d.Path, "-f", "-p")
 	if !errors.Is(err, ErrBusy) || errors.Is(err, ErrCorrupt) {
 		t.Errorf("%v", err)
 	}

@@ -20,7 +20,7 @@ func TestACleanFilesystemIsNotTouchedByCheck(t *testing.T) {
 	for _, fsType := range kinds() {
 		d := formattedDisk(t, f, fsType)
 		before := d.Hash(t)
-		if err := f.Check(soon(t), d.Path, fsType); err != nil {
+		if err := f.Check(soon(t), d.Path, typed(fsType)); err != nil {
 			t.Errorf("%s: %v", fsType, err)
 		}
 		if d.Hash(t) != before {
@@ -66,11 +66,11 @@ func TestAFilesystemAfterACrashIsRecovered(t *testing.T) {
 	for _, fsType := range kinds() {
 		t.Run(fsType, func(t *testing.T) {
 			d := crashed(t, f, fsType, false)
-			if err := f.Check(soon(t), d.Path, fsType); err != nil {
+			if err := f.Check(soon(t), d.Path, typed(fsType)); err != nil {
 				t.Fatal(err)
 			}
 			target := mountDir(t)
-			if err := f.Mount(soon(t), d.Path, target, fsType, nil); err != nil {
+			if err := f.Mount(soon(t), d.Path, target, typed(fsType), nil); err != nil {
 				t.Fatal(err)
 			}
 			info, err := os.Stat(filepath.Join(target, "file"))
@@ -87,14 +87,14 @@ func TestAReadOnlyDeviceIsMountedWithoutReplay(t *testing.T) {
 		t.Run(fsType, func(t *testing.T) {
 			d := crashed(t, f, fsType, true)
 			before := d.Hash(t)
-			if err := f.Check(soon(t), d.Path, fsType); err != nil {
+			if err := f.Check(soon(t), d.Path, typed(fsType)); err != nil {
 				t.Fatal(err)
 			}
 			target := mountDir(t)
-			if err := f.Mount(soon(t), d.Path, target, fsType, nil); !errors.Is(err, ErrReadOnly) {
+			if err := f.Mount(soon(t), d.Path, target, typed(fsType), nil); !errors.Is(err, ErrReadOnly) {
 				t.Errorf("asked to be writable: %v", err)
 			}
-			if err := f.Mount(soon(t), d.Path, target, fsType, []string{"ro"}); err != nil {
+			if err := f.Mount(soon(t), d.Path, target, typed(fsType), []string{"ro"}); err != nil {
 				t.Fatal(err)
 			}
 			if err := f.Unmount(soon(t), target); err != nil {
@@ -114,7 +114,7 @@ func TestAWritableDeviceMountedReadOnlyIsNotWrittenTo(t *testing.T) {
 			d := crashed(t, f, fsType, false)
 			before := d.Hash(t)
 			target := mountDir(t)
-			if err := f.Mount(soon(t), d.Path, target, fsType, []string{"ro"}); err != nil {
+			if err := f.Mount(soon(t), d.Path, target, typed(fsType), []string{"ro"}); err != nil {
 				t.Fatal(err)
 			}
 			if err := f.Unmount(soon(t), target); err != nil {
@@ -133,7 +133,7 @@ func TestAnUnrepairableFilesystemIsRefusedWithTheWordsOfFsck(t *testing.T) {
 		d := formattedDisk(t, f, fsType)
 		run(t, "debugfs", "-w", "-R", "clri <2>", d.Path)
 		run(t, "debugfs", "-w", "-R", "set_super_value state 0", d.Path)
-		err := f.Check(soon(t), d.Path, fsType)
+		err := f.Check(soon(t), d.Path, typed(fsType))
 		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "UNEXPECTED INCONSISTENCY") {
 			t.Errorf("%s: %v", fsType, err)
 		}
@@ -146,10 +146,10 @@ func TestAnUncleanFilesystemIsRepaired(t *testing.T) {
 		d := formattedDisk(t, f, fsType)
 		run(t, "debugfs", "-w", "-R", "set_super_value state 2", d.Path)
 		run(t, "debugfs", "-w", "-R", "set_super_value free_blocks_count 5", d.Path)
-		if err := f.Check(soon(t), d.Path, fsType); err != nil {
+		if err := f.Check(soon(t), d.Path, typed(fsType)); err != nil {
 			t.Errorf("%s: %v", fsType, err)
 		}
-		if unclean, err := needsCheck(d.Path); unclean || err != nil {
+		if unclean, err := needsCheck(d.Path, typed(ext4)); unclean || err != nil {
 			t.Errorf("%s: still unclean, or %v", fsType, err)
 		}
 	}
@@ -158,15 +158,15 @@ func TestAnUncleanFilesystemIsRepaired(t *testing.T) {
 func TestAFilesystemInUseIsNotChecked(t *testing.T) {
 	f := New(Options{})
 	d := blankDisk(t)
-	if err := f.Format(soon(t), Device{Path: d.Path}, Quick, ext4, []string{"-O", "^has_journal"}); err != nil {
+	if err := f.Format(soon(t), Device{Path: d.Path}, Quick, typed(ext4), parsed(ext4, []string{"-O", "^has_journal"})); err != nil {
 		t.Fatal(err)
 	}
 	target := mountDir(t)
-	if err := f.Mount(soon(t), d.Path, target, ext4, nil); err != nil {
+	if err := f.Mount(soon(t), d.Path, target, typed(ext4), nil); err != nil {
 		t.Fatal(err)
 	}
 	// Mounted without a journal it is unclean.
-	if err := f.Check(soon(t), d.Path, ext4); !errors.Is(err, ErrBusy) {
+	if err := f.Check(soon(t), d.Path, typed(ext4)); !errors.Is(err, ErrBusy) {
 		t.Errorf("%v", err)
 	}
 }
@@ -179,7 +179,7 @@ func TestAJournalIsLeftToTheKernel(t *testing.T) {
 	f := New(Options{Exec: g.exec()})
 	d := formattedDisk(t, f, ext4)
 	target := mountDir(t)
-	if err := f.Mount(soon(t), d.Path, target, ext4, nil); err != nil {
+	if err := f.Mount(soon(t), d.Path, target, typed(ext4), nil); err != nil {
 		t.Fatal(err)
 	}
 	copied := looptest.New(t, looptest.Options{Size: 512 * mib})
@@ -191,11 +191,11 @@ func TestAJournalIsLeftToTheKernel(t *testing.T) {
 	if !strings.Contains(run(t, "dumpe2fs", "-h", copied.Path), "needs_recovery") {
 		t.Fatal("its journal isn't in use")
 	}
-	if err := f.Check(soon(t), copied.Path, ext4); err != nil || g.started != 0 {
+	if err := f.Check(soon(t), copied.Path, typed(ext4)); err != nil || g.started != 0 {
 		t.Errorf("%v, after %d e2fsck", err, g.started)
 	}
 	again := mountDir(t)
-	if err := f.Mount(soon(t), copied.Path, again, ext4, nil); err != nil {
+	if err := f.Mount(soon(t), copied.Path, again, typed(ext4), nil); err != nil {
 		t.Fatal(err)
 	}
 	if data, err := os.ReadFile(again + "/file"); string(data) != "data" {
@@ -213,7 +213,7 @@ func TestLongChecksDoNotHoldUpShortOnes(t *testing.T) {
 		}
 		defer giveBack()
 	}
-	if err := f.Check(soon(t), uncleanDisk(t).Path, ext4); err != nil {
+	if err := f.Check(soon(t), uncleanDisk(t).Path, typed(ext4)); err != nil {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -226,10 +226,7 @@ func TestLongChecksDoNotHoldUpShortOnes(t *testing.T) {
 func TestCheckRefusesWhatItWasNotToldOf(t *testing.T) {
 	f := New(Options{})
 	d := formattedDisk(t, f, xfs)
-	if err := f.Check(soon(t), d.Path, ext4); !errors.Is(err, ErrUnsupported) {
+	if err := f.Check(soon(t), d.Path, typed(ext4)); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("an xfs said to be ext4: %v", err)
-	}
-	if err := f.Check(soon(t), d.Path, "ntfs"); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("ntfs: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -92,18 +93,40 @@ func (d *handle) inspect() error {
 // given back.
 func (d *handle) release() { _ = (&blockdev.Claim{File: d.File}).Release() }
 
+// Requests of ioctl(2), whose encoding differs between architectures: the bit
+// for reading is taken from a request that the unix package knows.
+const (
+	ioctlRead  = unix.BLKGETSIZE64 & 0xe0000000
+	ioctlWrite = 0xc0000000 &^ ioctlRead
+)
+
+// ioctl passes buf, which must be as long as the request says.
+func ioctl(f *os.File, request uintptr, buf []byte) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(&buf[0]))) // #nosec G103 -- the kernel fills the buffer
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // whenFree does work that needs a device for itself, and does it again while
 // something else holds the device for a moment, until ctx ends. A mount is not
 // for a moment.
 func (f *FS) whenFree(ctx context.Context, number uint64, work func() error) error {
+	return whileBusy(ctx, work, func() bool {
+		mounts, err := f.MountsOf(number)
+		return err == nil && len(mounts) == 0
+	})
+}
+
+// whileBusy does work again while that is ErrBusy, until ctx ends, or busyWait, or it
+// may not be done again.
+func whileBusy(ctx context.Context, work func() error, again func() bool) error {
 	limit := time.NewTimer(busyWait)
 	defer limit.Stop()
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		err := work()
-		if !errors.Is(err, ErrBusy) {
-			return err
-		}
-		if mounts, merr := f.MountsOf(number); merr != nil || len(mounts) > 0 {
+		if !errors.Is(err, ErrBusy) || !again() {
 			return err
 		}
 		select {
@@ -114,6 +137,39 @@ func (f *FS) whenFree(ctx context.Context, number uint64, work func() error) err
 		case <-time.After(pause):
 		}
 	}
+}
+
+// free returns nil if nothing else uses the device, which is to be written to.
+func (d *handle) free(path string) error {
+	c, err := claim(path)
+	if err != nil {
+		return err
+	}
+	defer c.release()
+	switch {
+	case c.number != d.number:
+		return fmt.Errorf("%w: %s has become device %s, it was %s", ErrBusy, path, numberString(c.number), numberString(d.number))
+	case c.readOnly:
+		return fmt.Errorf("device is %w", ErrReadOnly)
+	}
+	return nil
+}
+
+// whenItsTurn does work that changes a filesystem in an open device, when it is its turn
+// and nothing else uses the device. The device isn't claimed meanwhile: tools do that
+// themselves.
+func (f *FS) whenItsTurn(ctx context.Context, d *handle, path string, work func() error) error {
+	giveBack, err := f.checksOf(d.size).take(ctx)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	return f.whenFree(ctx, d.number, func() error {
+		if err := d.free(path); err != nil {
+			return err
+		}
+		return work()
+	})
 }
 
 // close closes the device; that can't lose anything, since it was only read.
@@ -147,11 +203,17 @@ type job struct {
 // when ctx ends before; then Run returns an error that wraps ErrBusy. A later call
 // for the same work, which what names, waits for it and gets its outcome.
 func (f *FS) Run(ctx context.Context, path, what string, work func(context.Context) error) error {
+	return f.onDevice(ctx, path, what, func(detached context.Context, _ *handle) error { return work(detached) })
+}
+
+// onDevice is Run for work that needs the open device.
+func (f *FS) onDevice(ctx context.Context, path, what string, work func(detached context.Context, d *handle) error) error {
 	d, err := openDevice(path)
 	if err != nil {
 		return err
 	}
-	return f.jobs.onDevice(ctx, d, what, work)
+	return f.jobs.doHolding(ctx, "device "+numberString(d.number), what, d.close,
+		func(detached context.Context) error { return work(detached, d) })
 }
 
 // RunNamed is Run for work on something that has a name and need not be there.
@@ -165,12 +227,6 @@ func (f *FS) RunNamed(ctx context.Context, name, what string, work func(context.
 // the work does, do returns an error that wraps ErrBusy and the cause.
 func (j *jobs) do(ctx context.Context, key, what string, work func(context.Context) error) error {
 	return j.doHolding(ctx, key, what, func() {}, work)
-}
-
-// onDevice is do for work on a device, which stays open until the work has
-// ended. It closes the device in any case.
-func (j *jobs) onDevice(ctx context.Context, d *handle, what string, work func(context.Context) error) error {
-	return j.doHolding(ctx, "device "+numberString(d.number), what, d.close, work)
 }
 
 // doHolding is do, calling release once: when the work that it began has ended,

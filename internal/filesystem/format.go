@@ -2,43 +2,41 @@ package filesystem
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 // Format makes a filesystem on a device that holds nothing, and proves that right
-// before, while nobody else can claim the device. Options are those that package
-// mkfs accepts, in any spelling (else mkfs.ErrOptions). Blocks aren't discarded
+// before, while nobody else can claim the device. Blocks aren't discarded
 // beforehand, unless the options say so: a blank volume has none, and telling a
 // large one so takes minutes on some backends.
 //
 // It fails with ErrNotBlank (a *NotBlankError), ErrBusy (something else uses the
-// device), ErrReadOnly, ErrTooSmall or ErrUnsupported, and then has written nothing.
+// device), ErrReadOnly, ErrTooSmall or mkfs.ErrOptions (mkfs refuses them on a device of
+// that size), and then has written nothing.
 // What holds the device for a moment is waited for, and the proof made anew. A
 // mkfs that has begun runs to its end when ctx ends before; a later call for
 // the same device waits for it.
-func (f *FS) Format(ctx context.Context, on Device, proof Proof, fsType string, options []string) error {
-	k, ok := kindOf(fsType)
-	if !ok {
-		return fmt.Errorf("format %s: %w: %q", on.Path, ErrUnsupported, fsType)
-	}
-	asked, err := mkfs.Parse(fsType, options)
-	if err != nil {
-		return fmt.Errorf("format %s: %w", on.Path, err)
-	}
+func (f *FS) Format(ctx context.Context, on Device, proof Proof, t *Type, options mkfs.List) error {
 	w := blankWrite{
-		on: on, proof: proof, smallest: k.smallest, asked: asked,
-		name: fsType, what: strings.Join(append([]string{"mkfs." + fsType}, options...), " "),
+		on: on, proof: proof, smallest: t.smallest, of: t, options: options,
+		name: t.Name, what: strings.Join(append([]string{"mkfs." + t.Name}, options.Arguments()...), " "),
 	}
-	err = f.onBlank(ctx, w, func(ctx context.Context, d *handle) error {
-		return f.runMkfs(ctx, d, on.Path, fsType, asked)
-	})
+	err := f.onBlank(ctx, w, func(ctx context.Context, d *handle) error { return f.runMkfs(ctx, d, w) })
 	if err != nil {
 		return fmt.Errorf("format %s: %w", on.Path, err)
 	}
@@ -65,8 +63,10 @@ type blankWrite struct {
 	proof    Proof
 	smallest int64  // bytes that the device must have
 	name     string // of what will be there
-	asked    mkfs.List
 	what     string // is done, by which a later call finds it running
+	// of is the filesystem that mkfs makes, with options; nil for anything else.
+	of      *Type
+	options mkfs.List
 }
 
 // onBlank lets write change a device that is blank and free, with a proof of
@@ -74,11 +74,7 @@ type blankWrite struct {
 // so that the path can't come to mean another disk. It begins nothing when ctx
 // has ended; write gets a context that doesn't end.
 func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Context, *handle) error) error {
-	d, err := openDevice(w.on.Path)
-	if err != nil {
-		return err
-	}
-	return f.jobs.onDevice(ctx, d, w.what, func(detached context.Context) error {
+	return f.onDevice(ctx, w.on.Path, w.what, func(detached context.Context, d *handle) error {
 		proven, err := f.proveAhead(ctx, w, d)
 		if err != nil {
 			return err
@@ -188,89 +184,271 @@ func (f *FS) leaveBlank(ctx context.Context, w blankWrite, d *handle, proven boo
 // tryOut finds out whether mkfs takes options on a device of that size, where there
 // are any, before anything is written.
 func (f *FS) tryOut(w blankWrite, size int64) error {
-	if len(w.asked) == 0 {
+	if len(w.options) == 0 {
 		return nil
 	}
-	memory, err := f.rehearse(w.name, w.asked, size, w.name == xfs)
+	memory, err := f.rehearse(w.of, w.options, size, w.of.dryRun)
 	if err != nil {
 		return fmt.Errorf("%w: %w", mkfs.ErrOptions, err)
 	}
 	return memory.Close()
 }
 
-// runMkfs makes the filesystem.
-func (f *FS) runMkfs(ctx context.Context, d *handle, path, fsType string, asked mkfs.List) error {
-	args, err := f.mkfsArguments(fsType, asked, d.size)
+// runMkfs makes the filesystem, and reads what mkfs says it has made.
+func (f *FS) runMkfs(ctx context.Context, d *handle, w blankWrite) error {
+	args, err := w.of.mkfsArguments(f, w.options, d.size)
 	if err != nil {
 		return err
 	}
-	if err := f.makeFilesystem(fsType, append(args, path)); err != nil {
+	if err := f.change("mkfs."+w.name, append(args, w.on.Path)...); err != nil {
 		return err
 	}
-	return verifyFormat(ctx, path, d, fsType)
-}
-
-// makeFilesystem runs mkfs.
-func (f *FS) makeFilesystem(fsType string, args []string) error {
-	name := "mkfs." + fsType
-	output, status, err := f.Tool(nil, name, args...)
-	if err == nil && status != 0 {
-		err = Failed(name, status, output)
-	}
-	return err
-}
-
-// verifyFormat reads what mkfs says it has made.
-func verifyFormat(ctx context.Context, path string, d *handle, fsType string) error {
 	made, err := readSuperblock(d)
 	if err != nil {
-		return fmt.Errorf("mkfs.%s said it succeeded: %w", fsType, err)
+		return fmt.Errorf("mkfs.%s said it succeeded: %w", w.name, err)
 	}
-	asAsked := made.fsType == fsType || isExt(made.fsType) && isExt(fsType)
-	if !asAsked || !made.full(d.size) {
+	if made.of.family != w.of.family || !made.full(d.size) {
 		return fmt.Errorf("mkfs.%s said it succeeded, but made a %s of %d bytes on a device of %d",
-			fsType, made.fsType, made.size, d.size)
+			w.name, made.of.Name, made.size, d.size)
 	}
-	logging.From(ctx).Info("formatted", zap.String("device", path), zap.String("fs_type", fsType),
-		zap.Int64("size", d.size))
+	logging.From(ctx).Info("formatted", zap.String("device", w.on.Path), zap.String("fs_type", w.name), zap.Int64("size", d.size))
 	return nil
 }
 
-// mkfsArguments returns the arguments of mkfs, without the device, which has that size.
-func (f *FS) mkfsArguments(fsType string, asked mkfs.List, size int64) ([]string, error) {
-	off, err := f.tooNew(fsType)
-	if err != nil {
-		return nil, err
-	}
-	for i := 0; i+1 < len(off); i += 2 {
-		asked = asked.DefaultSetting(off[i], off[i+1])
-	}
-	k, ok := kindOf(fsType)
-	if !ok {
-		return nil, fmt.Errorf("%w: %q", ErrUnsupported, fsType)
-	}
-	arguments := append([]string{"-q"}, k.arguments...)
-	return append(arguments, k.defaults(asked, size).Arguments()...), nil
+// newMark returns the mark for a write that is about to begin.
+func newMark(w blankWrite, size int64) mark {
+	command := sha256.Sum256([]byte(w.what))
+	return mark{Owner: w.on.Owner, Name: w.name, Command: hex.EncodeToString(command[:8]), Size: size, Nonce: rand.Text()}
 }
 
-// tooNew returns the options that turn off what mkfs would turn on and the
-// running kernel couldn't mount.
-func (f *FS) tooNew(fsType string) ([]string, error) {
-	kernel, err := kernelVersion()
+// page returns the mark as it lies on a disk, in memory for direct reads and writes.
+func (m mark) page() ([]byte, error) {
+	text, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	// The newest mkfs that could be: nothing to turn off for it, nothing to ask.
-	if newest := (version{1 << 20, 0}); len(mountable(fsType, newest, kernel)) == 0 {
-		return nil, nil
+	sum := sha256.Sum256(text)
+	page := aligned(piece)
+	text = fmt.Appendf([]byte(markMagic), "%s\n%x\n", text, sum)
+	if copy(page[:markLength], text) != len(text) {
+		return nil, fmt.Errorf("the owner %q is too long", m.Owner)
 	}
-	output, status, err := f.Tool(nil, "mkfs."+fsType, "-V")
+	return page, nil
+}
+
+// write puts the mark on a device of its size and flushes it.
+func (m mark) write(path string) (err error) {
+	page, err := m.page()
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("mark the device: %w", err)
 	}
-	tool, ok := parseVersion(strings.TrimPrefix(output, "mke2fs"))
-	if status != 0 || !ok {
-		return nil, fmt.Errorf("mkfs.%s -V doesn't tell its version: %s", fsType, words(output))
+	f, err := openDirect(path, os.O_RDWR)
+	if err != nil {
+		return err
 	}
-	return mountable(fsType, tool, kernel), nil
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for _, at := range markPlaces(m.Size) {
+		if _, err := f.WriteAt(page, at); err != nil {
+			return fmt.Errorf("mark the device: %w", err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("mark the device: %w", err)
+	}
+	return nil
+}
+
+// remove takes the marks of an owner from a device that has size bytes now. What
+// isn't such a mark is left alone, in its page too.
+func (m mark) remove(path string, size int64) (err error) {
+	f, err := openDirect(path, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	page := aligned(piece)
+	for _, at := range append(markPlaces(size), markPlaces(min(m.Size, size))...) {
+		if _, err := f.ReadAt(page, at); err != nil {
+			return fmt.Errorf("take the mark away: %w", err)
+		}
+		if found, ok := parseMark(page); !ok || found.Owner != m.Owner {
+			continue
+		}
+		clear(page[:markLength])
+		if _, err := f.WriteAt(page, at); err != nil {
+			return fmt.Errorf("take the mark away: %w", err)
+		}
+	}
+	if m.Name != luksName {
+		return nil
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("take the mark away: %w", err)
+	}
+	return nil
+}
+
+// restart leaves the device of a write that never ended ready to be written to
+// again, or returns true if it had ended after all. It fails with ErrNotBlank for
+// what may be anything else than that write's.
+func (f *FS) restart(ctx context.Context, w blankWrite, d *handle, content Content) (finished bool, err error) {
+	direct, err := openDirect(w.on.Path, os.O_RDWR)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, direct.Close()) }()
+	m, marked, err := readMark(direct, d.size, w.on.Owner)
+	if err != nil || !marked {
+		return false, errors.Join(err, fmt.Errorf("%w: its mark has gone", ErrBusy))
+	}
+	// Another size is one that the volume has grown to.
+	if now := newMark(w, d.size); now.Name != m.Name || now.Command != m.Command {
+		return false, refuse(content, "; it was begun with other options, as "+m.Name)
+	}
+	there, err := f.recognize(w.on.Path, d)
+	if err != nil {
+		return false, err
+	}
+	if there.Kind == Filesystem {
+		// Whether it fills its device, which may have grown, its stage finds out.
+		finished = there.Filesystem.complete == nil
+		if !finished {
+			finished, err = there.Filesystem.complete(f, w.on.Path)
+		}
+		if err != nil {
+			return false, err
+		}
+		if finished {
+			return true, m.remove(w.on.Path, d.size)
+		}
+	}
+	allowed, done, err := f.writtenBy(w, m.Size)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	left, err := f.leftovers(ctx, w.on, direct, d.size, allowed)
+	if err != nil {
+		return false, err
+	}
+	logging.From(ctx).Warn("beginning again to format a device: the last attempt never ended",
+		zap.String("device", w.on.Path), zap.String("owner", w.on.Owner), zap.String("what", m.Name), zap.Int("pieces", len(left)))
+	zeros := aligned(piece)
+	for _, at := range left {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		if _, err := direct.WriteAt(zeros, at); err != nil {
+			return false, fmt.Errorf("wipe what is left: %w", err)
+		}
+	}
+	if err := direct.Sync(); err != nil {
+		return false, fmt.Errorf("wipe what is left: %w", err)
+	}
+	return false, m.remove(w.on.Path, d.size)
+}
+
+// refuse makes the error for a device that holds something else.
+func refuse(content Content, why string) error {
+	content.Kind = Foreign
+	content.Detail += why
+	return &NotBlankError{Content: content}
+}
+
+// writtenBy returns a function that tells whether the page at a byte is one that
+// the write leaves something in.
+func (f *FS) writtenBy(w blankWrite, size int64) (allowed func(at int64) bool, done func(), err error) {
+	if w.name == luksName {
+		return func(at int64) bool { return at < luksHeader }, func() {}, nil
+	}
+	shadow, err := f.rehearse(w.of, w.options, size, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	page := make([]byte, piece)
+	return func(at int64) bool {
+		_, err := shadow.ReadAt(page, at)
+		return err == nil && firstNonZero(page) >= 0
+	}, func() { _ = shadow.Close() }, nil // it is memory
+}
+
+// rehearse runs mkfs on as much empty memory as the device has, of which only what
+// is written takes room; or has it check its options and write nothing, where dryRun is
+// the option for that.
+func (f *FS) rehearse(t *Type, asked mkfs.List, size int64, dryRun string) (*os.File, error) {
+	const most = 16 << 40
+	if size > most {
+		return nil, fmt.Errorf("%w: mkfs can't be rehearsed for more than %d bytes, and the device has %d", ErrUnsupported, int64(most), size)
+	}
+	fd, err := unix.MemfdCreate("mkfs", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	memory := os.NewFile(uintptr(fd), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)) // #nosec G115 -- not negative
+	if err := memory.Truncate(size); err != nil {
+		return nil, errors.Join(err, memory.Close())
+	}
+	var args []string
+	if dryRun != "" {
+		args = append(args, dryRun)
+	} else if t.rehearsed.Name != "" { // zeros that nobody needs would be memory
+		asked = asked.DefaultSetting(t.rehearsed.Name, t.rehearsed.Value)
+	}
+	arguments, err := t.mkfsArguments(f, asked, size)
+	if err == nil {
+		err = f.change("mkfs."+t.Name, slices.Concat(args, arguments, []string{memory.Name()})...)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("rehearse: %w", err), memory.Close())
+	}
+	return memory, nil
+}
+
+// leftovers returns the pages of a device that aren't zero, among those that the
+// thorough proof reads. It fails with ErrNotBlank when one isn't allowed, which the
+// mark itself always is.
+func (f *FS) leftovers(ctx context.Context, on Device, direct *os.File, size int64, allowed func(int64) bool) (found []int64, err error) {
+	layers := []io.ReaderAt{direct}
+	if on.Beneath != nil {
+		below, err := openDirect(on.Beneath.Path, os.O_RDONLY)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, below.Close()) }()
+		// What was never written is noise above, and zero beneath; what was written
+		// as zeros is zero above, and noise beneath.
+		layers = []io.ReaderAt{shifted{below, on.Beneath.Offset}, direct}
+	}
+	plan := thoroughly(size)
+	buf, page := aligned(whole), aligned(piece)
+	for i := range plan.count {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		e := plan.at(i)
+		if _, err := layers[0].ReadAt(buf[:e.length], e.offset); err != nil {
+			return nil, fmt.Errorf("read %d bytes at byte %d: %w", e.length, e.offset, err)
+		}
+		for start := int64(0); start < e.length; start += piece {
+			part := buf[start:min(start+piece, e.length)]
+			if firstNonZero(part) < 0 {
+				continue
+			}
+			at := e.offset + start
+			if len(layers) > 1 {
+				part = page[:len(part)]
+				if _, err := layers[1].ReadAt(part, at); err != nil {
+					return nil, fmt.Errorf("read %d bytes at byte %d: %w", len(part), at, err)
+				}
+			}
+			if m, ok := parseMark(part); firstNonZero(part) < 0 || ok && m.Owner == on.Owner {
+				continue
+			}
+			if !allowed(at) {
+				return nil, refuse(Content{Detail: describe(part, at, firstNonZero(part))}, ", which no mkfs wrote there")
+			}
+			found = append(found, at)
+		}
+	}
+	return found, nil
 }

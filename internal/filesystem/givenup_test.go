@@ -67,7 +67,7 @@ func TestAFilesystemThatTheKernelGaveUpIsTold(t *testing.T) {
 			if err := f.Bind(soon(t), target, mountDir(t), false, nil); !errors.Is(err, ErrGivenUp) {
 				t.Errorf("a bind for writing: %v", err)
 			}
-			if err := f.Mount(soon(t), d.Path, target, c.fsType, nil); !errors.Is(err, ErrGivenUp) {
+			if err := f.Mount(soon(t), d.Path, target, typed(c.fsType), nil); !errors.Is(err, ErrGivenUp) {
 				t.Errorf("mounted again: %v", err)
 			}
 			d.Grow(t, gib)
@@ -75,10 +75,10 @@ func TestAFilesystemThatTheKernelGaveUpIsTold(t *testing.T) {
 				t.Error("it grew")
 			}
 			// Taken away it is repaired, and as good as new.
-			if err := errors.Join(f.Unmount(soon(t), bound), f.Unmount(soon(t), target), f.Check(soon(t), d.Path, c.fsType)); err != nil {
+			if err := errors.Join(f.Unmount(soon(t), bound), f.Unmount(soon(t), target), f.Check(soon(t), d.Path, typed(c.fsType))); err != nil {
 				t.Fatal(err)
 			}
-			if err := f.Mount(soon(t), d.Path, target, c.fsType, nil); err != nil {
+			if err := f.Mount(soon(t), d.Path, target, typed(c.fsType), nil); err != nil {
 				t.Fatal(err)
 			}
 			if m, _, err := f.Lookup(target); err != nil || !m.Writable() {

@@ -4,14 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"strconv"
+	"os"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
+
+// Check makes sure that an unmounted filesystem is fit to be mounted. An ext
+// filesystem that has errors on record, or no journal and wasn't unmounted cleanly, is
+// repaired as far as e2fsck does without asking (-p); where that isn't enough it
+// fails with ErrCorrupt and e2fsck's own words. Nothing else needs it: the kernel
+// replays journals, and the logs of XFS and btrfs, when it mounts. Of a read-only device
+// nothing is checked, since it is mounted without its journal being replayed.
+//
+// It fails with ErrBusy when something uses the device. A check waits for its
+// turn, see checksAtOnce. One that has begun runs to its end when ctx ends before;
+// a later call waits for it.
+func (f *FS) Check(ctx context.Context, path string, t *Type) error {
+	if t.repair == nil {
+		return nil
+	}
+	unclean, err := abandonable(ctx, f, path, func() (bool, error) { return needsCheck(path, t) })
+	if err == nil && unclean {
+		err = f.onDevice(ctx, path, "check", func(detached context.Context, d *handle) error {
+			return f.whenItsTurn(ctx, d, path, func() error { return t.repair(detached, f, path) })
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("check %s: %w", path, err)
+	}
+	return nil
+}
+
+// needsCheck tells whether there is an unclean filesystem that could be written to.
+func needsCheck(path string, t *Type) (bool, error) {
+	d, err := openDevice(path)
+	if err != nil {
+		return false, err
+	}
+	defer d.close()
+	s, err := readSuperblock(d)
+	if err == nil && s.of.family != t.family {
+		err = fmt.Errorf("%w: it holds %s, not %s", ErrUnsupported, s.of.Name, t.Name)
+	}
+	return s.unclean && !d.readOnly, err
+}
 
 // Grow makes the filesystem as large as its device when it is smaller, reads
 // its size again and returns it in bytes. With a mountpoint, the device must be
@@ -20,17 +59,13 @@ import (
 // smaller than the device.
 //
 // It fails with ErrOnlineGrowth for a mounted ext filesystem when the kernel
-// doesn't allow it, see CanGrowOnline, and with ErrReadOnly for what is mounted
+// doesn't allow it, see Type.GrowsOnline, and with ErrReadOnly for what is mounted
 // read-only. Growth of what isn't mounted waits for its turn, see checksAtOnce.
 // What has begun runs to its end when ctx ends before; a later call for the same
 // device waits for it.
 func (f *FS) Grow(ctx context.Context, path, mountpoint string) (int64, error) {
-	d, err := openDevice(path)
-	if err != nil {
-		return 0, fmt.Errorf("grow: %w", err)
-	}
-	err = f.jobs.onDevice(ctx, d, "grow "+mountpoint, func(context.Context) error {
-		return f.grow(ctx, d, path, mountpoint)
+	err := f.onDevice(ctx, path, "grow "+mountpoint, func(detached context.Context, d *handle) error {
+		return f.grow(ctx, detached, d, path, mountpoint)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("grow the filesystem on %s: %w", path, err)
@@ -39,15 +74,18 @@ func (f *FS) Grow(ctx context.Context, path, mountpoint string) (int64, error) {
 }
 
 // grow does the work of Grow. When ctx ends, what has begun goes on.
-func (f *FS) grow(ctx context.Context, d *handle, path, mountpoint string) error {
+func (f *FS) grow(ctx, detached context.Context, d *handle, path, mountpoint string) error {
 	deviceSize, before, err := f.measure(path, mountpoint)
 	if err != nil || before.full(deviceSize) {
 		return err
 	}
-	if mountpoint == "" {
-		err = f.growUnmounted(ctx, d, path, before)
-	} else {
+	switch {
+	case mountpoint != "":
 		err = f.growMounted(mountpoint, before, deviceSize)
+	case before.of.growUnmounted == nil:
+		err = fmt.Errorf("%s with %d bytes %w", before.of.Name, before.size, ErrNeedsMount)
+	default:
+		err = f.whenItsTurn(ctx, d, path, func() error { return before.of.growUnmounted(detached, f, path) })
 	}
 	if err != nil {
 		return err
@@ -62,38 +100,6 @@ func (f *FS) grow(ctx context.Context, d *handle, path, mountpoint string) error
 	logging.From(ctx).Info("filesystem grown", zap.String("device", path),
 		zap.Int64("from", before.size), zap.Int64("to", after.size))
 	return nil
-}
-
-// growUnmounted grows a filesystem that nothing uses, when it is its turn, which
-// one that is large enough has no need to wait for.
-func (f *FS) growUnmounted(ctx context.Context, d *handle, path string, s superblock) error {
-	if s.fsType != ext4 {
-		return fmt.Errorf("%s with %d bytes %w", s.fsType, s.size, ErrNeedsMount)
-	}
-	giveBack, err := f.checksOf(d.size).take(ctx)
-	if err != nil {
-		return err
-	}
-	defer giveBack()
-	return f.whenFree(ctx, d.number, func() error { return f.growFree(ctx, path) })
-}
-
-// growFree grows an ext filesystem that nothing uses.
-func (f *FS) growFree(ctx context.Context, path string) error {
-	d, err := claim(path)
-	if err != nil {
-		return err
-	}
-	readOnly := d.readOnly
-	d.release()
-	if readOnly {
-		return fmt.Errorf("device is %w", ErrReadOnly)
-	}
-	// resize2fs insists on a check of all, however clean the filesystem is.
-	if err := f.runE2fsck(ctx, path, "-f", "-p"); err != nil {
-		return err
-	}
-	return f.resize("resize2fs", path)
 }
 
 // growMounted grows a filesystem through its mount.
@@ -111,60 +117,82 @@ func (f *FS) growMounted(mountpoint string, s superblock, deviceSize int64) erro
 	if !m.Writable() {
 		return fmt.Errorf("mounted %w at %s", ErrReadOnly, mountpoint)
 	}
-	switch s.fsType {
-	case xfs:
-		return growXFSAt(m, deviceSize)
-	case btrfs:
-		return f.resize("btrfs", "filesystem", "resize", strconv.FormatUint(s.deviceID, 10)+":max", m.Target)
+	if !s.of.GrowsOnline() {
+		return fmt.Errorf("%s needs CAP_SYS_RESOURCE to grow: %w", s.of.Name, ErrOnlineGrowth)
 	}
-	if !CanGrowOnline(s.fsType) {
-		return fmt.Errorf("ext needs CAP_SYS_RESOURCE to grow: %w", ErrOnlineGrowth)
-	}
-	blocks := deviceSize / s.block
-	if s.narrow && blocks > math.MaxUint32 {
-		// resize2fs refuses that; not every kernel does.
-		return fmt.Errorf("ext without the feature 64bit can't have %d blocks: %w", blocks, ErrOnlineGrowth)
-	}
-	return growExtAt(m, blocks)
+	return s.of.growMounted(f, m, s, deviceSize)
 }
 
-// growExtAt asks the kernel itself, which is all that resize2fs does for a mounted
-// filesystem; but resize2fs takes the first mount in the table, which may be
-// read-only, and costs more than the growth.
-func growExtAt(m MountPoint, blocks int64) error {
-	root, err := openMount(m.Target, m.Number)
+// Size returns how many bytes of the device the filesystem covers, which after
+// the device has grown are fewer than the device has. With a mountpoint, the
+// device must be mounted exactly there (else ErrNotMounted), and the kernel is
+// asked; with "" the superblock is read.
+func (f *FS) Size(ctx context.Context, path, mountpoint string) (int64, error) {
+	s, err := abandonable(ctx, f, path, func() (superblock, error) {
+		_, s, err := f.measure(path, mountpoint)
+		return s, err
+	})
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("size of the filesystem on %s: %w", path, err)
 	}
-	err = errors.Join(growExt(root, blocks), root.Close())
-	for _, refused := range []error{unix.EPERM, unix.EOPNOTSUPP, unix.EINVAL, unix.ENOTTY} {
-		// The capability is there, but something else forbids it, such as a
-		// feature of the filesystem that only resize2fs knows how to grow, or a
-		// kernel whose driver for ext2 can't.
-		if errors.Is(err, refused) {
-			return fmt.Errorf("%w: %w", ErrOnlineGrowth, err)
-		}
-	}
-	return err
+	return s.size, nil
 }
 
-// growXFSAt asks the kernel itself, which is all that xfs_growfs does.
-func growXFSAt(m MountPoint, deviceSize int64) error {
-	root, err := openMount(m.Target, m.Number)
+// measure reads a filesystem's size, and the size of its device.
+func (f *FS) measure(path, mountpoint string) (deviceSize int64, s superblock, err error) {
+	d, err := openDevice(path)
 	if err != nil {
-		return err
+		return 0, superblock{}, err
 	}
-	return errors.Join(growXFS(root, deviceSize), root.Close())
+	defer d.close()
+	if mountpoint == "" {
+		s, err = readSuperblock(d)
+	} else {
+		s, err = f.measureMounted(d, mountpoint)
+	}
+	if err == nil && s.devices != 1 {
+		err = fmt.Errorf("%w: %s on %d disks", ErrUnsupported, s.of.Name, s.devices)
+	}
+	return d.size, s, err
 }
 
-// resize runs a tool that grows a filesystem.
-func (f *FS) resize(name string, args ...string) error {
-	output, status, err := f.Tool(nil, name, args...)
+// measureMounted asks the kernel for the size of a filesystem.
+func (f *FS) measureMounted(d *handle, mountpoint string) (superblock, error) {
+	m, there, err := f.Lookup(mountpoint)
 	if err != nil {
-		return err
+		return superblock{}, err
 	}
-	if status == 0 {
-		return nil
+	if !there || m.Number != d.number {
+		return superblock{}, fmt.Errorf("device %s is %w at %s", numberString(d.number), ErrNotMounted, mountpoint)
 	}
-	return Failed(name, status, output)
+	// What can be read from the device is right in all but the size, and for ext, which
+	// keeps its superblock in the device's own page cache, in that too.
+	s, err := readSuperblock(d)
+	if err != nil || s.of.sizeMounted == nil {
+		return s, err
+	}
+	root, err := os.OpenFile(m.Target, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return superblock{}, err
+	}
+	err = errors.Join(s.of.sizeMounted(root, &s), root.Close())
+	return s, err
+}
+
+// openMount opens the root of a mount, provided that it is of the filesystem
+// with the number that stat reports in st_dev.
+func openMount(target string, number uint64) (*os.File, error) {
+	f, err := os.OpenFile(target, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, errors.Join(fmt.Errorf("stat %s: %w", target, err), f.Close())
+	}
+	if st.Dev != number {
+		return nil, errors.Join(fmt.Errorf("%w: %s is device %s, not %s", ErrNotMounted, target,
+			numberString(st.Dev), numberString(number)), f.Close())
+	}
+	return f, nil
 }

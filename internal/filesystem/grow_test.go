@@ -25,7 +25,7 @@ func TestSizeIsTheFilesystemsOwn(t *testing.T) {
 				t.Errorf("unmounted: %d, %v", size, err)
 			}
 			target := mountDir(t)
-			if err := f.Mount(soon(t), d.Path, target, fsType, nil); err != nil {
+			if err := f.Mount(soon(t), d.Path, target, typed(fsType), nil); err != nil {
 				t.Fatal(err)
 			}
 			if size, err := f.Size(soon(t), d.Path, target); err != nil || size != 512*mib {
@@ -81,7 +81,7 @@ func TestAMountedFilesystemGrowsWithItsDevice(t *testing.T) {
 	f := New(Options{})
 	for _, fsType := range []string{ext4, ext3, xfs, btrfs} {
 		t.Run(fsType, func(t *testing.T) {
-			if !CanGrowOnline(fsType) {
+			if !typed(fsType).GrowsOnline() {
 				t.Log("not with the capabilities of this process")
 				growsOnlyUnmounted(t, f, fsType)
 				return
@@ -140,7 +140,7 @@ func TestAnUnmountedExtGrowsWithItsDevice(t *testing.T) {
 					t.Errorf("%d, %v", size, err)
 				}
 			}
-			if err := f.Mount(soon(t), d.Path, target, fsType, nil); err != nil {
+			if err := f.Mount(soon(t), d.Path, target, typed(fsType), nil); err != nil {
 				t.Fatal(err)
 			}
 			checkFile(t, target, data)
@@ -256,7 +256,7 @@ func TestCapabilities(t *testing.T) {
 			t.Errorf("%q: %t", test.status, got)
 		}
 	}
-	if !CanGrowOnline(xfs) || !CanGrowOnline(btrfs) || CanGrowOnline(ext4) != CanGrowOnline(ext3) {
+	if !typed(xfs).GrowsOnline() || !typed(btrfs).GrowsOnline() || typed(ext4).GrowsOnline() != typed(ext3).GrowsOnline() {
 		t.Error("xfs and btrfs grow online everywhere, ext by capability")
 	}
 }

@@ -20,6 +20,7 @@ import (
 	utilexec "k8s.io/utils/exec"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 const (
@@ -29,6 +30,24 @@ const (
 
 // kinds are the filesystems that most tests go through.
 func kinds() []string { return []string{ext4, ext3, xfs, btrfs} }
+
+// typed returns a type of filesystem.
+func typed(name string) *Type {
+	t, err := TypeOf(name)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// parsed returns options of mkfs; the test that refuses some asks for them itself.
+func parsed(name string, options []string) mkfs.List {
+	list, err := typed(name).dialect().Parse(options)
+	if err != nil {
+		panic(err)
+	}
+	return list
+}
 
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 {
@@ -51,7 +70,7 @@ func blankDisk(t testing.TB) *looptest.Device {
 func formattedDisk(t testing.TB, f *FS, fsType string) *looptest.Device {
 	t.Helper()
 	d := blankDisk(t)
-	if err := f.Format(t.Context(), Device{Path: d.Path}, Quick, fsType, nil); err != nil {
+	if err := f.Format(t.Context(), Device{Path: d.Path}, Quick, typed(fsType), nil); err != nil {
 		t.Fatal(err)
 	}
 	return d

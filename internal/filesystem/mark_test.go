@@ -48,7 +48,7 @@ func halfWay(t *testing.T, fsType string, size int64) *looptest.Device {
 	for range 50 {
 		d := looptest.New(t, looptest.Options{Size: size})
 		pause := time.Duration(1+rand.IntN(12)) * time.Millisecond
-		_ = New(Options{Exec: killedAfter(pause)}).Format(soon(t), owned(d), Quick, fsType, nil)
+		_ = New(Options{Exec: killedAfter(pause)}).Format(soon(t), owned(d), Quick, typed(fsType), nil)
 		if c, err := New(Options{}).Probe(soon(t), owned(d)); err == nil && c.Kind == Unfinished && c.Type != fsType {
 			return d
 		}
@@ -86,7 +86,7 @@ func marked(t *testing.T, d *looptest.Device) bool {
 func TestAFinishedFormatLeavesNoMark(t *testing.T) {
 	for _, fsType := range append(kinds(), ext2) {
 		d := blankDisk(t)
-		if err := New(Options{}).Format(soon(t), owned(d), Quick, fsType, nil); err != nil || marked(t, d) {
+		if err := New(Options{}).Format(soon(t), owned(d), Quick, typed(fsType), nil); err != nil || marked(t, d) {
 			t.Errorf("%s: %v, a mark is left: %t", fsType, err, marked(t, d))
 		}
 		if c, err := New(Options{}).Probe(soon(t), owned(d)); err != nil || c.Kind != Filesystem {
@@ -101,9 +101,9 @@ func TestAnMkfsThatIsKilledIsRepeated(t *testing.T) {
 		t.Run(fsType, func(t *testing.T) {
 			for ms := range 16 {
 				d := looptest.New(t, looptest.Options{Size: gib})
-				_ = New(Options{Exec: killedAfter(time.Duration(3*ms) * time.Millisecond / 2)}).Format(soon(t), owned(d), Quick, fsType, nil)
+				_ = New(Options{Exec: killedAfter(time.Duration(3*ms) * time.Millisecond / 2)}).Format(soon(t), owned(d), Quick, typed(fsType), nil)
 				proof := []Proof{Quick, Thorough}[ms%2]
-				if err := New(Options{}).Format(soon(t), owned(d), proof, fsType, nil); err != nil {
+				if err := New(Options{}).Format(soon(t), owned(d), proof, typed(fsType), nil); err != nil {
 					t.Errorf("killed after %d ms: %v", 3*ms/2, err)
 				}
 				f := New(Options{})
@@ -111,7 +111,7 @@ func TestAnMkfsThatIsKilledIsRepeated(t *testing.T) {
 					t.Errorf("killed after %d ms: %+v, %v, marked %t", 3*ms/2, c, err, marked(t, d))
 				}
 				dir := mountDir(t)
-				if err := f.Mount(soon(t), d.Path, dir, fsType, nil); err != nil {
+				if err := f.Mount(soon(t), d.Path, dir, typed(fsType), nil); err != nil {
 					t.Errorf("killed after %d ms: %v", 3*ms/2, err)
 				}
 				if err := f.Unmount(soon(t), dir); err != nil {
@@ -132,7 +132,7 @@ func TestAMarkDoesNotCostAnybodysData(t *testing.T) {
 			d.Write(t, []byte("precious"), at)
 			before := d.Hash(t)
 			var not *NotBlankError
-			if err := New(Options{}).Format(soon(t), owned(d), Quick, fsType, nil); !errors.As(err, &not) || not.Content.Kind != Foreign {
+			if err := New(Options{}).Format(soon(t), owned(d), Quick, typed(fsType), nil); !errors.As(err, &not) || not.Content.Kind != Foreign {
 				t.Errorf("%s, data at %d: %v", fsType, at, err)
 			}
 			if d.Hash(t) != before {
@@ -158,7 +158,7 @@ func TestAMarkIsBelievedOnlyFromItsOwnerForTheSameFormat(t *testing.T) {
 		"other options":  {owned(d), ext4, []string{"-b", "1024"}},
 		"another of ext": {owned(d), ext3, nil},
 	} {
-		if err := New(Options{}).Format(soon(t), try.on, Quick, try.fsType, try.options); !errors.Is(err, ErrNotBlank) {
+		if err := New(Options{}).Format(soon(t), try.on, Quick, typed(try.fsType), parsed(try.fsType, try.options)); !errors.Is(err, ErrNotBlank) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -171,7 +171,7 @@ func TestAForeignSignatureBesideAMarkIsKept(t *testing.T) {
 	d := halfWay(t, ext4, 2*gib)
 	d.Write(t, luks1(), 0)
 	before := d.Hash(t)
-	if err := New(Options{}).Format(soon(t), owned(d), Quick, ext4, nil); !errors.Is(err, ErrNotBlank) || d.Hash(t) != before {
+	if err := New(Options{}).Format(soon(t), owned(d), Quick, typed(ext4), nil); !errors.Is(err, ErrNotBlank) || d.Hash(t) != before {
 		t.Errorf("%v", err)
 	}
 }
@@ -198,13 +198,13 @@ func TestAFilesystemWithItsMarkIsFinished(t *testing.T) {
 			}
 			putMark(t, d, fsType, 512*mib)
 			want := Unfinished
-			if used && isExt(fsType) {
+			if used && typed(fsType).family == ext4 {
 				want = Filesystem
 			}
 			if c, err := f.Probe(soon(t), owned(d)); err != nil || c.Kind != want || c.Type != fsType {
 				t.Errorf("%s, used %t: %+v, %v", fsType, used, c, err)
 			}
-			err := f.Format(soon(t), owned(d), Thorough, fsType, nil)
+			err := f.Format(soon(t), owned(d), Thorough, typed(fsType), nil)
 			if finished := want == Unfinished; finished != (err == nil) || finished == marked(t, d) || !finished && !errors.Is(err, ErrNotBlank) {
 				t.Errorf("%s, used %t: %v, marked %t", fsType, used, err, marked(t, d))
 			}
@@ -221,7 +221,7 @@ func TestAFilesystemWithItsMarkIsFinished(t *testing.T) {
 // whileMounted does something to a file of a filesystem.
 func whileMounted(t *testing.T, f *FS, d *looptest.Device, dir, fsType string, do func(file string) error) {
 	t.Helper()
-	err := f.Mount(soon(t), d.Path, dir, fsType, nil)
+	err := f.Mount(soon(t), d.Path, dir, typed(fsType), nil)
 	if err == nil {
 		err = errors.Join(do(filepath.Join(dir, "file")), f.Unmount(soon(t), dir))
 	}
@@ -258,7 +258,7 @@ func TestAMarkIsTakenAwayAlone(t *testing.T) {
 	d := formattedDisk(t, f, xfs)
 	putMark(t, d, xfs, 512*mib)
 	d.Write(t, []byte("precious"), markHead+512)
-	if err := f.Format(soon(t), owned(d), Quick, xfs, nil); err != nil || marked(t, d) {
+	if err := f.Format(soon(t), owned(d), Quick, typed(xfs), nil); err != nil || marked(t, d) {
 		t.Errorf("%v, marked %t", err, marked(t, d))
 	}
 	left := make([]byte, 8)
@@ -280,7 +280,7 @@ func TestAnotherFilesystemBesideAMarkIsWhatItIs(t *testing.T) {
 	if c, err := f.Probe(soon(t), owned(d)); err != nil || c.Kind != Filesystem || c.Type != xfs {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if err := f.Format(soon(t), owned(d), Quick, ext4, nil); !errors.Is(err, ErrNotBlank) {
+	if err := f.Format(soon(t), owned(d), Quick, typed(ext4), nil); !errors.Is(err, ErrNotBlank) {
 		t.Errorf("%v", err)
 	}
 }
@@ -296,7 +296,7 @@ func TestADamagedExtWithItsMarkIsMadeAgainUnlessItWasMounted(t *testing.T) {
 		}
 		run(t, "debugfs", "-w", "-R", "clri <2>", d.Path) // the root directory
 		putMark(t, d, ext4, 512*mib)
-		err := f.Format(soon(t), owned(d), Quick, ext4, nil)
+		err := f.Format(soon(t), owned(d), Quick, typed(ext4), nil)
 		if used != errors.Is(err, ErrNotBlank) || !used && err != nil {
 			t.Errorf("used %t: %v", used, err)
 		}
@@ -308,7 +308,7 @@ func TestADeviceThatGrewMeanwhileIsFormattedAgain(t *testing.T) {
 	f := New(Options{})
 	d := halfWay(t, xfs, gib)
 	d.Grow(t, 3*gib)
-	if err := f.Format(soon(t), owned(d), Quick, xfs, nil); err != nil {
+	if err := f.Format(soon(t), owned(d), Quick, typed(xfs), nil); err != nil {
 		t.Error(err)
 	}
 	file, err := os.Open(d.Backing)
@@ -332,7 +332,7 @@ func TestAMarkAloneIsNoHarm(t *testing.T) {
 	for _, proof := range []Proof{Quick, Thorough} {
 		d := blankDisk(t)
 		putMark(t, d, ext4, 512*mib)
-		if err := f.Format(soon(t), owned(d), proof, ext4, nil); err != nil || marked(t, d) {
+		if err := f.Format(soon(t), owned(d), proof, typed(ext4), nil); err != nil || marked(t, d) {
 			t.Errorf("%v, marked %t", err, marked(t, d))
 		}
 	}
@@ -368,13 +368,13 @@ func TestAnMkfsThatFailsIsRepeated(t *testing.T) {
 		return run()
 	}}
 	f := New(Options{Exec: programs})
-	if err := f.Format(soon(t), owned(d), Quick, btrfs, nil); err == nil {
+	if err := f.Format(soon(t), owned(d), Quick, typed(btrfs), nil); err == nil {
 		t.Fatal("it succeeded")
 	}
 	if c, err := f.Probe(soon(t), owned(d)); err != nil || c.Kind != Unfinished {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if err := f.Format(soon(t), owned(d), Quick, btrfs, nil); err != nil {
+	if err := f.Format(soon(t), owned(d), Quick, typed(btrfs), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -428,7 +428,7 @@ func TestACancelledRestartChangesNothing(t *testing.T) {
 	before := d.Hash(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := New(Options{}).Format(ctx, owned(d), Quick, ext4, nil); !errors.Is(err, context.Canceled) || d.Hash(t) != before {
+	if err := New(Options{}).Format(ctx, owned(d), Quick, typed(ext4), nil); !errors.Is(err, context.Canceled) || d.Hash(t) != before {
 		t.Errorf("%v", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 func TestTellingPartsCoverTheDevicesEdgesAndStayWithinIt(t *testing.T) {
 	check := func(n uint64) bool {
 		size := int64(n%(1<<53)) + 1
-		extents := telling(size)
+		extents := telling(size, false)
 		end := int64(0)
 		for _, e := range extents {
 			if e.offset < end || e.length <= 0 || e.length > edge {
@@ -40,7 +40,7 @@ func TestBlkidOutputIsUnderstood(t *testing.T) {
 		want signature
 	}{
 		{"", signature{}},
-		{"DEVNAME=/dev/vdb\nUUID=a-b\nTYPE=ext4\nUSAGE=filesystem\n", signature{fsType: ext4, usage: "filesystem", uuid: "a-b"}},
+		{"DEVNAME=/dev/vdb\nUUID=a-b\nTYPE=ext4\nUSAGE=filesystem\n", signature{fsType: ext4, usage: "filesystem"}},
 		{"PTTYPE=gpt\nPTUUID=x\n", signature{table: "gpt"}},
 		{"LABEL=a\\ TYPE\\=b\nTYPE=crypto_LUKS\nUSAGE=crypto\n", signature{fsType: "crypto_LUKS", usage: "crypto"}},
 	}

@@ -7,11 +7,9 @@ import (
 	"io"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
@@ -37,7 +35,6 @@ const (
 	whole          = 1 << 20 // bytes of a read there
 	nearestPlaces  = 4 << 20
 	farthestPlaces = 16 << 20
-	thoroughGroups = 64
 	thoroughTime   = time.Hour
 	// keepProof is how long the outcome is there for a call that is repeated.
 	keepProof = 10 * time.Minute
@@ -47,51 +44,39 @@ const (
 	proofReaders = 16
 )
 
-// places are the extents that the thorough proof reads of a device.
-type places struct {
-	size, head   int64
-	known        []extent // beyond the head
-	first, every int64    // of the places at equal distances
+// distance returns how far apart the places are that are read throughout a device.
+func distance(size int64) int64 {
+	every := int64(nearestPlaces)
+	for size/every > 1<<40/nearestPlaces && every < farthestPlaces {
+		every *= 2
+	}
+	return every
 }
 
-// thoroughly returns the places for a device.
-func thoroughly(size int64) places {
-	p := places{size: size, head: min(headWhole, size), every: nearestPlaces}
-	for size/p.every > 1<<40/nearestPlaces && p.every < farthestPlaces {
-		p.every *= 2
-	}
-	p.first = (p.head + p.every - 1) / p.every
-	var groups []int64
-	for n := int64(2); n <= thoroughGroups; n++ {
-		groups = append(groups, groupPlaces(size, n)...)
-	}
-	for _, e := range telling(size, groups...) {
-		if e.offset+e.length > p.head {
-			from := max(e.offset, p.head)
-			p.known = append(p.known, extent{from, e.offset + e.length - from})
+// thoroughly returns what the thorough proof reads of a device.
+func thoroughly(size int64) *reading {
+	every := distance(size)
+	head := min(headWhole, size)
+	heads := (head + whole - 1) / whole
+	var known []extent // beyond the head
+	for _, e := range telling(size, true) {
+		if from := max(e.offset, head); e.offset+e.length > from {
+			known = append(known, extent{from, e.offset + e.length - from})
 		}
 	}
-	return p
-}
-
-// count returns how many extents there are.
-func (p places) count() int64 {
-	distant := max(0, (p.size+p.every-1)/p.every-p.first)
-	return (p.head+whole-1)/whole + int64(len(p.known)) + distant
-}
-
-// extent returns one of them.
-func (p places) extent(i int64) extent {
-	heads := (p.head + whole - 1) / whole
-	if i < heads {
-		return extent{i * whole, min(whole, p.head-i*whole)}
-	}
-	i -= heads
-	if i < int64(len(p.known)) {
-		return p.known[i]
-	}
-	at := (p.first + i - int64(len(p.known))) * p.every
-	return extent{at, min(piece, p.size-at)}
+	first := (head + every - 1) / every // of the places at equal distances
+	distant := max(0, (size+every-1)/every-first)
+	return &reading{hasty: true, count: heads + int64(len(known)) + distant, at: func(i int64) extent {
+		switch beyond := i - heads; {
+		case beyond < 0:
+			return extent{i * whole, min(whole, head-i*whole)}
+		case beyond < int64(len(known)):
+			return known[beyond]
+		default:
+			at := (first + beyond - int64(len(known))) * every
+			return extent{at, min(piece, size-at)}
+		}
+	}}
 }
 
 // proving is one thorough proof, which goes on when the call that began it ends.
@@ -99,7 +84,7 @@ type proving struct {
 	done   chan struct{} // closed when found and err are set
 	found  string
 	err    error
-	bytes  atomic.Int64
+	plan   *reading
 	device *os.File // kept open, so that its number can't become another disk's
 	writes string   // what the kernel had counted before
 }
@@ -123,7 +108,7 @@ func (f *FS) proveThoroughly(ctx context.Context, on Device, size int64) error {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: the device is being read to prove that it is blank, %d MiB so far: %w", ErrBusy, p.bytes.Load()>>20, context.Cause(ctx))
+			return fmt.Errorf("%w: the device is being read to prove that it is blank, %d MiB so far: %w", ErrBusy, p.plan.bytes.Load()>>20, context.Cause(ctx))
 		}
 		now, err := writesTo(p.device)
 		f.proofs.forget(key, p)
@@ -173,7 +158,7 @@ func (p *proofs) begin(ctx context.Context, on Device, size int64) (*proving, st
 	if p.running == nil {
 		p.running = make(map[string]*proving)
 	}
-	started := &proving{done: make(chan struct{}), device: device, writes: writes}
+	started := &proving{done: make(chan struct{}), plan: thoroughly(size), device: device, writes: writes}
 	p.running[key] = started
 	go func() {
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), thoroughTime)
@@ -205,13 +190,12 @@ func (p *proving) run(ctx context.Context, all turns, r io.ReaderAt, size int64)
 	defer giveBack()
 	began := time.Now()
 	logging.From(ctx).Info("reading a device to prove that it is blank", zap.Int64("size", size))
-	plan := thoroughly(size)
-	p.found, p.err = firstDataAmong(ctx, r, plan.count(), plan.extent, proofReaders, &p.bytes)
+	p.found, p.err = p.plan.search(ctx, r, proofReaders)
 	if errors.Is(p.err, context.DeadlineExceeded) {
 		p.err = fmt.Errorf("%w: reading it took longer than %v: an administrator may zero it, or put a filesystem on it", ErrNotBlank, thoroughTime)
 	}
 	logging.From(ctx).Info("a device was read to prove that it is blank",
-		zap.Int64("size", size), zap.Int64("bytes_read", p.bytes.Load()), zap.Duration("took", time.Since(began)),
+		zap.Int64("size", size), zap.Int64("bytes_read", p.plan.bytes.Load()), zap.Duration("took", time.Since(began)),
 		zap.String("found", p.found), zap.Error(p.err))
 }
 
@@ -222,39 +206,4 @@ func writesTo(device *os.File) (string, error) {
 		return "", os.NewSyscallError("fstat", err)
 	}
 	return blockdev.Writes(st.Rdev)
-}
-
-// firstDataAmong reads extents, so many at once, until one of them isn't zero. It
-// returns what was found there.
-func firstDataAmong(ctx context.Context, r io.ReaderAt, count int64, at func(int64) extent, readers int, bytes *atomic.Int64) (string, error) {
-	var found atomic.Pointer[string]
-	var next atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
-	for range readers {
-		group.Go(func() error {
-			buf := aligned(chunk)
-			for i := next.Add(1) - 1; i < count && found.Load() == nil; i = next.Add(1) - 1 {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				e := at(i)
-				data, err := dataIn(r, e, buf)
-				if err != nil {
-					return err
-				}
-				bytes.Add(e.length)
-				if data != "" {
-					found.CompareAndSwap(nil, &data)
-				}
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return "", err
-	}
-	if data := found.Load(); data != nil {
-		return *data, nil
-	}
-	return "", nil
 }

@@ -20,7 +20,7 @@ import (
 func keptByTheThoroughProof(t *testing.T, name string, d *looptest.Device) {
 	t.Helper()
 	before := d.Hash(t)
-	if err := New(Options{}).Format(soon(t), Device{Path: d.Path}, Thorough, ext4, nil); !errors.Is(err, ErrNotBlank) {
+	if err := New(Options{}).Format(soon(t), Device{Path: d.Path}, Thorough, typed(ext4), nil); !errors.Is(err, ErrNotBlank) {
 		t.Errorf("%s: %v", name, err)
 	}
 	if d.Hash(t) != before {
@@ -31,7 +31,7 @@ func keptByTheThoroughProof(t *testing.T, name string, d *looptest.Device) {
 func TestTheThoroughProofOfABlankDevice(t *testing.T) {
 	for _, size := range []int64{4 << 20, gib, gib + 512, 10 * gib, 1 << 40} {
 		d := looptest.New(t, looptest.Options{Size: size})
-		if err := New(Options{}).Format(soon(t), Device{Path: d.Path}, Thorough, ext4, nil); err != nil {
+		if err := New(Options{}).Format(soon(t), Device{Path: d.Path}, Thorough, typed(ext4), nil); err != nil {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 		d.Close()
@@ -106,11 +106,11 @@ func TestLUKSWithoutItsHeaderIsFound(t *testing.T) {
 // TestNoExtentOf16MiBHides, wherever it begins, and no byte of the first GiB does.
 func TestNoExtentOf16MiBHides(t *testing.T) {
 	for _, size := range []int64{3 * gib, 1<<40 + 7*gib, 5 << 40, 64 << 40} {
-		plan := thoroughly(size)
+		plan, every := thoroughly(size), distance(size)
 		covered := make(map[int64]bool)
 		var last, most, reads int64
-		for i := range plan.count() {
-			e := plan.extent(i)
+		for i := range plan.count {
+			e := plan.at(i)
 			if e.length <= 0 || e.offset < 0 || e.offset+e.length > size || e.length > whole {
 				t.Fatalf("size %d: %+v", size, e)
 			}
@@ -118,7 +118,7 @@ func TestNoExtentOf16MiBHides(t *testing.T) {
 			if i < 1024 && e.offset != i*whole {
 				t.Fatalf("size %d: the head isn't read whole: %+v", size, e)
 			}
-			if i >= plan.count()-(size/plan.every-plan.first) && e.offset%plan.every == 0 {
+			if i >= plan.count-(size/every-headWhole/every) && e.offset%every == 0 {
 				if last > 0 {
 					most = max(most, e.offset-last)
 				}
@@ -155,11 +155,10 @@ func TestNoExtentOf16MiBHides(t *testing.T) {
 func TestTheGroupsOfAGrownXFSAreRead(t *testing.T) {
 	for made := int64(1); made <= 64; made++ {
 		for _, size := range []int64{64, 100, 333} {
-			plan := thoroughly(size * gib)
 			for _, offset := range []int64{0, 16 * mib} {
 				group := (made*gib - offset) / 4
 				for at := group; at+mib < size*gib-offset; at += group {
-					if raw := at + offset; raw > headWhole && raw%plan.every != 0 {
+					if raw := at + offset; raw > headWhole && raw%distance(size*gib) != 0 {
 						t.Fatalf("made with %d GiB from byte %d on: a group at byte %d isn't read", made, offset, raw)
 					}
 				}
@@ -183,7 +182,7 @@ func TestAThoroughProofGoesOnWithoutItsCall(t *testing.T) {
 	before := d.Hash(t)
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		err := f.Format(ctx, Device{Path: d.Path}, Thorough, ext4, nil)
+		err := f.Format(ctx, Device{Path: d.Path}, Thorough, typed(ext4), nil)
 		cancel()
 		if !errors.Is(err, ErrBusy) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
@@ -203,8 +202,8 @@ func TestAThoroughProofGoesOnWithoutItsCall(t *testing.T) {
 	if d.Hash(t) != before {
 		t.Error("it was written to without a call")
 	}
-	read := ended.bytes.Load()
-	if err := f.Format(soon(t), Device{Path: d.Path}, Thorough, ext4, nil); err != nil || len(f.proofs.running) != 0 || read < gib {
+	read := ended.plan.bytes.Load()
+	if err := f.Format(soon(t), Device{Path: d.Path}, Thorough, typed(ext4), nil); err != nil || len(f.proofs.running) != 0 || read < gib {
 		t.Errorf("%v; %d bytes were read, %d proofs are left", err, read, len(f.proofs.running))
 	}
 }
@@ -220,7 +219,7 @@ func TestWhatIsWrittenAfterAThoroughProofIsFound(t *testing.T) {
 	<-p.done
 	d.Write(t, []byte("precious"), 700*mib)
 	keptBefore := d.Hash(t)
-	if err := f.Format(soon(t), Device{Path: d.Path}, Thorough, ext4, nil); !errors.Is(err, ErrNotBlank) || d.Hash(t) != keptBefore {
+	if err := f.Format(soon(t), Device{Path: d.Path}, Thorough, typed(ext4), nil); !errors.Is(err, ErrNotBlank) || d.Hash(t) != keptBefore {
 		t.Errorf("%v", err)
 	}
 }
@@ -232,7 +231,7 @@ func TestAUsedXFSWithFewFilesIsKept(t *testing.T) {
 		d := looptest.New(t, looptest.Options{Size: 10 * gib})
 		run(t, "mkfs.xfs", append(options, "-q", d.Path)...)
 		dir := mountDir(t)
-		if err := f.Mount(soon(t), d.Path, dir, xfs, nil); err != nil {
+		if err := f.Mount(soon(t), d.Path, dir, typed(xfs), nil); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 48 {
@@ -261,7 +260,7 @@ func TestAThoroughProofOfAMappingReadsBeneath(t *testing.T) {
 		t.Error(err)
 	}
 	below.Write(t, []byte("ciphertext"), 716*mib)
-	if err := f.Format(soon(t), on, Thorough, ext4, nil); !errors.Is(err, ErrNotBlank) {
+	if err := f.Format(soon(t), on, Thorough, typed(ext4), nil); !errors.Is(err, ErrNotBlank) {
 		t.Errorf("%v", err)
 	}
 }
@@ -277,7 +276,7 @@ func TestNoOptionThatIsAcceptedHides(t *testing.T) {
 		{ext3, "-b 2048"}, {ext2, ""},
 	} {
 		d := looptest.New(t, looptest.Options{Size: 10 * gib})
-		if err := f.Format(soon(t), owned(d), Quick, c.fsType, strings.Fields(c.options)); err != nil {
+		if err := f.Format(soon(t), owned(d), Quick, typed(c.fsType), parsed(c.fsType, strings.Fields(c.options))); err != nil {
 			t.Errorf("%+v: %v", c, err)
 		}
 		zero(t, d, 0, gib)

@@ -83,7 +83,7 @@ func TestEverySignatureThatLibblkidKnowsIsSeen(t *testing.T) {
 		if c, err := f.Probe(soon(t), Device{Path: d.Path}); err != nil || c.Kind == Blank {
 			t.Errorf("%s at byte %d: %+v, %v", s.name, s.offset, c, err)
 		}
-		if err := f.Format(soon(t), Device{Path: d.Path}, Quick, ext4, nil); !errors.Is(err, ErrNotBlank) {
+		if err := f.Format(soon(t), Device{Path: d.Path}, Quick, typed(ext4), nil); !errors.Is(err, ErrNotBlank) {
 			t.Errorf("%s: formatted: %v", s.name, err)
 		}
 		d.Write(t, make([]byte, len(s.magic)), s.offset)

@@ -47,6 +47,15 @@ func (f *FS) Tool(stdin io.Reader, name string, args ...string) (output string, 
 	return strings.TrimSpace(string(said.kept)), status, err
 }
 
+// change runs a program as Tool does, and fails unless its exit status is 0.
+func (f *FS) change(name string, args ...string) error {
+	output, status, err := f.Tool(nil, name, args...)
+	if err == nil && status != 0 {
+		err = Failed(name, status, output)
+	}
+	return err
+}
+
 // tail keeps the end of what is written to it: e2fsck has a line for everything
 // that it repairs, of which a disk may hold millions.
 type tail struct{ kept []byte }
@@ -70,14 +79,6 @@ func hasTerminal() bool {
 		_ = tty.Close()
 	}
 	return !errors.Is(err, unix.ENXIO)
-}
-
-// Programs are what this package runs, by the names that are looked for in PATH.
-func Programs() []string {
-	return []string{
-		"blkid", "wipefs", "setsid", "mount",
-		"mkfs.ext2", "mkfs.ext3", "mkfs.ext4", "e2fsck", "resize2fs", "mkfs.xfs", "mkfs.btrfs", "btrfs",
-	}
 }
 
 // toolEnv makes the tools speak English, which is part of what errors quote, and

@@ -56,7 +56,7 @@ func (g *gate) fill(t *testing.T, f *FS) {
 		d := uncleanDisk(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- f.Check(ctx, d.Path, ext4) }()
+		go func() { done <- f.Check(ctx, d.Path, typed(ext4)) }()
 		<-g.arrived
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) || !errors.Is(err, ErrBusy) {
@@ -67,7 +67,7 @@ func (g *gate) fill(t *testing.T, f *FS) {
 
 func TestABoundedNumberOfE2fsckRunsAtOnce(t *testing.T) {
 	t.Run("check", func(t *testing.T) {
-		wantTwoAtOnce(t, newGate("e2fsck"), 5, uncleanDisk, func(f *FS, path string) error { return f.Check(soon(t), path, ext4) })
+		wantTwoAtOnce(t, newGate("e2fsck"), 5, uncleanDisk, func(f *FS, path string) error { return f.Check(soon(t), path, typed(ext4)) })
 	})
 	t.Run("growth", func(t *testing.T) {
 		wantTwoAtOnce(t, newGate("e2fsck"), 5, growableDisk, func(f *FS, path string) error { return growOffline(soon(t), f, path) })
@@ -111,7 +111,7 @@ func TestACheckThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 	f := New(Options{Exec: g.exec()})
 	g.fill(t, f)
 	for d, do := range map[*looptest.Device]func(context.Context) error{
-		unclean:  func(ctx context.Context) error { return f.Check(ctx, unclean.Path, ext4) },
+		unclean:  func(ctx context.Context) error { return f.Check(ctx, unclean.Path, typed(ext4)) },
 		growable: func(ctx context.Context) error { return growOffline(ctx, f, growable.Path) },
 	} {
 		before := d.Hash(t)
@@ -149,11 +149,11 @@ func TestADiskThatHangsWhileItIsReadKeepsNothing(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	err := f.Format(ctx, Device{Path: d.Path, Beneath: &Beneath{Path: hung}}, Quick, ext4, nil)
+	err := f.Format(ctx, Device{Path: d.Path, Beneath: &Beneath{Path: hung}}, Quick, typed(ext4), nil)
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v, want the deadline", err)
 	}
-	if err := f.Format(soon(t), Device{Path: blankDisk(t).Path}, Quick, ext4, nil); err != nil {
+	if err := f.Format(soon(t), Device{Path: blankDisk(t).Path}, Quick, typed(ext4), nil); err != nil {
 		t.Errorf("another disk: %v", err)
 	}
 	if held, err := blockdev.Claimed(d.Path); held || err != nil {
@@ -178,7 +178,7 @@ func TestWhatTakesNoE2fsckWaitsForNone(t *testing.T) {
 	f := New(Options{Exec: g.exec()})
 	g.fill(t, f)
 	clean, unmounted := formattedDisk(t, f, ext4), formattedDisk(t, f, xfs)
-	if err := f.Check(soon(t), clean.Path, ext4); err != nil {
+	if err := f.Check(soon(t), clean.Path, typed(ext4)); err != nil {
 		t.Errorf("a clean filesystem: %v", err)
 	}
 	if err := growOffline(soon(t), f, clean.Path); err != nil {

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
@@ -19,10 +16,12 @@ func labels() []string { return []string{"config-2", "CONFIG-2"} }
 
 // drives are the config drives of this server. What they hold is never written to.
 type drives struct {
-	// devDir and sysDir are where the kernel shows devices.
-	devDir, sysDir string
-	// reads are under way, of serials by path and of all drives together: a drive that
-	// hangs costs one goroutine, however often this server asks who it is.
+	// devDir is where links by label are to drives that are plain files, and disks returns
+	// the paths of those disks that may be a drive; see Options.
+	devDir string
+	disks  func(context.Context) ([]string, error)
+	// reads are under way of all drives together: a drive that hangs costs one goroutine,
+	// however often this server asks who it is.
 	reads inflight.Group[[]byte]
 }
 
@@ -36,17 +35,20 @@ func (d *drives) metadata(ctx context.Context) ([]byte, error) {
 // gave the label must not hide the real one. Two that tell different servers are
 // both not believed.
 func (d *drives) read(ctx context.Context) ([]byte, error) {
-	paths := d.find(ctx)
+	paths, err := d.find(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("no config drive: %s has neither %s nor %s, and no disk has that label",
-			filepath.Join(d.devDir, "disk", "by-label"), labels()[0], labels()[1])
+		return nil, fmt.Errorf("no config drive: %s has no file %s, and no CD-ROM, nor other disk that can't be a volume, has that label",
+			filepath.Join(d.devDir, "disk", "by-label"), labels()[0])
 	}
 	var found []byte
 	var id Identity
 	var from string
 	var failures []error
 	for _, drive := range paths {
-		data, err := d.readOne(ctx, drive)
+		data, err := readOne(drive)
 		var own Identity
 		if err == nil {
 			own, err = parseMetadata(data)
@@ -66,49 +68,37 @@ func (d *drives) read(ctx context.Context) ([]byte, error) {
 	return found, nil
 }
 
-// find returns what udev's links by label lead to, and all disks that have
-// the label themselves and aren't volumes.
-func (d *drives) find(ctx context.Context) []string {
+// find returns drives that are plain files, by their links, and all disks that have the
+// label of a config drive themselves and may be one.
+func (d *drives) find(ctx context.Context) ([]string, error) {
 	var found []string
 	for _, label := range labels() {
 		path := filepath.Join(d.devDir, "disk", "by-label", label)
-		resolved, err := filepath.EvalSymlinks(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
-		case err != nil:
-			resolved = path // reading it tells what is wrong
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			found = append(found, path)
 		}
-		found = append(found, resolved)
 	}
-	entries, err := os.ReadDir(filepath.Join(d.sysDir, "block"))
-	if err != nil {
-		return found // links will have to do
+	if d.disks == nil {
+		return found, nil
 	}
-	for _, e := range entries {
-		path := filepath.Join(d.devDir, strings.ReplaceAll(e.Name(), "!", "/"))
-		if slices.Contains(found, path) || d.checkDevice(ctx, filepath.Join(d.sysDir, "block", e.Name())) != nil {
-			continue
-		}
+	disks, err := d.disks(ctx)
+	for _, path := range disks {
 		if hasLabel(path) {
 			found = append(found, path)
 		}
 	}
-	return found
+	return found, err
 }
 
 // readOne returns meta_data.json. An ISO 9660 filesystem is read here, which
 // works without the kernel's isofs and leaves nothing to unmount; anything else
 // is left to the kernel's vfat, the other format that Nova makes.
-func (d *drives) readOne(ctx context.Context, drive string) ([]byte, error) {
+func readOne(drive string) ([]byte, error) {
 	f, err := openDrive(drive)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	if err := d.check(ctx, f); err != nil {
-		return nil, err
-	}
 	data, err := readISO(f, metadataPath)
 	if !errors.Is(err, errNotISO) {
 		return data, err

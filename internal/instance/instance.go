@@ -4,6 +4,7 @@
 package instance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,8 +46,12 @@ func DefaultOrder() []Source { return []Source{ConfigDrive, MetadataService} }
 // Options tell New where to look. The zero value looks where a real server has
 // to.
 type Options struct {
-	// DevDir is the directory of devices; default DefaultDevDir.
+	// DevDir is the directory of devices, where a config drive that is a plain file has its
+	// link by label; default DefaultDevDir.
 	DevDir string
+	// Disks returns the paths of those disks of the server that can't be a volume, whose
+	// content anybody may have written; nil for none. See blockdev.System.NoVolumes.
+	Disks func(context.Context) ([]string, error)
 	// MetadataURL is the metadata service, scheme and host, without the path;
 	// an IPv6 address stands in brackets, its zone after %25. Default
 	// DefaultMetadataURL.
@@ -81,7 +86,7 @@ const laterTime = 10 * time.Second
 // New returns a Server. It asks nothing until it is called.
 func New(opts Options) *Server {
 	opts = opts.withDefaults()
-	return &Server{opts: opts, drives: drives{devDir: opts.DevDir, sysDir: "/sys"}}
+	return &Server{opts: opts, drives: drives{devDir: opts.DevDir, disks: opts.Disks}}
 }
 
 // Identify returns which server this is, as the first source tells that answers. Its
@@ -180,40 +185,11 @@ func unknown(failures []string, cause error) error {
 }
 
 func (o Options) withDefaults() Options {
-	if o.DevDir == "" {
-		o.DevDir = DefaultDevDir
-	}
-	if o.MetadataURL == "" {
-		o.MetadataURL = DefaultMetadataURL
-	}
+	o.DevDir = cmp.Or(o.DevDir, DefaultDevDir)
+	o.MetadataURL = cmp.Or(o.MetadataURL, DefaultMetadataURL)
+	o.Timeout = cmp.Or(max(o.Timeout, 0), DefaultTimeout)
 	if len(o.Order) == 0 {
 		o.Order = DefaultOrder()
 	}
-	if o.Timeout <= 0 {
-		o.Timeout = DefaultTimeout
-	}
 	return o
-}
-
-// ParseOrder reads a search order as cloud.conf writes it,
-// "configDrive,metadataService". Blanks don't matter; an empty string is the
-// default order; an unknown or repeated source is an error.
-func ParseOrder(s string) ([]Source, error) {
-	if strings.TrimSpace(s) == "" {
-		return DefaultOrder(), nil
-	}
-	var order []Source
-	for part := range strings.SplitSeq(s, ",") {
-		source := Source(strings.TrimSpace(part))
-		if source != ConfigDrive && source != MetadataService {
-			return nil, fmt.Errorf("search order %q: %q is neither %s nor %s", s, source, ConfigDrive, MetadataService)
-		}
-		for _, seen := range order {
-			if seen == source {
-				return nil, fmt.Errorf("search order %q names %s twice", s, source)
-			}
-		}
-		order = append(order, source)
-	}
-	return order, nil
 }

@@ -198,24 +198,3 @@ func TestTheSearchEndsWithItsContext(t *testing.T) {
 		t.Fatalf("got %v, want both the deadline and ErrUnknown", err)
 	}
 }
-
-func TestSearchOrders(t *testing.T) {
-	drive, service := instance.ConfigDrive, instance.MetadataService
-	for _, tt := range []struct {
-		in   string
-		want []instance.Source
-	}{
-		{"", []instance.Source{drive, service}},
-		{"configDrive,metadataService", []instance.Source{drive, service}},
-		{" metadataService , configDrive ", []instance.Source{service, drive}},
-		{"metadataService", []instance.Source{service}},
-		{"configdrive", nil},
-		{"configDrive,", nil},
-		{"configDrive,configDrive", nil},
-	} {
-		got, err := instance.ParseOrder(tt.in)
-		if (err != nil) != (tt.want == nil) || !slices.Equal(got, tt.want) {
-			t.Errorf("ParseOrder(%q) = %v, %v, want %v", tt.in, got, err, tt.want)
-		}
-	}
-}

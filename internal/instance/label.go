@@ -24,36 +24,32 @@ func hasLabel(path string) bool {
 	return isLabelled(f)
 }
 
-// isLabelled tells whether a filesystem has the label of a config drive, in any
-// letter case.
+// isLabelled tells whether a filesystem, ISO 9660 or FAT, has the label of a config drive,
+// in any letter case.
 func isLabelled(r io.ReaderAt) bool {
-	return strings.EqualFold(isoLabel(r), labels()[0]) || strings.EqualFold(fatLabel(r), labels()[0])
+	start := make([]byte, 512)
+	if _, err := r.ReadAt(start, 0); err != nil {
+		return false
+	}
+	if label, ok := isoLabel(r); ok {
+		return isDriveLabel(label)
+	}
+	if start[510] != 0x55 || start[511] != 0xaa {
+		return false
+	}
+	// FAT12 and FAT16, and FAT32.
+	return bytes.HasPrefix(start[54:], []byte("FAT")) && isDriveLabel(start[43:54]) ||
+		bytes.HasPrefix(start[82:], []byte("FAT")) && isDriveLabel(start[71:82])
 }
 
-// isoLabel returns the label of an ISO 9660 filesystem, empty where there is none.
-func isoLabel(r io.ReaderAt) string {
+// isDriveLabel tells whether a label, with its padding, is that of a config drive.
+func isDriveLabel(label []byte) bool {
+	return strings.EqualFold(strings.TrimRight(string(label), " \x00"), labels()[0])
+}
+
+// isoLabel returns the label of an ISO 9660 filesystem; false where there is none.
+func isoLabel(r io.ReaderAt) (label []byte, ok bool) {
 	sector := make([]byte, sectorSize)
-	if _, err := r.ReadAt(sector, firstVolume*sectorSize); err != nil {
-		return ""
-	}
-	if sector[0] != 1 || string(sector[1:6]) != "CD001" {
-		return ""
-	}
-	return strings.TrimRight(string(sector[40:72]), " \x00")
-}
-
-// fatLabel returns the label that the boot sector of a FAT filesystem has. What
-// FAT it is decides where.
-func fatLabel(r io.ReaderAt) string {
-	const length = 11
-	sector := make([]byte, 512)
-	if _, err := r.ReadAt(sector, 0); err != nil || sector[510] != 0x55 || sector[511] != 0xaa {
-		return ""
-	}
-	for _, place := range []struct{ label, kind int }{{43, 54}, {71, 82}} {
-		if bytes.HasPrefix(sector[place.kind:], []byte("FAT")) {
-			return strings.TrimRight(string(sector[place.label:place.label+length]), " \x00")
-		}
-	}
-	return ""
+	_, err := r.ReadAt(sector, firstVolume*sectorSize)
+	return sector[40:72], err == nil && string(sector[:6]) == "\x01CD001"
 }

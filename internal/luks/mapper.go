@@ -6,18 +6,15 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 )
 
-// Where device-mapper is spoken to, and where it has its devices by their names.
-const (
-	control = "/dev/mapper/control"
-	nodes   = "/dev/mapper/"
-)
+// nodes is where device-mapper has its devices by their names.
+const nodes = "/dev/mapper/"
 
 // removeWait is how long something may have a mapping open for a moment, such as
 // udev that looks what appeared.
@@ -30,27 +27,23 @@ const removeWait = 5 * time.Second
 // else has made is left alone. The kernel is asked directly: `cryptsetup close`
 // reads the header again, from a disk that may hang or lie.
 func remove(title string, unfinishedOnly bool) error {
-	dm, err := os.OpenFile(control, os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
-		return nil // no device-mapper, no mapping
+	var about unix.DmIoctl
+	if copy(about.Name[:len(about.Name)-1], title) != len(title) {
+		return fmt.Errorf("%q is too long a name", title)
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = dm.Close() }() // nothing is kept with it
-	found, err := mapperCall(dm, unix.DM_DEV_STATUS, title)
+	found, err := blockdev.DeviceMapper(unix.DM_DEV_STATUS, about)
 	switch {
-	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENOTTY):
-		return nil
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENOTTY):
+		return nil // no such mapping, or no device-mapper
 	case err != nil:
 		return fmt.Errorf("ask device-mapper for %s: %w", title, err)
 	case unfinishedOnly && found.Flags&unix.DM_ACTIVE_PRESENT_FLAG != 0, !strings.HasPrefix(unix.ByteSliceToString(found.Uuid[:]), "CRYPT-LUKS2-"):
 		return nil
 	}
-	_, err = mapperCall(dm, unix.DM_DEV_REMOVE, title)
+	_, err = blockdev.DeviceMapper(unix.DM_DEV_REMOVE, about)
 	for limit := time.Now().Add(removeWait); errors.Is(err, unix.EBUSY) && time.Now().Before(limit); {
 		time.Sleep(50 * time.Millisecond)
-		_, err = mapperCall(dm, unix.DM_DEV_REMOVE, title)
+		_, err = blockdev.DeviceMapper(unix.DM_DEV_REMOVE, about)
 	}
 	switch {
 	case errors.Is(err, unix.EBUSY):
@@ -63,17 +56,4 @@ func remove(title string, unfinishedOnly bool) error {
 		return err
 	}
 	return nil
-}
-
-// mapperCall asks device-mapper for something by a mapping's name.
-func mapperCall(dm *os.File, request uintptr, title string) (unix.DmIoctl, error) {
-	call := unix.DmIoctl{Version: [3]uint32{4, 0, 0}, Data_size: uint32(unsafe.Sizeof(unix.DmIoctl{}))}
-	if copy(call.Name[:len(call.Name)-1], title) != len(title) {
-		return call, fmt.Errorf("%q is too long a name", title)
-	}
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dm.Fd(), request, uintptr(unsafe.Pointer(&call))) // #nosec G103 -- the kernel fills it
-	if errno != 0 {
-		return call, errno
-	}
-	return call, nil
 }

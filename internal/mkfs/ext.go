@@ -10,8 +10,22 @@ const (
 	hidden      = "it leaves copies of the superblock where a proof that the disk is blank would not look for them"
 )
 
-// ext is mke2fs, by its name for one of the three filesystems.
-func ext(fsType string) dialect {
+// Ext is mke2fs, by its name for ext2, ext3 or ext4.
+func Ext(fsType string) Dialect {
+	d := Dialect{
+		fsType: fsType, rules: extRules(fsType),
+		sizes:        map[string]string{BlockSizeKey: "-b", InodeSizeKey: "-I", BytesPerInodeKey: "-i"},
+		combinations: []combination{{option: "-C", needed: "-O", needs: "bigalloc"}},
+	}
+	if fsType == "ext4" {
+		d.combinations = append(d.combinations, combination{option: "-E", setting: "num_backup_sb", needed: "-O", needs: "sparse_super2"})
+	} else {
+		d.combinations = append(d.combinations, combination{option: "-G", needed: "-O", needs: "flex_bg"})
+	}
+	return d
+}
+
+func extRules(fsType string) map[string]rule {
 	block := rule{value: true, check: power(1<<10, largestBlock)}
 	no := func(why string) rule { return rule{refuse: why} }
 	noValue := func(why string) rule { return rule{refuse: why, value: true} }
@@ -21,7 +35,7 @@ func ext(fsType string) dialect {
 		"offset":             wholeDevice, "desc_size": "it is no longer used",
 		"assume_storage_prezeroed": "a disk that is proven blank has not been read in full",
 	}}
-	return dialect{
+	return map[string]rule{
 		"-b": block, "-C": {value: true, check: power(2<<10, 512<<20)}, "-G": {value: true, check: power(1, 1<<20)},
 		"-i": {value: true, check: number(1<<10, 64<<20)}, "-I": {value: true, check: power(128, largestBlock)},
 		"-N": {value: true, check: number(1, 1<<32-1)}, "-m": {value: true, check: percent(50)},

@@ -38,19 +38,18 @@ const (
 // value isn't. The error says why.
 var ErrOptions = errors.New("option of mkfs refused")
 
-// Options returns the arguments for mkfs that a volume context asks for, checked
-// and in one spelling. They are none when it asks for nothing. It fails with
-// ErrOptions for a filesystem that this package doesn't know, too.
-func Options(fsType string, volumeContext map[string]string) ([]string, error) {
+// Options reads what a volume context asks of the mkfs of a filesystem, checked and in
+// one spelling. They are none when it asks for nothing. It fails with ErrOptions.
+func (d Dialect) Options(volumeContext map[string]string) (List, error) {
 	var words []string
 	for _, s := range sizes() {
 		value, asked := volumeContext[s.key]
 		if !asked {
 			continue
 		}
-		option, err := s.option(fsType, value)
+		option, err := s.option(d.sizes[s.key], value)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("mkfs.%s %w", d.fsType, err)
 		}
 		words = append(words, option...)
 	}
@@ -62,37 +61,28 @@ func Options(fsType string, volumeContext map[string]string) ([]string, error) {
 	if !ours {
 		options = reference
 	}
-	list, err := Parse(fsType, append(words, strings.Fields(options)...))
-	return list.Arguments(), err
+	return d.Parse(append(words, strings.Fields(options)...))
 }
 
 // size is a key of the volume context whose value is a number of bytes.
 type size struct {
-	key      string
-	allowed  check
-	ext, xfs string // the option of mkfs, empty where there is none
-	prefix   string // of XFS's value
+	key     string
+	allowed check
 }
 
 func sizes() []size {
 	return []size{
-		{key: BlockSizeKey, allowed: power(1<<10, largestBlock), ext: "-b", xfs: "-b", prefix: "size="},
-		{key: InodeSizeKey, allowed: power(256, 2<<10), ext: "-I", xfs: "-i", prefix: "size="},
-		{key: BytesPerInodeKey, allowed: number(1<<10, 64<<20), ext: "-i"},
+		{BlockSizeKey, power(1<<10, largestBlock)},
+		{InodeSizeKey, power(256, 2<<10)},
+		{BytesPerInodeKey, number(1<<10, 64<<20)},
 	}
 }
 
-// option translates a value for one kind of filesystem.
-func (s size) option(fsType, value string) ([]string, error) {
-	name, prefix := "", ""
-	switch fsType {
-	case "ext2", "ext3", "ext4":
-		name = s.ext
-	case "xfs":
-		name, prefix = s.xfs, s.prefix
-	}
-	if name == "" {
-		return nil, fmt.Errorf("%w: %s can't be set for filesystem %q", ErrOptions, s.key, fsType)
+// option returns a value as the words of an option, of which as has all but the value;
+// it is empty where mkfs has none.
+func (s size) option(as, value string) ([]string, error) {
+	if as == "" {
+		return nil, fmt.Errorf("%w: %s can't be set for this filesystem", ErrOptions, s.key)
 	}
 	n, err := strconv.ParseUint(value, 10, 64)
 	if err != nil {
@@ -102,6 +92,7 @@ func (s size) option(fsType, value string) ([]string, error) {
 	if err := s.allowed(value); err != nil {
 		return nil, fmt.Errorf("%w: %s is %q: %w", ErrOptions, s.key, value, err)
 	}
+	name, prefix, _ := strings.Cut(as, " ")
 	return []string{name, prefix + value}, nil
 }
 
@@ -130,7 +121,7 @@ func (l List) Arguments() []string {
 
 // Default adds an option unless it was asked for.
 func (l List) Default(name, value string) List {
-	if l.Has(name) {
+	if l.says(name, "") {
 		return l
 	}
 	return append(List{{name, value}}, l...)
@@ -149,11 +140,6 @@ func (l List) DefaultSetting(name, setting string) List {
 	l = slices.Clone(l)
 	l[at].Value = setting + "," + l[at].Value
 	return l
-}
-
-// Has tells whether there is an option with that name.
-func (l List) Has(name string) bool {
-	return slices.ContainsFunc(l, func(o Option) bool { return o.Name == name })
 }
 
 // Sets tells whether the option with that name, whose value is a list, says
@@ -198,43 +184,64 @@ type rule struct {
 	pieces bool
 }
 
-// dialect is how the mkfs of a filesystem reads its arguments: as getopt(3) does,
-// by the letters of short options and the names of long ones.
-type dialect map[string]rule
+// Dialect is what the mkfs of one filesystem can be told, and how it reads that: as
+// getopt(3) does, by the letters of short options and the names of long ones.
+type Dialect struct {
+	fsType string
+	rules  map[string]rule
+	// sizes are the options for the keys of a volume context that are numbers of
+	// bytes, each without its value, such as "-i size=".
+	sizes map[string]string
+	// combinations are the options that exclude each other, or need one another,
+	// whatever the size of the device.
+	combinations []combination
+}
 
-// dialects are those of the filesystems, by name.
-func dialects() map[string]func() dialect {
-	return map[string]func() dialect{
-		"ext2": func() dialect { return ext("ext2") }, "ext3": func() dialect { return ext("ext3") },
-		"ext4": func() dialect { return ext("ext4") }, "xfs": xfs, "btrfs": btrfs,
-	}
+// combination is a setting of an option, or the option alone, that excludes another
+// setting of the same option, or needs one of another.
+type combination struct {
+	option, setting string
+	without         string
+	needed, needs   string
 }
 
 // Parse reads arguments of mkfs in any spelling that mkfs takes, joined (-m0),
 // bundled (-qm0), separate or long, and returns what of them shapes the
 // filesystem. It fails with ErrOptions.
-func Parse(fsType string, words []string) (List, error) {
-	known, ok := dialects()[fsType]
-	if !ok {
-		return nil, fmt.Errorf("%w: filesystem %q is not supported", ErrOptions, fsType)
-	}
-	p := parser{dialect: known(), words: words}
+func (d Dialect) Parse(words []string) (List, error) {
+	p := parser{rules: d.rules, words: words}
 	for len(p.words) > 0 {
 		if err := p.word(); err != nil {
-			return nil, fmt.Errorf("mkfs.%s %w", fsType, err)
+			return nil, fmt.Errorf("mkfs.%s %w", d.fsType, err)
 		}
 	}
-	if err := together(fsType, p.list); err != nil {
-		return nil, fmt.Errorf("mkfs.%s %w", fsType, err)
+	for _, c := range d.combinations {
+		switch {
+		case !p.list.says(c.option, c.setting):
+		case c.without != "" && p.list.says(c.option, c.without):
+			return nil, fmt.Errorf("mkfs.%s %w", d.fsType, refusal(c.option+" "+c.setting, "it excludes "+c.without))
+		case c.needs != "" && !p.list.says(c.needed, c.needs):
+			return nil, fmt.Errorf("mkfs.%s %w", d.fsType, refusal(strings.TrimSpace(c.option+" "+c.setting), "it needs "+c.needed+" "+c.needs))
+		}
 	}
 	return p.list, nil
 }
 
+// says tells whether the option is there, with that setting unless that is empty.
+func (l List) says(option, setting string) bool {
+	return slices.ContainsFunc(l, func(o Option) bool {
+		return o.Name == option && (setting == "" || slices.ContainsFunc(strings.Split(o.Value, ","), func(s string) bool {
+			key, _, _ := strings.Cut(s, "=")
+			return key == setting
+		}))
+	})
+}
+
 // parser reads words from the front.
 type parser struct {
-	dialect dialect
-	words   []string
-	list    List
+	rules map[string]rule
+	words []string
+	list  List
 }
 
 // next takes the first word away.
@@ -255,7 +262,7 @@ func (p *parser) word() error {
 	}
 	for rest := word[1:]; rest != ""; {
 		name := "-" + rest[:1]
-		r, known := p.dialect[name]
+		r, known := p.rules[name]
 		rest = rest[1:]
 		if !known {
 			return refusal(name, "there is no such option, or none that shapes a filesystem")
@@ -282,16 +289,16 @@ func (p *parser) word() error {
 func (p *parser) long(word string) error {
 	name, value, joined := strings.Cut(word, "=")
 	var matching []string
-	for known := range p.dialect {
+	for known := range p.rules {
 		if strings.HasPrefix(known, name) {
 			matching = append(matching, known)
 		}
 	}
 	slices.Sort(matching)
-	r, known := p.dialect[name]
+	r, known := p.rules[name]
 	if !known && len(matching) == 1 {
 		name = matching[0]
-		r, known = p.dialect[name], true
+		r, known = p.rules[name], true
 	}
 	switch {
 	case !known && len(matching) > 1:

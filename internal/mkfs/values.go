@@ -124,10 +124,12 @@ func units(value string) (uint64, bool) {
 	return n << shift, true
 }
 
-// lengthUpTo is for a name.
-func lengthUpTo(value string, most uint64) error {
-	if uint64(len(value)) > most {
-		return fmt.Errorf("it must not be longer than %d bytes", most)
+// label is for a name of so many bytes.
+func label(most int) check {
+	return func(value string) error {
+		if len(value) > most {
+			return fmt.Errorf("it must not be longer than %d bytes", most)
+		}
+		return nil
 	}
-	return nil
 }

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 )
 
@@ -69,7 +68,7 @@ func (r *rig) life(ctx context.Context, s *node.Server, v volume, kind string) e
 			return os.WriteFile(file, []byte(v.id), 0o600)
 		}},
 		{"expand", func(ctx context.Context) error {
-			if kind == "ext4" && !filesystem.CanGrowOnline(kind) {
+			if kind == "ext4" && !typed(kind).GrowsOnline() {
 				return nil
 			}
 			if err := r.store.Extend(v.id, 2*small); err != nil {

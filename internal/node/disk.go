@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 )
 
 // diskWait is the longest that a call waits for a disk to appear. A guest sees
@@ -51,25 +52,69 @@ func (s *Server) findDisk(ctx context.Context, volumeID string) (blockdev.Disk, 
 	return disk, err
 }
 
-// disksOf returns the disks of a volume, whatever their state: none when it is
-// detached already or has never been here, more than one when the kernel hasn't
-// been told that an earlier attachment is over. To take something away, none of
-// them has to be the right one; each must be unused in the end.
-func (s *Server) disksOf(ctx context.Context, volumeID string) ([]blockdev.Disk, error) {
-	disks, err := s.cfg.Finder.Candidates(ctx, volumeID)
-	if errors.Is(err, blockdev.ErrNotFound) || errors.Is(err, blockdev.ErrVolumeID) {
-		return nil, nil
-	}
-	return disks, err
+// presence is what is on this server of a volume.
+type presence struct {
+	// disks are the volume's, whatever their state: none when it is detached already or
+	// has never been here, more than one when the kernel hasn't been told that an earlier
+	// attachment is over. To take something away, none of them has to be the right one;
+	// each must be unused in the end.
+	disks []blockdev.Disk
+	// mapping is that of an encrypted volume that is open, whatever it is built upon.
+	mapping *blockdev.Mapping
 }
 
-// mapping returns the mapping of a volume, whatever it is built upon.
-func (s *Server) mapping(volumeID string) (blockdev.Mapping, bool, error) {
+// all returns the disks, and before them the mapping.
+func (p presence) all() []blockdev.Disk {
+	if p.mapping == nil {
+		return p.disks
+	}
+	return append([]blockdev.Disk{p.mapping.Disk}, p.disks...)
+}
+
+// present returns what is on this server of a volume, as far as that can be told.
+func (s *Server) present(ctx context.Context, volumeID string) (p presence, err error) {
+	var errDisks, errMapping error
+	p.disks, errDisks = s.cfg.Finder.Candidates(ctx, volumeID)
+	if errors.Is(errDisks, blockdev.ErrNotFound) || errors.Is(errDisks, blockdev.ErrVolumeID) {
+		errDisks = nil
+	}
+	p.mapping, errMapping = s.mapping(volumeID)
+	return p, errors.Join(errDisks, errMapping)
+}
+
+// mapping returns the mapping of a volume, whatever it is built upon; nil where there is
+// none.
+func (s *Server) mapping(volumeID string) (*blockdev.Mapping, error) {
 	m, found, err := s.cfg.Finder.Mapping(volumeID)
 	if errors.Is(err, blockdev.ErrVolumeID) || errors.Is(err, blockdev.ErrNotFound) {
-		return blockdev.Mapping{}, false, nil // none, or gone while it was looked at
+		return nil, nil // none, or gone while it was looked at
 	}
-	return m, found, err
+	if err != nil || !found {
+		return nil, err
+	}
+	return &m, nil
+}
+
+// dataDisk returns what a workload's data is on: the mapping of an encrypted
+// volume that is open, else the disk itself.
+func (s *Server) dataDisk(disk blockdev.Disk) (data blockdev.Disk, encrypted bool, err error) {
+	m, err := s.mapping(disk.VolumeID)
+	if err != nil || m == nil {
+		return disk, false, err
+	}
+	if on, err := m.On(disk); err != nil || !on {
+		return disk, false, err
+	}
+	return m.Disk, true, nil
+}
+
+// openDisk returns the mapping of an encrypted volume that has been staged.
+func (s *Server) openDisk(disk blockdev.Disk) (blockdev.Disk, error) {
+	data, open, err := s.dataDisk(disk)
+	if err == nil && !open {
+		return disk, fmt.Errorf("%w: the volume is encrypted and not open: it has to be staged first", errRefused)
+	}
+	return data, err
 }
 
 // isReadOnly tells whether a disk is read-only for everybody on this server. It asks
@@ -168,4 +213,56 @@ func flushNow(path string) error {
 		return unix.Fsync(fd)
 	}
 	return unix.Syncfs(fd)
+}
+
+// closeMapping proves that nothing on this node uses the mapping, flushes it and
+// takes it away.
+func (s *Server) closeMapping(ctx context.Context, m blockdev.Mapping) error {
+	if err := s.release(ctx, m.Disk); err != nil {
+		return err
+	}
+	if err := s.cfg.Crypt.Close(ctx, m.Title); err != nil {
+		return err
+	}
+	if left, err := s.mapping(m.VolumeID); err != nil || left != nil {
+		return errors.Join(err, fmt.Errorf("%w: the mapping %s of %s is still there", errInUse, m.Title, m.Path))
+	}
+	return nil
+}
+
+// growMapping makes a mapping as large as its disk, and returns it with its new
+// size.
+func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk, header luks.Header) (blockdev.Disk, error) {
+	want := header.Mapped(disk.Size)
+	if data.Size >= want {
+		return data, nil
+	}
+	if err := s.cfg.Crypt.Resize(ctx, disk.Path, header, blockdev.MappingTitle(disk.VolumeID)); err != nil {
+		return data, err
+	}
+	grown, err := s.cfg.Finder.Refresh(ctx, data)
+	if err != nil {
+		return data, err
+	}
+	if grown.Size != want {
+		return data, fmt.Errorf("cryptsetup said it succeeded, but the mapping %s has %d bytes, and should have %d",
+			grown.Path, grown.Size, want)
+	}
+	return grown, nil
+}
+
+// expandMapping is growMapping by the header that the disk has now.
+func (s *Server) expandMapping(ctx context.Context, disk, data blockdev.Disk) (blockdev.Disk, error) {
+	header, err := s.cfg.Crypt.Read(ctx, disk.Path)
+	if err != nil {
+		return data, err
+	}
+	return s.growMapping(ctx, disk, data, header)
+}
+
+// builtUpon refuses a disk that would be written to, upon which the node's udev has
+// built devices, or that anything else uses.
+func builtUpon(d blockdev.Disk, holders []blockdev.Holder) error {
+	return fmt.Errorf("%w: upon %s is built %v: take it away (vgchange -an, mdadm --stop, multipath -f), and keep the node from building it again",
+		errRefused, d.Path, holders)
 }

@@ -117,7 +117,7 @@ func checkExpandable(at pathState, disk blockdev.Disk, c *csi.VolumeCapability) 
 	case at.holds(disk):
 		return false, nil
 	}
-	return false, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errNotHere, at, disk.Path, formatNumber(disk.Number))
+	return false, notOf(disk, errNotHere, at)
 }
 
 // sizeWait is how long an expansion waits for the disk to grow. A guest sees

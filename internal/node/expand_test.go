@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/disk"
-	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 )
 
 func TestAFilesystemGrowsWhileItIsUsed(t *testing.T) {
@@ -28,7 +27,7 @@ func TestAFilesystemGrowsWhileItIsUsed(t *testing.T) {
 				t.Errorf("capacity %d of a volume that hasn't grown, want %d", size, small)
 			}
 			r.grow(v, 2*small)
-			if fsType == "ext4" && !filesystem.CanGrowOnline(fsType) {
+			if fsType == "ext4" && !typed(fsType).GrowsOnline() {
 				_, err := r.expand(v, 2*small)
 				wantCode(t, err, codes.FailedPrecondition, "staged next")
 				r.checkUsage(v, small)
@@ -50,7 +49,7 @@ func TestAFilesystemGrowsWhileItIsUsed(t *testing.T) {
 			must(t, r.unpublish(v))
 			v.readonly = true
 			must(t, r.publish(v))
-			if fsType != "ext4" || filesystem.CanGrowOnline(fsType) {
+			if fsType != "ext4" || typed(fsType).GrowsOnline() {
 				r.grow(v, 3*small)
 				_, err := r.expand(v, 3*small)
 				must(t, err)

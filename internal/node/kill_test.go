@@ -37,7 +37,7 @@ func TestANodePluginThatIsKilledContinues(t *testing.T) {
 			r.killed("publish", v.publishRequest())
 			file := v.target + "/file"
 			must(t, os.WriteFile(file, []byte("precious"), 0o600))
-			if filesystem.CanGrowOnline(fsType) {
+			if typed(fsType).GrowsOnline() {
 				r.grow(v, 2*small)
 				r.killed("expand", v.expandRequest(2*small))
 				r.checkUsage(v, 2*small)

@@ -172,7 +172,7 @@ func TestReadersGetADiskThatCannotBeWrittenTo(t *testing.T) {
 	v := r.attach(small, filesystemOf("ext4")).as(readers)
 	r.mkfs(v, "ext4")
 	must(t, os.MkdirAll(v.staging, 0o750))
-	must(t, r.fs.Mount(r.context(), r.device(v), v.staging, "ext4", []string{"ro"})) // by another driver
+	must(t, r.fs.Mount(r.context(), r.device(v), v.staging, typed("ext4"), []string{"ro"})) // by another driver
 	must(t, r.publish(v))
 	if !r.diskReadOnly(v) {
 		t.Error("published for readers on a disk that can be written to")

@@ -18,7 +18,11 @@ import (
 func TestWhatUdevBuiltUponADisk(t *testing.T) {
 	idle := []blockdev.Holder{{Name: "dm-3", Detail: "dm-3"}}
 	used := []blockdev.Holder{{Name: "dm-3", Detail: "dm-3", InUse: true}}
-	block, mount := capability{block: true}, capability{fsType: "ext4"}
+	ext4, err := filesystem.TypeOf("ext4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, mount := capability{block: true}, capability{fsType: ext4}
 	for _, tt := range []struct {
 		holders        []blockdev.Holder
 		want           capability
@@ -31,11 +35,11 @@ func TestWhatUdevBuiltUponADisk(t *testing.T) {
 		{idle, mount, codes.FailedPrecondition, codes.FailedPrecondition},
 		{used, mount, codes.FailedPrecondition, codes.FailedPrecondition},
 	} {
-		_, err := stageState{holders: tt.holders}.next(stageRequest{capability: tt.want})
+		_, err = stageState{dataState: dataState{holders: tt.holders}}.next(stageRequest{capability: tt.want})
 		if got := answer(err); got != tt.stage {
 			t.Errorf("stage, block %t, upon the disk is %v: %v (%v), want %v", tt.want.block, tt.holders, got, err, tt.stage)
 		}
-		_, err = publishState{holders: tt.holders}.next(publishRequest{capability: tt.want})
+		_, err = publishState{dataState: dataState{holders: tt.holders}}.next(publishRequest{capability: tt.want})
 		if got := answer(err); got != tt.publish {
 			t.Errorf("publish, block %t, upon the disk is %v: %v (%v), want %v", tt.want.block, tt.holders, got, err, tt.publish)
 		}

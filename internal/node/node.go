@@ -24,6 +24,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/instance"
 	"github.com/cinder-csi/cinder-csi/internal/keylock"
 	"github.com/cinder-csi/cinder-csi/internal/luks"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 const (
@@ -44,12 +45,12 @@ type Filesystems interface {
 	Lookup(target string) (filesystem.MountPoint, bool, error)
 	MountsOf(number uint64) ([]filesystem.MountPoint, error)
 	Under(path string) (filesystem.MountPoint, error)
-	Recognize(ctx context.Context, on filesystem.Device) (content filesystem.Content, found bool, err error)
+	Recognize(ctx context.Context, on filesystem.Device) (filesystem.Content, error)
 	Probe(ctx context.Context, on filesystem.Device) (filesystem.Content, error)
-	Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, fsType string, options []string) error
-	Check(ctx context.Context, path, fsType string) error
+	Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, t *filesystem.Type, options mkfs.List) error
+	Check(ctx context.Context, path string, t *filesystem.Type) error
 	Grow(ctx context.Context, path, mountpoint string) (int64, error)
-	Mount(ctx context.Context, path, target, fsType string, options []string) error
+	Mount(ctx context.Context, path, target string, t *filesystem.Type, options []string) error
 	Bind(ctx context.Context, source, target string, readOnly bool, options []string) error
 	Unmount(ctx context.Context, target string) error
 	Stats(ctx context.Context, m filesystem.MountPoint) (filesystem.Stats, error)

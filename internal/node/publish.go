@@ -70,7 +70,7 @@ func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishR
 		case act == takeAway:
 			logging.From(ctx).Warn("unmounting a target whose disk is gone",
 				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.target))
-			err = s.unmount(ctx, st.target.path)
+			err = s.cfg.FS.Unmount(ctx, st.target.path)
 		default:
 			err, bound = s.bind(ctx, st, r), true
 		}
@@ -82,32 +82,19 @@ func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishR
 
 // publishState is what a publication finds on the node.
 type publishState struct {
-	disk            blockdev.Disk // on which the data is: the mapping of an encrypted volume
 	staging, target pathState
-	use             diskUse // of the disk, besides at the staging path
-	live            bool    // see stageState
-	holders         []blockdev.Holder
-	readOnly        bool // the disk can't be written to
+	dataState
 }
 
 // readPublish looks at everything that a publication depends on.
 func (s *Server) readPublish(ctx context.Context, disk blockdev.Disk, r publishRequest) (st publishState, err error) {
-	st.disk = disk
-	for path, at := range map[string]*pathState{r.staging: &st.staging, r.target: &st.target} {
-		if *at, err = s.inspect(path); err != nil {
-			return st, err
-		}
-	}
-	if st.use, err = s.useOf(disk, st.staging.path); err != nil {
+	if st.staging, err = s.inspect(r.staging); err != nil {
 		return st, err
 	}
-	if st.holders, err = blockdev.Holders(disk); err != nil {
+	if st.target, err = s.inspect(r.target); err != nil {
 		return st, err
 	}
-	if st.readOnly, err = isReadOnly(disk.Number); err != nil {
-		return st, err
-	}
-	st.live, err = s.cfg.Finder.Claimed(ctx, disk)
+	st.dataState, err = s.readData(ctx, disk, st.staging.path)
 	return st, err
 }
 
@@ -117,15 +104,15 @@ func (st publishState) next(r publishRequest) (action, error) {
 		return st.nextBlock(r)
 	}
 	mount, at := st.staging.mount, st.target
-	if err := checkStaging(st.disk, st.staging, st.live); err != nil {
+	if err := checkStaging(st.data, st.staging, st.live); err != nil {
 		if at.mounted { // which has to be unpublished, see code
 			return 0, fmt.Errorf("%w: %v: %w", errNotYet, at, err)
 		}
 		return 0, err
 	}
 	switch {
-	case r.fsType != "" && mount.FSType != r.fsType:
-		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", st.refused(), st.staging, r.fsType)
+	case r.fsType != nil && mount.FSType != r.fsType.Name:
+		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", st.refused(), st.staging, r.fsType.Name)
 	case !r.readOnly && turnedReadOnly(mount, st.readOnly):
 		return 0, fmt.Errorf("%w: %v: %w: it is repaired when no workload on this node uses the volume any more and it is staged again",
 			errNotYet, st.staging, filesystem.ErrGivenUp)
@@ -133,12 +120,12 @@ func (st publishState) next(r publishRequest) (action, error) {
 		return 0, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", st.refused())
 	case r.readersOnly && !readOnly(mount):
 		return 0, fmt.Errorf("%w: the volume is staged writable, but to be published for readers only: it has to be staged for them", st.refused())
-	case at.holds(st.disk) && at.mount.Root == mount.Root:
+	case at.holds(st.data) && at.mount.Root == mount.Root:
 		return nothing, st.checkTarget(r)
 	case at.mounted && !at.device && at.gone():
 		return takeAway, nil
 	case at.mounted:
-		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.disk.Path, formatNumber(st.disk.Number))
+		return 0, notOf(st.data, errPublished, at)
 	case r.single && len(st.use.mounts) > 0:
 		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.use.mounts)
 	}
@@ -148,7 +135,7 @@ func (st publishState) next(r publishRequest) (action, error) {
 // refused is the kind of error for what can't be asked for of the volume as it is
 // staged: the specification has a code of its own where it is published already.
 func (st publishState) refused() error {
-	if st.target.holds(st.disk) || st.target.is(st.disk) {
+	if st.target.holds(st.data) || st.target.is(st.data) {
 		return errPublished
 	}
 	return errRefused
@@ -175,17 +162,17 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 	at := st.target
 	switch {
 	case len(blockdev.InUse(st.holders)) > 0:
-		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, blockdev.InUse(st.holders))
-	case len(st.use.mounts) > 0 || st.staging.holds(st.disk):
-		return 0, fmt.Errorf("%w: %s is mounted at %v", st.refused(), st.disk.Path, append(st.use.mounts, st.staging.path))
+		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.data.Path, blockdev.InUse(st.holders))
+	case len(st.use.mounts) > 0 || st.staging.holds(st.data):
+		return 0, fmt.Errorf("%w: %s is mounted at %v", st.refused(), st.data.Path, append(st.use.mounts, st.staging.path))
 	case at.mounted && at.device && at.gone():
 		return takeAway, nil
-	case at.mounted && !at.is(st.disk):
-		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errPublished, at, st.disk.Path, formatNumber(st.disk.Number))
+	case at.mounted && !at.is(st.data):
+		return 0, notOf(st.data, errPublished, at)
 	case !r.readOnly && st.readOnly:
-		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but to be published writable", st.refused(), st.disk.Path)
+		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but to be published writable", st.refused(), st.data.Path)
 	case r.readersOnly && !st.readOnly && len(st.use.devices) > 0:
-		return 0, fmt.Errorf("%w: %s is published for writers at %v, but to be published for readers only", st.refused(), st.disk.Path, st.use.devices)
+		return 0, fmt.Errorf("%w: %s is published for writers at %v, but to be published for readers only", st.refused(), st.data.Path, st.use.devices)
 	case at.mounted:
 		return nothing, st.checkTarget(r)
 	case r.single && len(st.use.devices) > 0:
@@ -198,10 +185,10 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 func (s *Server) bind(ctx context.Context, st publishState, r publishRequest) error {
 	source, create, options := st.staging.path, makeTargetDir, r.bindOptions()
 	if r.block {
-		source, create, options = st.disk.Path, makeFile, nil
+		source, create, options = st.data.Path, makeFile, nil
 	}
 	if r.readersOnly && !st.readOnly { // it was staged by another driver, or not at all
-		if err := setReadOnly(st.disk, true); err != nil {
+		if err := setReadOnly(st.data, true); err != nil {
 			return err
 		}
 	}
@@ -209,7 +196,7 @@ func (s *Server) bind(ctx context.Context, st publishState, r publishRequest) er
 	if err != nil {
 		return fmt.Errorf("target path: %w", err)
 	}
-	if err = st.disk.Verify(); err == nil {
+	if err = st.data.Verify(); err == nil {
 		err = s.cfg.FS.Bind(ctx, source, at.path, r.readOnly, options)
 	}
 	if err != nil {

@@ -177,7 +177,7 @@ func TestStageRefusesAVolumeThatIsMountedElsewhere(t *testing.T) {
 			must(t, os.MkdirAll(v.staging, 0o750))
 
 			// Mounted to be read, it doesn't change by itself; the disk can be written to.
-			must(t, r.fs.Mount(r.context(), r.device(v), v.staging, fsType, []string{"ro"}))
+			must(t, r.fs.Mount(r.context(), r.device(v), v.staging, typed(fsType), []string{"ro"}))
 			before := r.content(v)
 			refuses()
 			if r.content(v) != before {

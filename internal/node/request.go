@@ -10,6 +10,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
 
 const (
@@ -38,8 +39,8 @@ const (
 type capability struct {
 	// block asks for the device itself. fsType and flags are for filesystems.
 	block bool
-	// fsType is the filesystem asked for, empty where any will do.
-	fsType string
+	// fsType is the filesystem asked for, nil where any will do.
+	fsType *filesystem.Type
 	// flags are the mount flags, one in each, without ro and rw.
 	flags []string
 	// readOnly: a workload may not write by way of this request.
@@ -55,19 +56,17 @@ type capability struct {
 type stageRequest struct {
 	volumeID, staging string
 	capability
-	// context is the volume context, from which the options of mkfs are.
-	context map[string]string
+	// fresh is the filesystem that a blank disk gets, by mkfs with the options. What is
+	// wrong with these, optionsErr, doesn't matter to a disk that has a filesystem.
+	fresh      *filesystem.Type
+	options    mkfs.List
+	optionsErr error
 	// encrypted: the disk holds LUKS2, opened by the passphrase.
 	encrypted  bool
 	passphrase []byte
 	// firstPublished is when the controller made the volume's first publication, by
 	// which this is; zero for a later one.
 	firstPublished time.Time
-	// proof is how a disk must be proven blank before something is made on it.
-	proof filesystem.Proof
-	// beneath is where the bytes of an encrypted volume really are. It is known
-	// once the volume is open.
-	beneath *filesystem.Beneath
 }
 
 // publishRequest is a checked NodePublishVolume request.
@@ -77,8 +76,8 @@ type publishRequest struct {
 	encrypted bool
 }
 
-func parseStage(req *csi.NodeStageVolumeRequest) (r stageRequest, err error) {
-	r = stageRequest{volumeID: req.GetVolumeId(), context: req.GetVolumeContext()}
+func parseStage(req *csi.NodeStageVolumeRequest, defaultFSType string) (r stageRequest, err error) {
+	r = stageRequest{volumeID: req.GetVolumeId()}
 	// What is no time is the zero time: the volume may have been published before.
 	r.firstPublished, _ = time.Parse(time.RFC3339Nano, req.GetPublishContext()[firstPublicationKey])
 	if r.staging, err = checkVolume(r.volumeID, "staging_target_path", req.GetStagingTargetPath()); err != nil {
@@ -87,7 +86,20 @@ func parseStage(req *csi.NodeStageVolumeRequest) (r stageRequest, err error) {
 	if r.capability, err = checkCapability(req.GetVolumeCapability(), req.GetPublishContext()); err != nil {
 		return r, err
 	}
-	return r.withEncryption(req.GetSecrets())
+	if r.encrypted, err = wantsEncryption(req.GetVolumeContext()); err != nil {
+		return r, err
+	}
+	if r.passphrase = []byte(req.GetSecrets()[passphraseKey]); r.encrypted && len(r.passphrase) == 0 {
+		return r, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
+			errInvalid, passphraseKey)
+	}
+	if r.fresh = r.fsType; r.fresh == nil {
+		if r.fresh, err = filesystem.TypeOf(defaultFSType); err != nil {
+			return r, err
+		}
+	}
+	r.options, r.optionsErr = r.fresh.MkfsOptions(req.GetVolumeContext())
+	return r, nil
 }
 
 func parsePublish(req *csi.NodePublishVolumeRequest) (r publishRequest, err error) {
@@ -124,20 +136,6 @@ func wantsEncryption(volumeContext map[string]string) (bool, error) {
 		return false, fmt.Errorf("%w: %s is %q: it must be %s", errInvalid, encryptedKey, value, luks2)
 	}
 	return asked, nil
-}
-
-// withEncryption adds to a request what it takes to open an encrypted volume.
-func (r stageRequest) withEncryption(secrets map[string]string) (stageRequest, error) {
-	var err error
-	if r.encrypted, err = wantsEncryption(r.context); err != nil || !r.encrypted {
-		return r, err
-	}
-	r.passphrase = []byte(secrets[passphraseKey])
-	if len(r.passphrase) == 0 {
-		return r, fmt.Errorf("%w: the volume is to be encrypted, but the secret for staging has no %s: name one by the parameters csi.storage.k8s.io/node-stage-secret-name and -namespace of the StorageClass",
-			errInvalid, passphraseKey)
-	}
-	return r, nil
 }
 
 // checkVolume checks the two fields that every request for a volume has. Whether
@@ -212,9 +210,11 @@ func (u capability) withMount(m *csi.VolumeCapability_MountVolume) (capability, 
 	if m.GetVolumeMountGroup() != "" {
 		return u, fmt.Errorf("%w: volume_mount_group is not supported", errInvalid)
 	}
-	u.fsType = m.GetFsType()
-	if u.fsType != "" && !filesystem.Supported(u.fsType) {
-		return u, fmt.Errorf("%w: filesystem %q is not supported", errInvalid, u.fsType)
+	if name := m.GetFsType(); name != "" {
+		var err error
+		if u.fsType, err = filesystem.TypeOf(name); err != nil {
+			return u, fmt.Errorf("%w: %w", errInvalid, err)
+		}
 	}
 	for _, group := range m.GetMountFlags() {
 		for _, flag := range splitFlags(group) {

@@ -36,6 +36,15 @@ const (
 	small = 320 * mib
 )
 
+// typed returns a type of filesystem.
+func typed(name string) *filesystem.Type {
+	t, err := filesystem.TypeOf(name)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
 // rig is a server with real disks: sparse files behind loop devices.
 type rig struct {
 	t     testing.TB

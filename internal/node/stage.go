@@ -14,14 +14,14 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
-	"github.com/cinder-csi/cinder-csi/internal/mkfs"
+	"github.com/cinder-csi/cinder-csi/internal/luks"
 )
 
-// NodeStageVolume finds the disk of a volume, makes a filesystem on it if it is
-// blank, checks and grows the filesystem, and mounts it at the staging path. A
-// volume for block access is only found and proven; nothing is made.
+// NodeStageVolume finds the disk of a volume, opens it if it is encrypted, makes a
+// filesystem on it if it is blank, checks and grows the filesystem, and mounts it at the
+// staging path. A volume for block access is only found, proven and opened.
 func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
-	r, err := parseStage(req)
+	r, err := parseStage(req, s.cfg.DefaultFSType)
 	if err == nil {
 		err = s.stage(ctx, r)
 	}
@@ -39,7 +39,7 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 	defer unlock()
 	disk, err := s.awaitDisk(ctx, r.volumeID)
 	if err == nil {
-		err = s.stageProven(ctx, disk, r)
+		err = s.stageDisk(ctx, disk, r)
 	}
 	if !saysNothingIsLeft(err) {
 		return err
@@ -51,24 +51,6 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 		return fmt.Errorf("%w: the volume is staged, but not as it should be: %w", errNotYet, err)
 	}
 	return err
-}
-
-// stageProven stages a disk that is the volume's. A first publication lasts as long as
-// its attachment: the kubelet may have staged the volume by it before, and a workload have
-// written to it. The quick proof will do only before that.
-func (s *Server) stageProven(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
-	untouched, err := disk.UntouchedSince(r.firstPublished)
-	if err != nil {
-		return err
-	}
-	r.proof = filesystem.Thorough
-	if untouched {
-		r.proof = filesystem.Quick
-	}
-	if r.encrypted {
-		return s.stageEncrypted(ctx, disk, r)
-	}
-	return s.stageDisk(ctx, disk, r)
 }
 
 // saysNothingIsLeft tells whether the kubelet takes an error for proof that
@@ -85,38 +67,106 @@ func saysNothingIsLeft(err error) bool {
 	return err != nil
 }
 
-// isStaged tells whether something of a stage is there that has to be taken away
-// again: the volume's mount at staging, or the mapping of an encrypted one.
-func (s *Server) isStaged(ctx context.Context, volumeID, staging string) bool {
-	if _, open, err := s.mapping(volumeID); err == nil && open {
-		return true
+// mostSteps is more steps than a stage has: to close the mapping of a disk that is gone,
+// to unmount twice, to unlock, to enlarge, and the last one.
+const mostSteps = 8
+
+// stageDisk looks at the node, does what is next, and looks again, until the volume is
+// staged.
+func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageRequest) (err error) {
+	pinned, err := disk.Pin()
+	if err != nil {
+		return err
 	}
-	at, err := s.inspect(staging)
-	if err != nil || !at.mounted {
-		return false
+	defer func() { _ = pinned.Close() }() // it was only read
+	if r.encrypted {
+		if err := s.cfg.Crypt.DropUnfinished(ctx, blockdev.MappingTitle(disk.VolumeID)); err != nil {
+			return err
+		}
 	}
-	disks, err := s.disksOf(ctx, volumeID)
-	return err != nil || slices.ContainsFunc(disks, at.holds)
+	st := stageState{disk: disk}
+	if st.proof, err = proofFor(disk, r); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && st.header != nil {
+			err = errors.Join(err, s.closeUnused(ctx, disk.VolumeID))
+		}
+	}()
+	for range mostSteps {
+		if st, err = s.readStage(ctx, st, r); err != nil {
+			return err
+		}
+		act, err := st.next(r)
+		switch {
+		case err != nil:
+			return err
+		case act == nothing:
+			return s.finishStaged(ctx, st, r)
+		case act == provide:
+			return s.provideStage(ctx, st, r)
+		case act == closeStale:
+			err = s.closeStale(ctx, st)
+		case act == unlock:
+			st, err = s.unlock(ctx, st, r)
+		case act == enlarge:
+			_, err = s.growMapping(ctx, st.disk, st.data, *st.header)
+		case act == takeAway:
+			logging.From(ctx).Warn("unmounting a staging path whose disk is gone, or whose filesystem the kernel has given up",
+				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.at))
+			err = s.cfg.FS.Unmount(ctx, st.at.path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: what is at %s changes again and again", errNotYet, r.staging)
 }
 
-// stageState is what a stage finds on the node.
+// proofFor returns how a disk must be proven blank before something is made on it. A
+// first publication lasts as long as its attachment: the kubelet may have staged the
+// volume by it before, and a workload have written to it. The quick proof will do only
+// before that.
+func proofFor(disk blockdev.Disk, r stageRequest) (filesystem.Proof, error) {
+	untouched, err := disk.UntouchedSince(r.firstPublished)
+	if err != nil || !untouched {
+		return filesystem.Thorough, err
+	}
+	return filesystem.Quick, nil
+}
+
+// stageState is what a stage finds on the node, and knows from its steps.
 type stageState struct {
-	disk blockdev.Disk // on which the data is: the mapping of an encrypted volume
-	at   pathState     // the staging path
-	use  diskUse       // of the disk, besides at the staging path
-	// live: the disk is held. A mount that was left by a disk which was pulled
-	// doesn't hold the one that has its number now.
-	live bool
-	// holders are what else uses the disk, or is built upon it.
-	holders []blockdev.Holder
-	// readOnly: the disk can't be written to.
-	readOnly bool
+	disk blockdev.Disk // the volume's own
+	// mapping shows what an encrypted volume holds, where there is one; open tells that
+	// it is built upon the disk, rather than upon one that is gone.
+	mapping *blockdev.Mapping
+	open    bool
+	// header is the one copy of the LUKS header that counts, once it has been read and
+	// the passphrase proven.
+	header *luks.Header
+	proof  filesystem.Proof
+	at     pathState // the staging path
+	// dataState is of what the data is on: the mapping if that is open, else the disk.
+	dataState
 }
 
 // readStage looks at everything that a stage depends on. It makes the staging path
 // of a filesystem.
-func (s *Server) readStage(ctx context.Context, disk blockdev.Disk, r stageRequest) (st stageState, err error) {
-	st.disk = disk
+func (s *Server) readStage(ctx context.Context, st stageState, r stageRequest) (stageState, error) {
+	var err error
+	data := st.disk
+	if r.encrypted {
+		if st.mapping, err = s.mapping(st.disk.VolumeID); err == nil && st.mapping != nil {
+			st.open, err = st.mapping.On(st.disk)
+		}
+		if err != nil {
+			return st, err
+		}
+		if st.open {
+			data = st.mapping.Disk
+		}
+	}
 	if r.block {
 		st.at, err = s.inspect(r.staging)
 	} else {
@@ -125,66 +175,101 @@ func (s *Server) readStage(ctx context.Context, disk blockdev.Disk, r stageReque
 	if err != nil {
 		return st, fmt.Errorf("staging path: %w", err)
 	}
-	if st.use, err = s.useOf(disk, st.at.path); err != nil {
-		return st, err
-	}
-	if st.holders, err = blockdev.Holders(disk); err != nil {
-		return st, err
-	}
-	if st.readOnly, err = isReadOnly(disk.Number); err != nil {
-		return st, err
-	}
-	st.live, err = s.cfg.Finder.Claimed(ctx, disk)
+	st.dataState, err = s.readData(ctx, data, st.at.path)
 	return st, err
+}
+
+// device is what the filesystem package has to know of what the data is on.
+func (st stageState) device() filesystem.Device {
+	on := filesystem.Device{Path: st.data.Path, Owner: st.disk.VolumeID}
+	if st.header != nil {
+		on.Beneath = &filesystem.Beneath{Path: st.disk.Path, Offset: st.header.Offset}
+	}
+	return on
 }
 
 // action is what a stage or a publication has to do next.
 type action int
 
 const (
-	nothing  action = iota // it is there as asked for
-	takeAway               // unmount what is at the path
-	provide                // mount, bind, or whatever makes it be there
+	nothing    action = iota // it is there as asked for
+	takeAway                 // unmount what is at the path
+	provide                  // mount, bind, or whatever makes it be there
+	closeStale               // close the mapping of a disk that is gone
+	unlock                   // open an encrypted volume, or prove the passphrase of an open one
+	enlarge                  // make the mapping as large as its disk
 )
 
 // next decides what a stage has to do.
 func (st stageState) next(r stageRequest) (action, error) {
-	users := blockdev.InUse(st.holders)
 	switch {
+	case st.mapping != nil && !st.open:
+		return closeStale, nil
+	case r.encrypted && !st.open:
+		return st.nextLocked(r)
+	case r.encrypted && st.readOnly != r.readOnly:
+		return 0, fmt.Errorf("%w: the encrypted volume is open, %s, but %s is asked for", errPublished, access(st.readOnly), access(r.readOnly))
+	case r.encrypted && st.header == nil:
+		return unlock, nil
+	case r.encrypted && !r.readOnly && st.data.Size < st.header.Mapped(st.disk.Size):
+		return enlarge, nil
 	case r.block:
 		return st.nextBlock(r)
 	case st.at.mounted:
 		return st.nextMounted(r)
-	case len(users) > 0:
-		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, users)
+	case len(blockdev.InUse(st.holders)) > 0:
+		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.data.Path, blockdev.InUse(st.holders))
 	case len(st.holders) > 0:
-		return 0, builtUpon(st.disk, st.holders)
+		return 0, builtUpon(st.data, st.holders)
 	case len(st.use.mounts) > 0:
-		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, st.use.mounts)
+		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.data.Path, st.use.mounts)
 	case len(st.use.devices) > 0:
-		return 0, fmt.Errorf("%w: %s is published as a block device at %v", errRefused, st.disk.Path, st.use.devices)
-	case r.encrypted && st.readOnly != r.readOnly:
-		return 0, fmt.Errorf("%w: %s is open, %s, but %s is asked for", errPublished, st.disk.Path, access(st.readOnly), access(r.readOnly))
+		return 0, fmt.Errorf("%w: %s is published as a block device at %v", errRefused, st.data.Path, st.use.devices)
 	}
 	return provide, nil
+}
+
+// nextLocked decides about an encrypted volume that isn't open. Before anything is
+// written to its disk, nothing may use that, and nothing else be mounted at the staging
+// path.
+func (st stageState) nextLocked(r stageRequest) (action, error) {
+	targets := st.use.targets()
+	if r.block && st.at.holds(st.disk) {
+		targets = append(targets, st.at.path)
+	}
+	switch {
+	case st.header != nil:
+		return 0, fmt.Errorf("cryptsetup said it had opened %s, but no mapping of it is there", st.disk.Path)
+	case !r.block && st.at.holds(st.disk):
+		return 0, fmt.Errorf("%w: %v without encryption, but encryption is asked for", errPublished, st.at)
+	case !r.block && st.at.mounted && st.at.gone():
+		return takeAway, nil
+	case !r.block && st.at.mounted:
+		return 0, fmt.Errorf("%w: %v, and the volume is not even open", errRefused, st.at)
+	case len(targets) > 0:
+		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, targets)
+	case len(st.holders) > 0:
+		return 0, builtUpon(st.disk, st.holders)
+	}
+	return unlock, nil
 }
 
 // nextBlock decides about a volume for block access. A device that is published
 // keeps its flag.
 func (st stageState) nextBlock(r stageRequest) (action, error) {
-	mounted, users := st.at.holds(st.disk), blockdev.InUse(st.holders)
+	mounted, users := st.at.holds(st.data), blockdev.InUse(st.holders)
 	switch {
 	case mounted && st.live:
 		return 0, fmt.Errorf("%w: %v, but block access is asked for", errPublished, st.at)
 	case mounted:
 		return takeAway, nil
 	case len(st.use.mounts) > 0:
-		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, st.use.mounts)
-	case st.readOnly != r.readOnly && (len(st.use.devices) > 0 || r.encrypted):
+		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.data.Path, st.use.mounts)
+	case st.readOnly != r.readOnly && len(st.use.devices) > 0:
 		return 0, fmt.Errorf("%w: %s is %s, published at %v, but %s is asked for",
-			errPublished, st.disk.Path, access(st.readOnly), st.use.devices, access(r.readOnly))
+			errPublished, st.data.Path, access(st.readOnly), st.use.devices, access(r.readOnly))
 	case len(users) > 0:
-		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.disk.Path, users)
+		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.data.Path, users)
 	}
 	return provide, nil
 }
@@ -196,12 +281,12 @@ func (st stageState) nextMounted(r stageRequest) (action, error) {
 	mount, targets := st.at.mount, st.use.targets()
 	failed := !r.readOnly && turnedReadOnly(mount, st.readOnly)
 	switch {
-	case !st.at.holds(st.disk) && !st.at.gone():
-		return 0, fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errRefused, st.at, st.disk.Path, formatNumber(st.disk.Number))
-	case !st.at.holds(st.disk), !st.live:
+	case !st.at.holds(st.data) && !st.at.gone():
+		return 0, notOf(st.data, errRefused, st.at)
+	case !st.at.holds(st.data), !st.live:
 		return takeAway, nil
-	case r.fsType != "" && mount.FSType != r.fsType:
-		return 0, fmt.Errorf("%w: %v, but %s is asked for", errPublished, st.at, r.fsType)
+	case r.fsType != nil && mount.FSType != r.fsType.Name:
+		return 0, fmt.Errorf("%w: %v, but %s is asked for", errPublished, st.at, r.fsType.Name)
 	case failed && len(targets) == 0:
 		return takeAway, nil
 	case failed:
@@ -215,113 +300,205 @@ func (st stageState) nextMounted(r stageRequest) (action, error) {
 	return nothing, nil
 }
 
-// stageDisk stages the disk that the data is on.
-func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageRequest) error {
-	pinned, err := disk.Pin()
+// closeStale closes a mapping that is left from a disk which has gone, and
+// unmounts staging if that is what is mounted there: no data can be reached by
+// either. It refuses when a workload still has it.
+func (s *Server) closeStale(ctx context.Context, st stageState) error {
+	logging.From(ctx).Warn("closing a mapping whose disk is gone",
+		zap.String("volume_id", st.disk.VolumeID), zap.String("mapping", st.mapping.Path))
+	if st.at.holds(st.mapping.Disk) {
+		if err := s.cfg.FS.Unmount(ctx, st.at.path); err != nil {
+			return err
+		}
+	}
+	return s.closeMapping(ctx, *st.mapping)
+}
+
+// unlock opens an encrypted volume. A blank disk is made an encrypted one before. Of one
+// that is open already it only proves that the caller could have opened it.
+func (s *Server) unlock(ctx context.Context, st stageState, r stageRequest) (stageState, error) {
+	made := false
+	if !st.open {
+		err := s.awaitUnclaimed(ctx, st.disk)
+		if err != nil {
+			return st, fmt.Errorf("%w: %w", errNotYet, err)
+		}
+		if made, err = s.encrypt(ctx, st, r); err != nil {
+			return st, err
+		}
+	}
+	// From here on nothing that the disk says of its encryption counts but this copy.
+	header, err := s.cfg.Crypt.Read(ctx, st.disk.Path)
 	if err != nil {
+		return st, err
+	}
+	if st.open {
+		err = s.cfg.Crypt.Verify(ctx, header, r.passphrase)
+		if errors.Is(err, luks.ErrPassphrase) {
+			err = fmt.Errorf("%w: the encrypted volume was opened by another passphrase than the secret for staging has now: %w", errPublished, err)
+		}
+	} else if err = st.disk.Verify(); err == nil {
+		err = s.cfg.Crypt.Open(ctx, st.disk.Path, header, blockdev.MappingTitle(st.disk.VolumeID), r.passphrase,
+			luks.Options{ReadOnly: r.readOnly, Discard: r.discards()})
+	}
+	if err != nil {
+		return st, err
+	}
+	// A disk that was proven blank right before its header was made is blank behind it.
+	if st.header, st.proof = &header, filesystem.Thorough; made {
+		st.proof = filesystem.Quick
+	}
+	return st, nil
+}
+
+// encrypt leaves the disk with a LUKS header: the one that is there, or a new
+// one on a disk that is proven blank. Anything else is refused and left as it is. It
+// reports whether the header is new.
+func (s *Server) encrypt(ctx context.Context, st stageState, r stageRequest) (made bool, err error) {
+	content, err := s.cfg.FS.Probe(ctx, st.device())
+	switch {
+	case err != nil:
+		return false, err
+	case content.Type == luksType && content.Kind != filesystem.Unfinished:
+		return false, nil
+	case content.Kind != filesystem.Blank && content.Kind != filesystem.Unfinished:
+		return false, notToEncrypt(st.disk, content)
+	case r.readOnly:
+		return false, fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errRefused, st.disk.Path)
+	}
+	if err := st.disk.Verify(); err != nil {
+		return false, err
+	}
+	logging.From(ctx).Info("encrypting a blank disk", zap.String("volume_id", st.disk.VolumeID), zap.String("disk", st.disk.Path))
+	err = s.cfg.Crypt.Format(ctx, st.device(), st.proof, r.passphrase)
+	var not *filesystem.NotBlankError
+	if errors.As(err, &not) {
+		return false, notToEncrypt(st.disk, not.Content)
+	}
+	return err == nil, err
+}
+
+// luksType is what a disk with a LUKS header holds, in libblkid's words.
+const luksType = "crypto_LUKS"
+
+// notToEncrypt says why a disk gets no LUKS header, and what a person can do about it.
+func notToEncrypt(disk blockdev.Disk, content filesystem.Content) error {
+	return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is; if nothing on it is needed, delete the volume or zero it",
+		errRefused, disk.Path, content.Detail)
+}
+
+// closeUnused closes the mapping of a volume that could not be staged, unless
+// something uses it. Whoever was told that nothing is staged detaches the disk
+// without another word.
+func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
+	ctx, cancel := tidying(ctx)
+	defer cancel()
+	m, err := s.mapping(volumeID)
+	if err != nil || m == nil {
 		return err
 	}
-	defer func() { _ = pinned.Close() }() // it was only read
-	for range 2 {
-		st, err := s.readStage(ctx, disk, r)
-		if err != nil {
-			return err
-		}
-		act, err := st.next(r)
-		switch {
-		case err != nil:
-			return err
-		case act == nothing:
-			return s.finishStaged(ctx, st, r)
-		case act == provide:
-			return s.provideStage(ctx, st, r)
-		}
-		logging.From(ctx).Warn("unmounting a staging path whose disk is gone, or whose filesystem the kernel has given up",
-			zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.at))
-		if err := s.unmount(ctx, st.at.path); err != nil {
-			return err
-		}
+	if held, err := s.cfg.Finder.Claimed(ctx, m.Disk); err != nil || held {
+		return err
 	}
-	return fmt.Errorf("%w: something is mounted at %s again and again", errNotYet, r.staging)
+	if nodes, err := deviceMounts(m.Disk); err != nil || len(nodes) > 0 {
+		return err
+	}
+	return s.closeMapping(ctx, *m)
 }
 
 // finishStaged does what an earlier call may not have come to, for a volume that is
 // mounted as asked for.
 func (s *Server) finishStaged(ctx context.Context, st stageState, r stageRequest) error {
-	if r.readOnly && !st.readOnly { // it was mounted by another driver
-		return setReadOnly(st.disk, true)
-	}
-	if r.readOnly || !filesystem.CanGrowOnline(st.at.mount.FSType) {
+	switch {
+	case r.readOnly && st.readOnly:
 		return nil
+	case r.readOnly: // it was mounted by another driver
+		return setReadOnly(st.data, true)
 	}
-	_, err := s.cfg.FS.Grow(ctx, st.disk.Path, st.at.path)
+	_, err := s.cfg.FS.Grow(ctx, st.data.Path, st.at.path)
 	if errors.Is(err, filesystem.ErrOnlineGrowth) {
 		return nil // it may be used already, and grows when it is staged next
 	}
 	return err
 }
 
-// provideStage stages a disk that nothing uses. A mkfs or fsck that an earlier call
+// provideStage stages what nothing uses. A mkfs or fsck that an earlier call
 // has begun still runs when that call has given up, or its process was killed: that
 // is waited for.
 func (s *Server) provideStage(ctx context.Context, st stageState, r stageRequest) error {
+	if r.encrypted { // a mapping has been opened as it is to be used
+		pinned, err := st.data.Pin()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = pinned.Close() }() // it was only read
+	}
 	if !r.block {
-		if err := s.awaitUnclaimed(ctx, st.disk); err != nil {
+		if err := s.awaitUnclaimed(ctx, st.data); err != nil {
 			return fmt.Errorf("%w: %w", errNotYet, err)
 		}
 	}
-	if !r.encrypted { // a mapping has been opened as it is to be used
-		if err := setReadOnly(st.disk, r.readOnly); err != nil {
+	if !r.encrypted {
+		if err := setReadOnly(st.data, r.readOnly); err != nil {
 			return err
 		}
 	}
 	if r.block {
 		return nil
 	}
-	fsType, err := s.prepare(ctx, st.disk, r)
+	has, err := s.prepare(ctx, st, r)
 	if err != nil {
 		return err
 	}
-	err = s.mountGrown(ctx, st.disk, st.at.path, fsType, r)
+	err = s.mountGrown(ctx, st, has, r)
 	if !errors.Is(err, filesystem.ErrOnlineGrowth) {
 		return err
 	}
 	logging.From(ctx).Info("growing a filesystem unmounted, which the kernel does not grow in use",
 		zap.String("volume_id", st.disk.VolumeID), zap.Error(err))
-	if err := s.growUnmounted(ctx, st.disk); err != nil {
+	if err := s.growUnmounted(ctx, st.data); err != nil {
 		return err
 	}
-	return s.mountGrown(ctx, st.disk, st.at.path, fsType, r)
+	return s.mountGrown(ctx, st, has, r)
 }
 
-// device is what the filesystem package has to know of a disk, or of the mapping of
-// an encrypted one.
-func (r stageRequest) device(disk blockdev.Disk) filesystem.Device {
-	return filesystem.Device{Path: disk.Path, Owner: disk.VolumeID, Beneath: r.beneath}
-}
-
-// prepare leaves the disk with a filesystem that can be mounted, and returns
-// its type: the one that is there, or a new one on a disk that is proven blank.
-// Anything else is refused and left as it is.
-func (s *Server) prepare(ctx context.Context, disk blockdev.Disk, r stageRequest) (fsType string, err error) {
-	content, found, err := s.cfg.FS.Recognize(ctx, r.device(disk))
-	switch {
-	case err != nil:
-		return "", err
-	case found:
-		return content.Type, s.prepareExisting(ctx, disk, content, r)
-	case r.readOnly:
-		if content, err = s.cfg.FS.Probe(ctx, r.device(disk)); err != nil {
-			return "", err
-		}
-		return "", refusal(disk, content, r)
+// prepare leaves the disk with a filesystem that can be mounted, and returns its type:
+// the one that is there, checked unless nothing may be written, or a new one on a disk
+// that FS proves to be blank. Anything else is refused and left as it is.
+func (s *Server) prepare(ctx context.Context, st stageState, r stageRequest) (*filesystem.Type, error) {
+	var content filesystem.Content
+	var err error
+	if r.readOnly {
+		content, err = s.cfg.FS.Probe(ctx, st.device())
+	} else { // what else the disk holds, Format says
+		content, err = s.cfg.FS.Recognize(ctx, st.device())
 	}
-	fsType, err = s.format(ctx, disk, r)
+	switch has := content.Filesystem; {
+	case err != nil:
+		return nil, err
+	case has != nil && r.fsType != nil && has.Name != r.fsType.Name:
+		return nil, fmt.Errorf("%w: %s holds %s, but %s is asked for; it is left as it is", errRefused, st.data.Path, has.Name, r.fsType.Name)
+	case has != nil && r.readOnly:
+		return has, nil
+	case r.readOnly:
+		return nil, refusal(st.data, content, r)
+	case has != nil:
+		return has, s.checkGrown(ctx, st.data, has)
+	case r.optionsErr != nil:
+		return nil, r.optionsErr
+	}
+	if err := st.data.Verify(); err != nil {
+		return nil, err
+	}
+	logging.From(ctx).Info("no filesystem found: making one if the disk is blank",
+		zap.String("volume_id", st.disk.VolumeID), zap.String("disk", st.data.Path), zap.String("fs_type", r.fresh.Name),
+		zap.Bool("quick_proof", st.proof == filesystem.Quick))
+	err = s.cfg.FS.Format(ctx, st.device(), st.proof, r.fresh, r.options)
 	var not *filesystem.NotBlankError
 	if errors.As(err, &not) {
-		return "", refusal(disk, not.Content, r)
+		return nil, refusal(st.data, not.Content, r)
 	}
-	return fsType, err
+	return r.fresh, err
 }
 
 // refusal says why a disk that holds no filesystem gets none, and what a person can
@@ -339,50 +516,17 @@ func refusal(disk blockdev.Disk, content filesystem.Content, r stageRequest) err
 		errRefused, disk.Path, content.Detail)
 }
 
-// format makes the filesystem on a disk that FS finds to be blank.
-func (s *Server) format(ctx context.Context, disk blockdev.Disk, r stageRequest) (string, error) {
-	fsType := r.fsType
-	if fsType == "" {
-		fsType = s.cfg.DefaultFSType
-	}
-	options, err := mkfs.Options(fsType, r.context)
-	if err != nil {
-		return "", err
-	}
-	if err := disk.Verify(); err != nil {
-		return "", err
-	}
-	logging.From(ctx).Info("no filesystem found: making one if the disk is blank",
-		zap.String("volume_id", disk.VolumeID), zap.String("disk", disk.Path), zap.String("fs_type", fsType),
-		zap.Bool("quick_proof", r.proof == filesystem.Quick))
-	if err := s.cfg.FS.Format(ctx, r.device(disk), r.proof, fsType, options); err != nil {
-		return "", err
-	}
-	return fsType, nil
-}
-
-// prepareExisting checks a filesystem and, where this node can't grow it in use,
+// checkGrown checks a filesystem and, where this node can't grow it in use,
 // makes it as large as its disk: a restored, cloned or extended volume has a
 // smaller one. Growth in use is better where there is a choice: the kernel
 // journals it, while a resize2fs that dies with its node or container may leave a
-// filesystem that takes a person to repair. A filesystem that will be mounted
-// read-only is left alone.
-func (s *Server) prepareExisting(ctx context.Context, disk blockdev.Disk, content filesystem.Content, r stageRequest) error {
-	if r.fsType != "" && content.Type != r.fsType {
-		return fmt.Errorf("%w: %s holds %s, but %s is asked for; it is left as it is",
-			errRefused, disk.Path, content.Type, r.fsType)
-	}
-	if r.readOnly {
-		return nil
-	}
+// filesystem that takes a person to repair.
+func (s *Server) checkGrown(ctx context.Context, disk blockdev.Disk, has *filesystem.Type) error {
 	if err := disk.Verify(); err != nil {
 		return err
 	}
-	if err := s.cfg.FS.Check(ctx, disk.Path, content.Type); err != nil {
+	if err := s.cfg.FS.Check(ctx, disk.Path, has); err != nil || has.GrowsOnline() {
 		return err
-	}
-	if filesystem.CanGrowOnline(content.Type) {
-		return nil
 	}
 	return s.growUnmounted(ctx, disk)
 }
@@ -401,45 +545,33 @@ func (s *Server) growUnmounted(ctx context.Context, disk blockdev.Disk) error {
 // mountGrown mounts the disk, proves that it is what got mounted, and grows what
 // can grow then. A filesystem that can't be grown is unmounted again: a workload
 // must not get less than was promised.
-func (s *Server) mountGrown(ctx context.Context, disk blockdev.Disk, staging, fsType string, r stageRequest) error {
-	if err := disk.Verify(); err != nil {
+func (s *Server) mountGrown(ctx context.Context, st stageState, has *filesystem.Type, r stageRequest) error {
+	if err := st.data.Verify(); err != nil {
 		return err
 	}
-	if err := s.cfg.FS.Mount(ctx, disk.Path, staging, fsType, r.stageOptions()); err != nil {
+	if err := s.cfg.FS.Mount(ctx, st.data.Path, st.at.path, has, r.stageOptions()); err != nil {
 		return err
 	}
-	if err := s.proveStaging(ctx, disk, staging); err != nil {
-		return s.unmountAgain(ctx, staging, err)
+	at, err := s.inspect(st.at.path)
+	if err == nil {
+		st.live, err = s.cfg.Finder.Claimed(ctx, st.data)
 	}
-	if r.readOnly || !filesystem.CanGrowOnline(fsType) {
-		return nil
+	if err == nil {
+		err = checkStaging(st.data, at, st.live)
 	}
-	if _, err := s.cfg.FS.Grow(ctx, disk.Path, staging); err != nil {
-		return s.unmountAgain(ctx, staging, err)
+	if err == nil && !r.readOnly {
+		_, err = s.cfg.FS.Grow(ctx, st.data.Path, at.path)
+	}
+	if err != nil {
+		return s.unmountAgain(ctx, st.at.path, err)
 	}
 	return nil
 }
 
-// proveStaging returns nil if staging is a mount of that very disk.
-func (s *Server) proveStaging(ctx context.Context, disk blockdev.Disk, staging string) error {
+// isStaged tells whether something of a stage is there that has to be taken away
+// again: the volume's mount at staging, or the mapping of an encrypted one.
+func (s *Server) isStaged(ctx context.Context, volumeID, staging string) bool {
 	at, err := s.inspect(staging)
-	if err != nil {
-		return err
-	}
-	live, err := s.cfg.Finder.Claimed(ctx, disk)
-	if err != nil {
-		return err
-	}
-	return checkStaging(disk, at, live)
-}
-
-// checkStaging returns nil if the path is a mount of that very disk.
-func checkStaging(disk blockdev.Disk, at pathState, live bool) error {
-	switch {
-	case !at.holds(disk):
-		return fmt.Errorf("%w: staging path: %v, which is not the volume's disk %s (%s)", errRefused, at, disk.Path, formatNumber(disk.Number))
-	case !live:
-		return fmt.Errorf("%w: staging path: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
-	}
-	return nil
+	here, herr := s.present(ctx, volumeID)
+	return here.mapping != nil || err == nil && at.mounted && (herr != nil || slices.ContainsFunc(here.disks, at.holds))
 }

@@ -179,8 +179,15 @@ func (p pathState) String() string {
 	return p.path + " does not exist"
 }
 
-// access says what a mount or a disk allows.
-func access(readOnly bool) string {
+// notOf is the error of that kind for a path at which something else is than the disk.
+func notOf(disk blockdev.Disk, kind error, at pathState) error {
+	return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", kind, at, disk.Path, formatNumber(disk.Number))
+}
+
+// access is what a mount or a disk allows: true for reading only.
+type access bool
+
+func (readOnly access) String() string {
 	if readOnly {
 		return "read-only"
 	}
@@ -219,6 +226,44 @@ type diskUse struct {
 
 // targets are all places where the disk is used.
 func (u diskUse) targets() []string { return slices.Concat(u.mounts, u.devices) }
+
+// dataState is what uses the disk that the data of a volume is on, and how.
+type dataState struct {
+	data     blockdev.Disk     // the mapping of an encrypted volume, else its disk
+	use      diskUse           // besides at the staging path
+	holders  []blockdev.Holder // what else uses the disk, or is built upon it
+	readOnly bool              // the disk can't be written to
+	// live: the disk is held. A mount that was left by a disk which was pulled
+	// doesn't hold the one that has its number now.
+	live bool
+}
+
+// readData looks at all of that.
+func (s *Server) readData(ctx context.Context, data blockdev.Disk, staging string) (st dataState, err error) {
+	st.data = data
+	if st.use, err = s.useOf(data, staging); err != nil {
+		return st, err
+	}
+	if st.holders, err = blockdev.Holders(data); err != nil {
+		return st, err
+	}
+	if st.readOnly, err = isReadOnly(data.Number); err != nil {
+		return st, err
+	}
+	st.live, err = s.cfg.Finder.Claimed(ctx, data)
+	return st, err
+}
+
+// checkStaging returns nil if the path is a mount of that very disk.
+func checkStaging(disk blockdev.Disk, at pathState, live bool) error {
+	switch {
+	case !at.holds(disk):
+		return notOf(disk, fmt.Errorf("%w: staging path", errRefused), at)
+	case !live:
+		return fmt.Errorf("%w: staging path: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
+	}
+	return nil
+}
 
 // useOf reads where a disk is used besides at a path.
 func (s *Server) useOf(disk blockdev.Disk, at string) (use diskUse, err error) {
@@ -372,31 +417,6 @@ func isContainer(root filesystem.MountPoint) bool {
 		strings.Contains(root.Root, "/docker/btrfs/subvolumes/") || strings.Contains(root.Root, "/containers/storage/")
 }
 
-// busyWait is how long an unmount is tried while the mount is in use. A process
-// that is just ending keeps it for some milliseconds; to send the caller away
-// for that costs the seconds until it comes back.
-const busyWait = 2 * time.Second
-
-// unmount takes away all that is mounted at path. It gives up when the mount
-// stays in use; it never detaches what is still written to.
-func (s *Server) unmount(ctx context.Context, path string) error {
-	limit := time.NewTimer(busyWait)
-	defer limit.Stop()
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := s.cfg.FS.Unmount(ctx, path)
-		if !errors.Is(err, filesystem.ErrBusy) || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-limit.C:
-			return err
-		case <-time.After(pause):
-		}
-	}
-}
-
 // tidyTime is how long a call that has failed may go on taking back what it has
 // made, when its own time is up: a disk that hangs must not keep the volume's lock.
 const tidyTime = 30 * time.Second
@@ -411,7 +431,7 @@ func tidying(ctx context.Context) (context.Context, context.CancelFunc) {
 func (s *Server) unmountAgain(ctx context.Context, path string, err error) error {
 	ctx, cancel := tidying(ctx)
 	defer cancel()
-	return errors.Join(err, s.unmount(ctx, path))
+	return errors.Join(err, s.cfg.FS.Unmount(ctx, path))
 }
 
 // takeBack undoes the publication that this call has made and that isn't as it
@@ -420,7 +440,7 @@ func (s *Server) unmountAgain(ctx context.Context, path string, err error) error
 func (s *Server) takeBack(ctx context.Context, target string, err error) error {
 	ctx, cancel := tidying(ctx)
 	defer cancel()
-	if uerr := s.unmount(ctx, target); uerr != nil {
+	if uerr := s.cfg.FS.Unmount(ctx, target); uerr != nil {
 		return errors.Join(err, uerr)
 	}
 	_ = removeTarget(target)

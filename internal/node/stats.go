@@ -34,18 +34,11 @@ func (s *Server) stats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) 
 		return nil, err
 	}
 	// Who else uses the disk doesn't matter to whoever only counts.
-	disks, err := s.disksOf(ctx, req.GetVolumeId())
+	here, err := s.present(ctx, req.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
-	mapping, open, err := s.mapping(req.GetVolumeId())
-	if err != nil {
-		return nil, err
-	}
-	if open {
-		disks = append(disks, mapping.Disk)
-	}
-	for _, disk := range disks {
+	for _, disk := range here.all() {
 		switch {
 		case at.is(disk):
 			return []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: disk.Size}}, nil
@@ -53,7 +46,7 @@ func (s *Server) stats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) 
 			return s.filesystemStats(ctx, at.mount)
 		}
 	}
-	return nil, fmt.Errorf("%w: %v, which is none of the volume's %d disks", errNotHere, at, len(disks))
+	return nil, fmt.Errorf("%w: %v, which is none of the volume's %d disks", errNotHere, at, len(here.all()))
 }
 
 // filesystemStats asks once for all mounts of the volume, and not for long.

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -39,7 +38,7 @@ func (s *Server) unpublish(ctx context.Context, req *csi.NodeUnpublishVolumeRequ
 		if err := s.checkNotForeign(ctx, req.GetVolumeId(), at); err != nil {
 			return err
 		}
-		if err := s.unmount(ctx, at.path); err != nil {
+		if err := s.cfg.FS.Unmount(ctx, at.path); err != nil {
 			return err
 		}
 	}
@@ -54,20 +53,13 @@ const identifyTime = time.Second
 func (s *Server) checkNotForeign(ctx context.Context, volumeID string, at pathState) error {
 	ctx, cancel := context.WithTimeout(ctx, identifyTime)
 	defer cancel()
-	disks, err := s.disksOf(ctx, volumeID)
+	here, err := s.present(ctx, volumeID)
 	if err != nil {
 		logging.From(ctx).Debug("unpublish: the disks of the volume are not known", zap.String("volume_id", volumeID), zap.Error(err))
 		return nil
 	}
-	mapping, open, err := s.mapping(volumeID)
-	if err != nil {
-		return nil
+	if disks := here.all(); s.foreign(ctx, at, disks) {
+		return notOf(disks[0], errRefused, at)
 	}
-	if open {
-		disks = append(disks, mapping.Disk)
-	}
-	if !s.foreign(ctx, at, disks) {
-		return nil
-	}
-	return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", errRefused, at, disks[0].Path, formatNumber(disks[0].Number))
+	return nil
 }

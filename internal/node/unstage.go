@@ -34,27 +34,19 @@ func (s *Server) unstage(ctx context.Context, req *csi.NodeUnstageVolumeRequest)
 		return err
 	}
 	defer unlock()
-	disks, err := s.disksOf(ctx, req.GetVolumeId())
+	here, err := s.present(ctx, req.GetVolumeId())
 	if err != nil {
 		return err
 	}
-	mapping, open, err := s.mapping(req.GetVolumeId())
-	if err != nil {
+	if err := s.unmountStaging(ctx, here.all(), staging); err != nil {
 		return err
 	}
-	data := disks
-	if open {
-		data = append([]blockdev.Disk{mapping.Disk}, disks...)
-	}
-	if err := s.unmountStaging(ctx, data, staging); err != nil {
-		return err
-	}
-	if open {
-		if err := s.closeMapping(ctx, mapping); err != nil {
+	if here.mapping != nil {
+		if err := s.closeMapping(ctx, *here.mapping); err != nil {
 			return err
 		}
 	}
-	for _, disk := range disks {
+	for _, disk := range here.disks {
 		if err := s.release(ctx, disk); err != nil {
 			return err
 		}
@@ -73,8 +65,7 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 		return err
 	}
 	if s.foreign(ctx, at, disks) {
-		return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)",
-			errRefused, at, disks[0].Path, formatNumber(disks[0].Number))
+		return notOf(disks[0], errRefused, at)
 	}
 	if slices.ContainsFunc(disks, at.holds) || at.mount.Root == "/" && !at.gone() {
 		use, err := s.useOf(blockdev.Disk{Number: at.number, Path: at.mount.Source}, at.path)
@@ -94,7 +85,7 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 		// ending the workload.
 		logging.From(ctx).Error("unstage: data could not be written back", zap.Error(err))
 	}
-	return s.unmount(ctx, at.path)
+	return s.cfg.FS.Unmount(ctx, at.path)
 }
 
 // release proves that nothing on this node uses the disk any more, and flushes

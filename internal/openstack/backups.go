@@ -11,18 +11,18 @@ import (
 
 // backup is Cinder's view of a backup.
 type backup struct {
-	ID          string            `json:"id"`
-	Name        string            `json:"name"`
-	Description string            `json:"description"`
-	VolumeID    string            `json:"volume_id"`
-	SnapshotID  string            `json:"snapshot_id"`
-	Size        int64             `json:"size"`
-	Status      string            `json:"status"`
-	Zone        string            `json:"availability_zone"`
-	Metadata    map[string]string `json:"metadata"`
-	FailReason  string            `json:"fail_reason"`
-	CreatedAt   timestamp         `json:"created_at"`
-	Dependents  bool              `json:"has_dependent_backups"`
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Description string    `json:"description"`
+	VolumeID    string    `json:"volume_id"`
+	SnapshotID  string    `json:"snapshot_id"`
+	Size        int64     `json:"size"`
+	Status      string    `json:"status"`
+	Zone        string    `json:"availability_zone"`
+	Metadata    texts     `json:"metadata"`
+	FailReason  string    `json:"fail_reason"`
+	CreatedAt   timestamp `json:"created_at"`
+	Dependents  bool      `json:"has_dependent_backups"`
 }
 
 func (b backup) cloud() cloud.Backup {
@@ -35,8 +35,11 @@ func (b backup) cloud() cloud.Backup {
 
 func (b backup) place() (string, time.Time) { return b.ID, b.CreatedAt.Time }
 
-type backupAnswer struct {
-	Backup backup `json:"backup"`
+func (b backup) lacks() string {
+	if b.Status == "" {
+		return "status"
+	}
+	return ""
 }
 
 type newBackup struct {
@@ -54,34 +57,25 @@ type newBackup struct {
 // microversion 3.43, and a zone of its own 3.51. Cinder answers with the id and
 // the name alone; the rest of what is returned is as it was asked for.
 func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cloud.Backup, error) {
-	var answer backupAnswer
 	body := newBackup{
 		VolumeID: req.VolumeID, SnapshotID: req.SnapshotID, Name: req.Name, Description: req.Description,
 		Zone: req.Zone, Metadata: req.Metadata, Force: req.Force, Incremental: req.Incremental,
 	}
 	r := call{
 		operation: "create backup", resource: req.Name, metric: "backup_create", endpoint: c.now().cinder,
-		method: http.MethodPost, path: []string{"backups"},
-		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted},
+		method: http.MethodPost, path: []string{"backups"}, body: map[string]newBackup{"backup": body},
 	}
-	if len(req.Metadata) > 0 {
-		if err := r.need(ctx, cinderBackupMetadata, "a backup with metadata"); err != nil {
-			return nil, err
-		}
+	switch {
+	case req.Zone != "":
+		r.needs, r.feature = cinderBackupZone, "a backup in a zone of its own"
+	case len(req.Metadata) > 0:
+		r.needs, r.feature = cinderBackupMetadata, "a backup with metadata"
 	}
-	if req.Zone != "" {
-		if err := r.need(ctx, cinderBackupZone, "a backup in a zone of its own"); err != nil {
-			return nil, err
-		}
-	}
-	r.body = map[string]newBackup{"backup": body}
-	if err := c.do(ctx, r); err != nil {
+	made, err := one[backup](ctx, c, r, "backup")
+	if err != nil {
 		return nil, err
 	}
-	if answer.Backup.ID == "" {
-		return nil, r.unexpected("the answer names no backup")
-	}
-	b := answer.Backup.cloud()
+	b := made.cloud()
 	b.Name = cmp.Or(b.Name, req.Name)
 	b.Description = cmp.Or(b.Description, req.Description)
 	b.VolumeID = cmp.Or(b.VolumeID, req.VolumeID)
@@ -96,23 +90,14 @@ func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cl
 
 // GetBackup is one GET, or none for an id that is not a UUID.
 func (c *Client) GetBackup(ctx context.Context, id string) (*cloud.Backup, error) {
-	var answer backupAnswer
 	r := call{
 		operation: "get backup", resource: id, metric: "backup_get", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"backups", id}, answer: &answer, accept: []int{http.StatusOK},
+		path: []string{"backups", id}, ids: []string{id},
 	}
-	if err := r.known(id); err != nil {
-		return nil, err
+	if r.known() == nil {
+		r.use(ctx, cinderBackupMetadata) // below it, Cinder shows none
 	}
-	r.use(ctx, cinderBackupMetadata) // below it, Cinder shows none
-	if err := c.do(ctx, r); err != nil {
-		return nil, err
-	}
-	if !sameID(answer.Backup.ID, id) {
-		return nil, r.unexpected("the answer is about backup %q", answer.Backup.ID)
-	}
-	b := answer.Backup.cloud()
-	return &b, nil
+	return get[backup](ctx, c, r, "backup")
 }
 
 // ListBackups is one GET; a marker that is gone is dealt with as by
@@ -120,21 +105,11 @@ func (c *Client) GetBackup(ctx context.Context, id string) (*cloud.Backup, error
 func (c *Client) ListBackups(ctx context.Context, filter cloud.BackupFilter, page cloud.Page) ([]cloud.Backup, string, error) {
 	r := call{
 		operation: "list backups", resource: filter.Name, metric: "backup_list", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"backups", "detail"},
-		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID),
+		path: []string{"backups", "detail"}, query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID),
 	}
 	r.use(ctx, cinderBackupMetadata)
-	listed, next, err := listFrom[backup](ctx, c, r, "backups", page, nil)
-	if err != nil {
-		return nil, "", err
-	}
-	backups := make([]cloud.Backup, 0, len(listed))
-	for _, b := range listed {
-		if matches(b.Name, filter.Name, b.VolumeID, filter.VolumeID) {
-			backups = append(backups, b.cloud())
-		}
-	}
-	return backups, next, nil
+	wanted := func(b backup) bool { return matches(b.Name, filter.Name, b.VolumeID, filter.VolumeID) }
+	return listFrom(ctx, c, r, "backups", page, wanted, nil)
 }
 
 // DeleteBackup is one DELETE.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -35,8 +34,7 @@ func (c *Client) readQuota(ctx context.Context) (cloud.Quota, error) {
 	}
 	r := call{
 		operation: "get quota of project", resource: c.now().project, metric: "quota_get", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"os-quota-sets", c.now().project}, query: url.Values{"usage": {"true"}},
-		answer: &answer, accept: []int{http.StatusOK},
+		path: []string{"os-quota-sets", c.now().project}, query: url.Values{"usage": {"true"}}, answer: &answer,
 	}
 	if err := c.do(ctx, r); err != nil {
 		return cloud.Quota{}, err
@@ -95,10 +93,20 @@ type pool struct {
 	} `json:"capabilities"`
 }
 
+func (p pool) place() (string, time.Time) { return p.Name, time.Time{} }
+
+// backend is a service of Cinder that makes volumes.
+type backend struct {
+	Host string `json:"host"`
+	Zone string `json:"zone"`
+}
+
+func (b backend) place() (string, time.Time) { return b.Host, time.Time{} }
+
 func (c *Client) listPools(ctx context.Context) ([]cloud.Pool, error) {
 	r := call{
 		operation: "list pools of", resource: "Cinder", metric: "pool_list", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"scheduler-stats", "get_pools"}, query: url.Values{"detail": {"true"}},
+		path: []string{"scheduler-stats", "get_pools"}, query: url.Values{"detail": {"true"}},
 	}
 	listed, _, err := list[pool](ctx, c, r, "pools", cloud.Page{})
 	if err != nil {
@@ -136,12 +144,9 @@ func (p pool) free() int64 {
 func (c *Client) backendZones(ctx context.Context) (map[string]string, error) {
 	r := call{
 		operation: "list services of", resource: "Cinder", metric: "service_list", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"os-services"}, query: url.Values{"binary": {"cinder-volume"}},
+		path: []string{"os-services"}, query: url.Values{"binary": {"cinder-volume"}},
 	}
-	listed, _, err := list[struct {
-		Host string `json:"host"`
-		Zone string `json:"zone"`
-	}](ctx, c, r, "services", cloud.Page{})
+	listed, _, err := list[backend](ctx, c, r, "services", cloud.Page{})
 	if errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrNotFound) {
 		return nil, nil
 	}

@@ -43,6 +43,9 @@ type Options struct {
 	// SecretAddresses are where the credentials of secrets may lead beside the host of
 	// their own auth-url.
 	SecretAddresses Addresses
+	// LoginTimeout bounds one attempt to connect, and the renewal of a token, 2 min where
+	// it is 0. Callers wait for it no longer than their own time.
+	LoginTimeout time.Duration
 	// ReadTimeout bounds one GET, 30 s where it is 0.
 	ReadTimeout time.Duration
 	// WriteTimeout bounds one other request, 90 s where it is 0: Nova itself
@@ -66,6 +69,8 @@ type Client struct {
 	current atomic.Pointer[connection]
 	mu      sync.Mutex
 	closed  bool
+	// odd are the entries of lists that could not be read, as far as they were told.
+	odd map[string]bool
 }
 
 var _ cloud.Cloud = (*Client)(nil)
@@ -74,13 +79,14 @@ var _ cloud.Cloud = (*Client)(nil)
 // before the client can be used. Its error is one line that names the file, the section
 // and the key that is at fault.
 func New(cfg CloudConfig, opts Options) (*Client, error) {
+	opts.LoginTimeout = cmp.Or(opts.LoginTimeout, 2*time.Minute)
 	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, 30*time.Second)
 	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 90*time.Second)
 	m, err := newMetrics(opts.Registerer)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{opts: opts, metrics: m, limits: newLimits(opts.Limits, m)}
+	c := &Client{opts: opts, metrics: m, limits: newLimits(opts.Limits, m), odd: map[string]bool{}}
 	first, err := newConnection(cfg, opts, c.limits, m)
 	if err != nil {
 		return nil, err
@@ -90,8 +96,8 @@ func New(cfg CloudConfig, opts Options) (*Client, error) {
 }
 
 // Ready authenticates and finds Cinder and Nova, unless that is done: once for all
-// callers who need it at the same time, within 30 s, and within 10 s with the
-// credentials of a secret. After a failure the next attempt is made after a pause, which
+// callers who need it at the same time, within Options.LoginTimeout. After a failure the
+// next attempt is made after a pause, which
 // doubles from 1 s to 30 s, and from 30 s to 5 min where Keystone refused the
 // credentials; until then Ready returns that failure. Its error is one line that names
 // the file and section and the address that is at fault; it wraps
@@ -189,27 +195,36 @@ type call struct {
 	// metric is the value of the metrics' label.
 	metric   string
 	endpoint *endpoint
-	// version is the microversion; the endpoint's plain one where unset.
+	// needs is the microversion below which there is no feature; dares tells that an older
+	// cloud refuses the request, rather than doing less than was asked for.
+	needs   microversion
+	feature string
+	dares   bool
+	// version is the microversion that is asked for; the endpoint's plain one where unset.
 	version microversion
-	method  string
-	path    []string
-	query   url.Values
+	// method is GET where it is empty.
+	method string
+	// path is that below the endpoint, and ids are the ids in it.
+	path, ids []string
+	query     url.Values
 	// body is sent, and answer filled, as JSON; nil for none.
 	body, answer any
-	// accept are the statuses of success.
-	accept []int
 	// emptyWith is a status of success that may come without an answer.
 	emptyWith int
 }
 
 // do sends a request, observes it and turns what goes wrong into a cloud.Error.
 func (c *Client) do(ctx context.Context, r call) (err error) {
+	r.method = cmp.Or(r.method, http.MethodGet)
+	if err := r.known(); err != nil {
+		return err
+	}
 	defer c.metrics.observe(r.metric, time.Now(), &err)
 	if err := r.endpoint.learn(ctx); err != nil {
 		return r.failure(err)
 	}
-	if r.version == 0 {
-		r.version = r.endpoint.plain
+	if err := r.negotiate(ctx); err != nil {
+		return err
 	}
 	client := r.endpoint.at(r.version)
 	segments := make([]string, len(r.path))
@@ -220,7 +235,11 @@ func (c *Client) do(ctx context.Context, r call) (err error) {
 	if len(r.query) > 0 {
 		address += "?" + r.query.Encode()
 	}
-	a, err := fetch(ctx, client, r.method, address, &gophercloud.RequestOpts{JSONBody: r.body, OkCodes: r.accept})
+	accept := []int{http.StatusOK}
+	if r.method != http.MethodGet {
+		accept = append(accept, http.StatusCreated, http.StatusAccepted, http.StatusNoContent)
+	}
+	a, err := fetch(ctx, client, r.method, address, &gophercloud.RequestOpts{JSONBody: r.body, OkCodes: accept})
 	if err != nil {
 		return r.failure(err)
 	}
@@ -267,8 +286,8 @@ func (r call) unexpected(format string, args ...any) error {
 
 // known returns ErrNotFound for an id that no cloud can know, without asking
 // one. All ids that Cinder and Nova give are UUIDs in their usual form.
-func (r call) known(ids ...string) error {
-	for _, id := range ids {
+func (r call) known() error {
+	for _, id := range r.ids {
 		if len(id) != 36 || uuid.Validate(id) != nil {
 			return &cloud.Error{
 				Kind: cloud.ErrNotFound, Operation: r.operation, Resource: r.resource,

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
-	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 )
@@ -66,14 +65,6 @@ func (c CloudConfig) String() string {
 
 // GoString is String, so that no verb prints a secret.
 func (c CloudConfig) GoString() string { return c.String() }
-
-// loginTimeout bounds one attempt to connect.
-func (c CloudConfig) loginTimeout() time.Duration {
-	if c.stranger {
-		return strangerTimeout
-	}
-	return authTimeout
-}
 
 func (c CloudConfig) origin() string {
 	return cmp.Or(c.source, "cloud config")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gopkg.in/gcfg.v1"
+	"gopkg.in/warnings.v0"
 )
 
 // Where a node can learn who it is, in the words of search-order.
@@ -28,15 +29,17 @@ type Config struct {
 	BlockStorage BlockStorage
 	Metadata     Metadata
 
-	paths []string
+	paths  []string
+	unused []Unused
 }
+
+// Unused returns the keys and sections of the files that have no effect, each once.
+func (c Config) Unused() []Unused { return c.unused }
 
 // BlockStorage is the section [BlockStorage], shared by all clouds.
 type BlockStorage struct {
 	// NodeVolumeAttachLimit is the most volumes for one node; 0 where unset.
 	NodeVolumeAttachLimit int64 `gcfg:"node-volume-attach-limit"`
-	// RescanOnResize asks the node to rescan a disk before it grows it.
-	RescanOnResize bool `gcfg:"rescan-on-resize"`
 	// IgnoreVolumeAZ leaves a volume's zone out of where it can be used.
 	IgnoreVolumeAZ bool `gcfg:"ignore-volume-az"`
 	// IgnoreVolumeMicroversion asks Cinder for no microversion where a
@@ -49,7 +52,7 @@ type Metadata struct {
 	// SearchOrder is a comma separated list of ConfigDrive and
 	// MetadataService; ReadConfig fills in the default.
 	SearchOrder string `gcfg:"search-order"`
-	// RequestTimeout bounds one request to the metadata service; 0 where unset.
+	// RequestTimeout bounds a question to the metadata service, with its repetitions; 0 where unset.
 	RequestTimeout Duration `gcfg:"request-timeout"`
 }
 
@@ -86,7 +89,7 @@ func (c Config) Cloud(name string) (CloudConfig, error) {
 
 // ReadConfig reads files one over the other: a key of a later file replaces
 // the same key of an earlier one. Sections and keys that it does not know are
-// passed over, as the files are shared with other programs. What the clouds
+// told in Unused, as the files are shared with other programs. What the clouds
 // need to be complete is checked by Connect, since a node does without.
 // Errors are one line that names the file and the line or the key.
 func ReadConfig(paths ...string) (Config, error) {
@@ -95,12 +98,19 @@ func ReadConfig(paths ...string) (Config, error) {
 		return cfg, errors.New("cloud config: no file is given")
 	}
 	for _, path := range paths {
-		if err := cfg.read(path); err != nil {
+		text, err := readConfigFile(path)
+		if err == nil {
+			err = cfg.parse(path, text)
+		}
+		if err != nil {
 			return cfg, fmt.Errorf("cloud config %s: %w", path, err)
 		}
 	}
 	for name, cloud := range cfg.Global {
 		cloud.source = strings.Join(paths, ", ") + " " + section(name)
+		if cloud.TLSInsecure != "" && cloud.TLSInsecure != "true" && !strings.EqualFold(cloud.TLSInsecure, "false") {
+			cfg.unused = append(cfg.unused, Unused{strings.Join(paths, ", "), section(name), "tls-insecure", "certificates are verified: only the value true, in small letters, turns that off"})
+		}
 	}
 	if cfg.Metadata.SearchOrder == "" {
 		cfg.Metadata.SearchOrder = ConfigDrive + "," + MetadataService
@@ -122,27 +132,32 @@ func ReadConfig(paths ...string) (Config, error) {
 // filling the memory.
 const maxConfigSize = 1 << 20
 
-func (c *Config) read(path string) error {
-	info, err := os.Stat(path)
+// readConfigFile reads a file whole.
+func readConfigFile(path string) ([]byte, error) {
+	info, err := os.Stat(path) // #nosec G703 -- a path from the operator
 	if err != nil {
-		return reason(err)
+		return nil, reason(err)
 	}
 	if info.IsDir() {
-		return errors.New("is a directory")
+		return nil, errors.New("is a directory")
 	}
 	if info.Size() > maxConfigSize {
-		return fmt.Errorf("is %d bytes large, more than any configuration", info.Size())
+		return nil, fmt.Errorf("is %d bytes large, more than any configuration", info.Size())
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return reason(err)
-	}
-	return c.parse(text)
+	text, err := os.ReadFile(path) // #nosec G304 -- a path from the operator
+	return text, reason(err)
 }
 
-func (c *Config) parse(text []byte) error {
+// parse reads the text of a file over what there is.
+func (c *Config) parse(path string, text []byte) error {
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	if err := gcfg.FatalOnly(gcfg.ReadInto(c, bytes.NewReader(text))); err != nil {
+	err := gcfg.ReadInto(c, bytes.NewReader(text))
+	for _, warning := range warnings.WarningsOnly(err) {
+		if found, ok := unused(path, warning); ok && !slices.Contains(c.unused, found) {
+			c.unused = append(c.unused, found)
+		}
+	}
+	if err := gcfg.FatalOnly(err); err != nil {
 		return readable(err)
 	}
 	return nil
@@ -159,8 +174,8 @@ func reason(err error) error {
 }
 
 var (
-	// place is how gcfg ends an error about a value.
-	place = regexp.MustCompile(`(?s)^(.*) at section "([^"]*)"(?:, subsection "([^"]*)")?, variable "([^"]*)"$`)
+	// place is how gcfg ends an error about a value, or about what it does not know.
+	place = regexp.MustCompile(`(?s)^(.*) at section "([^"]*)"(?:, subsection "([^"]*)")?(?:, variable "([^"]*)")?$`)
 	// position is how gcfg begins an error about the form of a file.
 	position = regexp.MustCompile(`(?s)^(\d+):(\d+): (.*)$`)
 )
@@ -169,10 +184,7 @@ var (
 func readable(err error) error {
 	text := strings.TrimSpace(err.Error())
 	if m := place.FindStringSubmatch(text); m != nil {
-		header := "[" + m[2] + "]"
-		if m[3] != "" {
-			header = fmt.Sprintf("[%s %q]", m[2], m[3])
-		}
+		header := header(m[2], m[3])
 		what := "has a value that can't be read"
 		if strings.Contains(m[1], "blank") {
 			what = "has no value"
@@ -185,11 +197,14 @@ func readable(err error) error {
 	return errors.New(oneLine(text))
 }
 
-func section(name string) string {
-	if name == "" {
-		return "[Global]"
+func section(name string) string { return header("Global", name) }
+
+// header returns the line that begins a section.
+func header(section, subsection string) string {
+	if subsection == "" {
+		return "[" + section + "]"
 	}
-	return fmt.Sprintf("[Global %q]", name)
+	return fmt.Sprintf("[%s %q]", section, subsection)
 }
 
 func oneLine(s string) string {

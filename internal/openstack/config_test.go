@@ -3,6 +3,7 @@ package openstack
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,15 +114,15 @@ func TestReadConfig(t *testing.T) {
 				UseClouds: true, CloudsFile: "/clouds.yaml", Cloud: "main", ApplicationCredentialID: "ai",
 				ApplicationCredentialName: "an", ApplicationCredentialSecret: "as",
 			}},
-			BlockStorage: BlockStorage{NodeVolumeAttachLimit: 25, RescanOnResize: true, IgnoreVolumeAZ: true, IgnoreVolumeMicroversion: true},
+			BlockStorage: BlockStorage{NodeVolumeAttachLimit: 25, IgnoreVolumeAZ: true, IgnoreVolumeMicroversion: true},
 			Metadata:     Metadata{SearchOrder: "metadataService , configDrive", RequestTimeout: Duration(30 * time.Second)},
 		}},
 		{"a later file replaces keys of an earlier one and leaves the others", []string{
 			"[Global]\nusername=a\npassword=b\n[BlockStorage]\nnode-volume-attach-limit=3\n",
-			"[Global]\npassword=c\n[Global \"two\"]\nusername=d\n[BlockStorage]\nrescan-on-resize=true\n",
+			"[Global]\npassword=c\n[Global \"two\"]\nusername=d\n[BlockStorage]\nignore-volume-az=true\n",
 		}, Config{
 			Global:       map[string]*CloudConfig{"": {Username: "a", Password: "c"}, "two": {Username: "d"}},
-			BlockStorage: BlockStorage{NodeVolumeAttachLimit: 3, RescanOnResize: true},
+			BlockStorage: BlockStorage{NodeVolumeAttachLimit: 3, IgnoreVolumeAZ: true},
 			Metadata:     Metadata{SearchOrder: "configDrive,metadataService"},
 		}},
 		{"section and key in another case, a byte order mark and Windows lines", []string{
@@ -142,6 +143,61 @@ func TestReadConfig(t *testing.T) {
 				t.Errorf("unlike what was expected (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestKeysWithoutEffectAreTold(t *testing.T) {
+	paths := writeFiles(t, `[Global]
+user-name = a
+secret-name = b
+tls-insecure = True
+[Global "two"]
+pasword = c
+[BlockStorage]
+rescan-on-resize = true
+bs-version = v3
+ignore-volume-as = true
+ignore-volume-as = false
+[BlockStorage "x"]
+ignore-volume-az = true
+[Metadate]
+search-order = x
+[LoadBalancer]
+use-octavia = true
+floating-network-id =
+[LoadBalancerClass "gold"]
+subnet-id = x
+`, everyKey)
+	cfg, err := ReadConfig(paths...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"[Global] user-name": "nearest to it is username", "[Global] secret-name": "reads credentials",
+		`[Global "two"] pasword`: "nearest to it is password", "[BlockStorage] rescan-on-resize": "always reads",
+		"[BlockStorage] bs-version": "version 3", "[BlockStorage] ignore-volume-as": "nearest to it is ignore-volume-az",
+		"[BlockStorage] ": "for [Global] alone", "[Metadate] ": "nearest to it is [Metadata]",
+		"[LoadBalancer] ": "other programs", "[LoadBalancerClass] ": "other programs",
+	}
+	for _, unused := range cfg.Unused() {
+		if unused.File != paths[0] {
+			continue
+		}
+		place := unused.Section + " " + unused.Key
+		if !strings.Contains(unused.Reason, want[place]) || want[place] == "" {
+			t.Errorf("%s: %s", place, unused.Reason)
+		}
+		delete(want, place)
+	}
+	if len(want) > 0 {
+		t.Errorf("not told: %v", want)
+	}
+	// The value of the last file counts.
+	if got := cfg.Global[""].TLSInsecure; got != "true" {
+		t.Errorf("tls-insecure is %q", got)
+	}
+	if cfg, err = ReadConfig(paths[0]); err != nil || !slices.ContainsFunc(cfg.Unused(), func(u Unused) bool { return u.Key == "tls-insecure" }) {
+		t.Errorf("tls-insecure: %v", err)
 	}
 }
 
@@ -214,7 +270,7 @@ func FuzzConfig(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var cfg Config
-		if err := cfg.parse(text); err != nil {
+		if err := cfg.parse("cloud.conf", text); err != nil {
 			if strings.ContainsAny(err.Error(), "\n\r") {
 				t.Errorf("an error of several lines: %q", err)
 			}

@@ -3,7 +3,6 @@ package openstack
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"net/http"
 	"net/url"
@@ -53,15 +52,13 @@ type connection struct {
 
 // newConnection checks the configuration. It sends nothing.
 func newConnection(cfg CloudConfig, opts Options, l *limits, m *metrics) (*connection, error) {
-	var (
-		tlsConfig *tls.Config
-		err       error
-	)
 	if cfg.UseClouds {
-		cfg, tlsConfig, err = cfg.withClouds()
-	} else {
-		tlsConfig, err = cfg.tlsConfig()
+		var err error
+		if cfg, err = cfg.withClouds(); err != nil {
+			return nil, err
+		}
 	}
+	tlsConfig, err := cfg.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +66,7 @@ func newConnection(cfg CloudConfig, opts Options, l *limits, m *metrics) (*conne
 		return nil, err
 	}
 	c := &connection{
-		cfg: cfg, opts: opts, limits: l, base: newTransport(tlsConfig, opts),
+		cfg: cfg, opts: opts, limits: l, base: newTransport(tlsConfig),
 		down: failure{first: downPause, most: maxDownPause},
 	}
 	c.agent.Prepend("cinder-csi/" + cmp.Or(opts.Version, "unknown"))
@@ -77,7 +74,7 @@ func newConnection(cfg CloudConfig, opts Options, l *limits, m *metrics) (*conne
 	closing, done := context.WithCancel(context.Background())
 	c.close = done
 	c.session = &session{
-		cfg: cfg, agent: c.agent, metric: m, closing: closing,
+		cfg: cfg, agent: c.agent, metric: m, closing: closing, timeout: opts.LoginTimeout,
 		client:  c.httpClient(c.chain(identityService)),
 		fixed:   cfg.Token != "",
 		refused: failure{first: refusedPause, most: maxRefusedPause},
@@ -98,7 +95,7 @@ func (c *connection) ready(ctx context.Context) error {
 		if c.connected.Load() {
 			return none, nil
 		}
-		ctx, cancel := context.WithTimeout(ctx, c.cfg.loginTimeout())
+		ctx, cancel := context.WithTimeout(ctx, c.opts.LoginTimeout)
 		defer cancel()
 		err = c.connect(ctx)
 		c.down.note(err)

@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 )
 
@@ -34,12 +34,18 @@ func Fingerprint(paths []string) string {
 
 // files are those that a section names.
 func (c *CloudConfig) files() []string {
-	paths := []string{c.CAFile, c.CertFile, c.KeyFile}
+	filled, paths := *c, []string(nil)
 	if c.UseClouds {
-		if path, err := cloudsFile(c.CloudsFile); err == nil {
-			paths = append(paths, path, filepath.Join(filepath.Dir(path), "secure.yaml"))
+		env := environment()
+		if path, err := cloudsFile(cmp.Or(c.CloudsFile, env["client_config_file"])); err == nil && path != "" {
+			secure, public := besides(path, env)
+			paths = append(paths, path, secure, public)
+		}
+		if with, err := c.withClouds(); err == nil {
+			filled = with
 		}
 	}
+	paths = append(paths, filled.CAFile, filled.CertFile, filled.KeyFile)
 	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
 }
 

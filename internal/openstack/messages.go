@@ -3,7 +3,6 @@ package openstack
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -20,23 +19,25 @@ func (c *Client) SnapshotFault(ctx context.Context, id string) (cloud.Fault, err
 	return c.newestFault(ctx, "VOLUME_SNAPSHOT", id)
 }
 
+// message is what Cinder tells users about something that failed.
+type message struct {
+	ResourceType string    `json:"resource_type"`
+	ResourceID   string    `json:"resource_uuid"`
+	Text         string    `json:"user_message"`
+	CreatedAt    timestamp `json:"created_at"`
+}
+
+func (m message) place() (string, time.Time) { return m.ResourceID, m.CreatedAt.Time }
+
 // newestFault returns the newest message about a resource, none where the account may
 // not read them. Filters need 3.5; the messages are compared again here, and all
 // are read below it.
 func (c *Client) newestFault(ctx context.Context, resourceType, id string) (cloud.Fault, error) {
-	var answer struct {
-		Messages []struct {
-			ResourceType string    `json:"resource_type"`
-			ResourceID   string    `json:"resource_uuid"`
-			Text         string    `json:"user_message"`
-			CreatedAt    timestamp `json:"created_at"`
-		} `json:"messages"`
-	}
 	r := call{
 		operation: "list messages about", resource: id, metric: "message_list", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"messages"}, answer: &answer, accept: []int{http.StatusOK},
+		path: []string{"messages"}, ids: []string{id},
 	}
-	if err := r.known(id); err != nil {
+	if err := r.known(); err != nil {
 		return cloud.Fault{}, err
 	}
 	switch {
@@ -45,7 +46,7 @@ func (c *Client) newestFault(ctx context.Context, resourceType, id string) (clou
 	case !r.use(ctx, cinderMessages):
 		return cloud.Fault{}, nil
 	}
-	err := c.do(ctx, r)
+	messages, _, err := list[message](ctx, c, r, "messages", cloud.Page{})
 	if errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
 		return cloud.Fault{}, nil
 	}
@@ -53,7 +54,7 @@ func (c *Client) newestFault(ctx context.Context, resourceType, id string) (clou
 		return cloud.Fault{}, err
 	}
 	newest, text := time.Time{}, ""
-	for _, m := range answer.Messages {
+	for _, m := range messages {
 		if m.ResourceType == resourceType && sameID(m.ResourceID, id) && (text == "" || m.CreatedAt.After(newest)) {
 			newest, text = m.CreatedAt.Time, m.Text
 		}

@@ -126,31 +126,25 @@ func (r *call) use(ctx context.Context, v microversion) bool {
 	return true
 }
 
-// need is use with an ErrUnsupported that says what is needed and what there is.
-func (r *call) need(ctx context.Context, v microversion, feature string) error {
-	if err := r.endpoint.learn(ctx); err != nil {
-		return r.failure(err)
+// negotiate chooses the microversion of a request to an endpoint that has told its own. Its
+// ErrUnsupported says what is needed and what there is.
+func (r *call) negotiate(ctx context.Context) error {
+	switch e := r.endpoint; {
+	case r.needs == 0 && r.version == 0:
+		r.version = e.plain
+	case r.needs == 0 || r.use(ctx, r.needs):
+	case r.dares && e.newest == 0:
+		r.version = r.needs
+	default:
+		found := "this cloud tells none"
+		if e.newest != 0 {
+			found = fmt.Sprintf("this cloud has %s to %s", e.lowest, e.newest)
+		}
+		return &cloud.Error{
+			Kind: cloud.ErrUnsupported, Operation: r.operation, Resource: r.resource,
+			Message: fmt.Sprintf("%s needs %s microversion %s, and %s", r.feature, e.name, r.needs, found),
+		}
 	}
-	if r.use(ctx, v) {
-		return nil
-	}
-	found := "this cloud tells none"
-	if r.endpoint.newest != 0 {
-		found = fmt.Sprintf("this cloud has %s to %s", r.endpoint.lowest, r.endpoint.newest)
-	}
-	return &cloud.Error{
-		Kind: cloud.ErrUnsupported, Operation: r.operation, Resource: r.resource,
-		Message: fmt.Sprintf("%s needs %s microversion %s, and %s", feature, r.endpoint.name, v, found),
-	}
-}
-
-// dare is need for a request that a cloud without v refuses, rather than doing less than
-// was asked for: it is sent to a cloud that tells no microversions, too.
-func (r *call) dare(ctx context.Context, v microversion, feature string) error {
-	if err := r.endpoint.learn(ctx); err != nil || r.endpoint.newest != 0 {
-		return r.need(ctx, v, feature)
-	}
-	r.version = v
 	return nil
 }
 

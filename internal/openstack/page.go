@@ -4,13 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // link is how Cinder names the next page.
@@ -36,18 +38,78 @@ func filters(page cloud.Page, pairs ...string) url.Values {
 	return query
 }
 
+// entry is one of a list.
+type entry interface {
+	// place returns what the entry is known by, and when it was created where the list may
+	// be a stable one.
+	place() (id string, created time.Time)
+}
+
+// thing is an entry that is asked for by its id, too.
+type thing[C any] interface {
+	entry
+	cloud() C
+	// lacks names what is missing in an answer about it.
+	lacks() string
+}
+
+// one sends r and returns the thing under key, and get checks that it is the wanted one
+// and whole.
+func one[T thing[C], C any](ctx context.Context, c *Client, r call, key string) (t T, err error) {
+	var answer map[string]json.RawMessage
+	r.answer = &answer
+	if err := c.do(ctx, r); err != nil {
+		return t, err
+	}
+	if err := json.Unmarshal(answer[key], &t); err != nil {
+		return t, r.unexpected("the answer holds no %s that can be read: %w", key, err)
+	}
+	if id, _ := t.place(); id == "" {
+		return t, r.unexpected("the answer names no %s", key)
+	}
+	return t, nil
+}
+
+func get[T thing[C], C any](ctx context.Context, c *Client, r call, key string) (*C, error) {
+	t, err := one[T](ctx, c, r, key)
+	if err != nil {
+		return nil, err
+	}
+	if id, _ := t.place(); !sameID(id, r.ids[0]) {
+		return nil, r.unexpected("the answer is about %s %q", key, id)
+	}
+	if lacking := t.lacks(); lacking != "" {
+		return nil, r.unexpected("the answer tells no %s of the %s", lacking, key)
+	}
+	found := t.cloud()
+	return &found, nil
+}
+
 // list sends r and returns the entries under key with the marker of the next
 // page. An answer without the key is an error and not an empty list: what is
-// not listed would be taken for gone.
-func list[T any](ctx context.Context, c *Client, r call, key string, page cloud.Page) ([]T, string, error) {
+// not listed would be taken for gone. An entry that can't be read as a whole has what
+// can be, and is left out where that is not enough to know it by.
+func list[T entry](ctx context.Context, c *Client, r call, key string, page cloud.Page) ([]T, string, error) {
 	var answer map[string]json.RawMessage
-	r.answer, r.accept = &answer, []int{http.StatusOK}
+	r.answer = &answer
 	if err := c.do(ctx, r); err != nil {
 		return nil, "", err
 	}
-	var entries []T
-	if err := json.Unmarshal(answer[key], &entries); err != nil || entries == nil {
+	var listed []json.RawMessage
+	if err := json.Unmarshal(answer[key], &listed); err != nil || listed == nil {
 		return nil, "", r.unexpected("the answer holds no list of %s", key)
+	}
+	entries := make([]T, 0, len(listed))
+	for _, text := range listed {
+		var one T
+		err := json.Unmarshal(text, &one)
+		id, _ := one.place()
+		if err != nil || id == "" {
+			c.tellOdd(ctx, key, id, err)
+		}
+		if id != "" {
+			entries = append(entries, one)
+		}
 	}
 	var links []link
 	if text, ok := answer[key+"_links"]; ok {
@@ -57,6 +119,32 @@ func list[T any](ctx context.Context, c *Client, r call, key string, page cloud.
 	}
 	next, err := r.nextMarker(links, page)
 	return entries, next, err
+}
+
+// tellOdd logs an entry of a list that can't be read, once.
+func (c *Client) tellOdd(ctx context.Context, key, id string, err error) {
+	const most = 1000
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if name := key + " " + id; !c.odd[name] && len(c.odd) < most {
+		c.odd[name] = true
+		logging.From(ctx).Warn("the cloud lists an entry that can't be read as a whole", zap.String("list", key), zap.String("id", id), zap.Error(err))
+	}
+}
+
+// all is list for all pages.
+func all[T entry](ctx context.Context, c *Client, r call, key string, pairs ...string) (entries []T, err error) {
+	for page := (cloud.Page{}); ; {
+		r.query = filters(page, pairs...)
+		listed, next, err := list[T](ctx, c, r, key, page)
+		if err != nil {
+			return nil, err
+		}
+		if entries = append(entries, listed...); next == "" {
+			return entries, nil
+		}
+		page.Marker = next
+	}
 }
 
 // nextMarker finds the marker in the link to the next page. A link that leads
@@ -79,18 +167,28 @@ func (r call) nextMarker(links []link, page cloud.Page) (string, error) {
 	return "", nil
 }
 
-// placed is an entry of a stable list, which tells where it stands.
-type placed interface {
-	place() (id string, created time.Time)
-}
-
 // stable is the order of a stable list.
 const stable = "created_at:desc,id:desc"
 
 // listFrom is list for a page that may be of a stable list, and may begin at a
 // marker that is gone: its place is found again then by when it was created,
-// where the page tells. resume has the last word about that request.
-func listFrom[T placed](ctx context.Context, c *Client, r call, key string, page cloud.Page, resume func(*call)) ([]T, string, error) {
+// where the page tells. resume has the last word about that request. What does not
+// match is left out.
+func listFrom[T thing[C], C any](ctx context.Context, c *Client, r call, key string, page cloud.Page, matches func(T) bool, resume func(*call)) ([]C, string, error) {
+	listed, next, err := resumed[T](ctx, c, r, key, page, resume)
+	if err != nil {
+		return nil, "", err
+	}
+	found := make([]C, 0, len(listed))
+	for _, t := range listed {
+		if matches(t) {
+			found = append(found, t.cloud())
+		}
+	}
+	return found, next, nil
+}
+
+func resumed[T entry](ctx context.Context, c *Client, r call, key string, page cloud.Page, resume func(*call)) ([]T, string, error) {
 	if page.Stable {
 		r.query.Set("sort", stable)
 	}

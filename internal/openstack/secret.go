@@ -2,16 +2,11 @@ package openstack
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
-
-	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
-	"go.yaml.in/yaml/v2"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -72,37 +67,25 @@ func SecretConfig(secret map[string]string) (cfg CloudConfig, fingerprint string
 // cloudsOf reads one entry of the content of a clouds.yaml. What the parser
 // complains about is not told, as it quotes what it reads.
 func cloudsOf(content, wanted string) (cfg CloudConfig, err error) {
-	var file struct {
-		Clouds map[string]map[string]any `yaml:"clouds"`
-	}
-	if yaml.Unmarshal([]byte(content), &file) != nil || len(file.Clouds) == 0 {
+	file, err := parseClouds([]byte(content))
+	if err != nil || len(file.Clouds) == 0 {
 		return cfg, fmt.Errorf("%w: %s in the secret is not a clouds.yaml", cloud.ErrInvalid, secretClouds)
 	}
-	name := wanted
-	if len(file.Clouds) == 1 {
-		for only := range file.Clouds {
-			name = cmp.Or(wanted, only)
-		}
+	name, err := file.choose(wanted)
+	if err != nil {
+		return cfg, fmt.Errorf("%w: %s in the secret has %d clouds and none is %q: name one with the key cloud", cloud.ErrInvalid, secretClouds, len(file.Clouds), wanted)
 	}
-	entry, ok := file.Clouds[name]
-	if !ok {
-		return cfg, fmt.Errorf("%w: %s in the secret has %d clouds and none is %q: name one with the key cloud", cloud.ErrInvalid, secretClouds, len(file.Clouds), name)
+	values, err := merge("", []yamlCloud{file.Clouds[name]})
+	if err != nil {
+		return cfg, fmt.Errorf("%w: %s in the secret: %w", cloud.ErrInvalid, secretClouds, err)
 	}
 	for _, key := range []string{"cacert", "cert", "key", "profile", "cloud"} {
-		if entry[key] != nil {
+		if values[key] != "" {
 			return cfg, fmt.Errorf("%w: %s in the secret has key %s, which leads to a file: only %s is possible", cloud.ErrInvalid, secretClouds, key, secretCA)
 		}
 	}
-	if auth, ok := entry["auth"].(map[any]any); !ok || len(auth) == 0 {
-		return cfg, fmt.Errorf("%w: %s in the secret has a cloud without auth", cloud.ErrInvalid, secretClouds)
-	}
-	auth, endpoint, _, err := clouds.Parse(clouds.WithCloudsYAML(strings.NewReader(content)), clouds.WithCloudName(name))
-	if err != nil {
-		return cfg, fmt.Errorf("%w: %s in the secret can't be read", cloud.ErrInvalid, secretClouds)
-	}
-	cfg.fill(auth, endpoint)
-	if verify, ok := entry["verify"].(bool); ok && !verify {
-		cfg.TLSInsecure = "true"
+	if err := cfg.fill(values); err != nil {
+		return cfg, fmt.Errorf("%w: %s in the secret: %w", cloud.ErrInvalid, secretClouds, err)
 	}
 	return cfg, nil
 }

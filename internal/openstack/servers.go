@@ -3,11 +3,25 @@ package openstack
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
+
+// server is Nova's view of a server.
+type server struct {
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Zone   string `json:"OS-EXT-AZ:availability_zone"`
+}
+
+func (s server) place() (string, time.Time) { return s.ID, time.Time{} }
+func (s server) cloud() cloud.Server        { return cloud.Server(s) }
+func (s server) lacks() string              { return "" }
 
 // volumeAttachment is Nova's view of an attachment.
 type volumeAttachment struct {
@@ -16,43 +30,22 @@ type volumeAttachment struct {
 	Device   string `json:"device"`
 }
 
+func (a volumeAttachment) place() (string, time.Time) { return a.VolumeID, time.Time{} }
+
 // GetServer is one GET, or none for an id that is not a UUID.
 func (c *Client) GetServer(ctx context.Context, id string) (*cloud.Server, error) {
-	var answer struct {
-		Server struct {
-			ID     string `json:"id"`
-			Name   string `json:"name"`
-			Status string `json:"status"`
-			Zone   string `json:"OS-EXT-AZ:availability_zone"`
-		} `json:"server"`
-	}
-	r := call{
+	return get[server](ctx, c, call{
 		operation: "get server", resource: id, metric: "server_get", endpoint: c.now().nova,
-		method: http.MethodGet, path: []string{"servers", id}, answer: &answer, accept: []int{http.StatusOK},
-	}
-	if err := r.known(id); err != nil {
-		return nil, err
-	}
-	if err := c.do(ctx, r); err != nil {
-		return nil, err
-	}
-	s := cloud.Server(answer.Server)
-	if !sameID(s.ID, id) {
-		return nil, r.unexpected("the answer is about server %q", s.ID)
-	}
-	return &s, nil
+		path: []string{"servers", id}, ids: []string{id},
+	}, "server")
 }
 
 // ListAttachments is one GET.
 func (c *Client) ListAttachments(ctx context.Context, serverID string) ([]cloud.ServerAttachment, error) {
-	r := call{
+	listed, _, err := list[volumeAttachment](ctx, c, call{
 		operation: "list attachments of server", resource: serverID, metric: "attachment_list", endpoint: c.now().nova,
-		method: http.MethodGet, path: []string{"servers", serverID, "os-volume_attachments"},
-	}
-	if err := r.known(serverID); err != nil {
-		return nil, err
-	}
-	listed, _, err := list[volumeAttachment](ctx, c, r, "volumeAttachments", cloud.Page{})
+		path: []string{"servers", serverID, "os-volume_attachments"}, ids: []string{serverID},
+	}, "volumeAttachments", cloud.Page{})
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +58,9 @@ func (c *Client) ListAttachments(ctx context.Context, serverID string) ([]cloud.
 	return attachments, nil
 }
 
-// AttachVolume is one POST. From microversion 2.101 on Nova accepts it without
-// a body.
+// AttachVolume is one POST, and another with microversion 2.60 where Nova tells no
+// microversions and refuses the first, as it does for a multiattach volume. From
+// microversion 2.101 on Nova accepts it without a body.
 func (c *Client) AttachVolume(ctx context.Context, serverID, volumeID string) (*cloud.ServerAttachment, error) {
 	var answer struct {
 		Attachment volumeAttachment `json:"volumeAttachment"`
@@ -74,13 +68,16 @@ func (c *Client) AttachVolume(ctx context.Context, serverID, volumeID string) (*
 	r := call{
 		operation: "attach volume", resource: fmt.Sprintf("%s to server %s", volumeID, serverID), metric: "volume_attach",
 		endpoint: c.now().nova, method: http.MethodPost, path: []string{"servers", serverID, "os-volume_attachments"},
+		ids:    []string{serverID, volumeID},
 		body:   map[string]any{"volumeAttachment": map[string]string{"volumeId": volumeID}},
-		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted}, emptyWith: http.StatusAccepted,
+		answer: &answer, emptyWith: http.StatusAccepted,
 	}
-	if err := r.known(serverID, volumeID); err != nil {
-		return nil, err
+	err := c.do(ctx, r)
+	if errors.Is(err, cloud.ErrUnsupported) && r.endpoint.newest == 0 {
+		r.version = novaPreferred
+		err = c.do(ctx, r)
 	}
-	if err := c.do(ctx, r); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if got := answer.Attachment.VolumeID; got != "" && !sameID(got, volumeID) {
@@ -91,13 +88,9 @@ func (c *Client) AttachVolume(ctx context.Context, serverID, volumeID string) (*
 
 // DetachVolume is one DELETE.
 func (c *Client) DetachVolume(ctx context.Context, serverID, volumeID string) error {
-	r := call{
+	return c.do(ctx, call{
 		operation: "detach volume", resource: fmt.Sprintf("%s from server %s", volumeID, serverID), metric: "volume_detach",
 		endpoint: c.now().nova, method: http.MethodDelete, path: []string{"servers", serverID, "os-volume_attachments", volumeID},
-		accept: []int{http.StatusOK, http.StatusAccepted, http.StatusNoContent},
-	}
-	if err := r.known(serverID, volumeID); err != nil {
-		return err
-	}
-	return c.do(ctx, r)
+		ids: []string{serverID, volumeID},
+	})
 }

@@ -17,10 +17,6 @@ import (
 )
 
 const (
-	// authTimeout bounds one authentication, and strangerTimeout one with the
-	// credentials of a secret.
-	authTimeout     = 30 * time.Second
-	strangerTimeout = 10 * time.Second
 	// refusedPause and maxRefusedPause bound the pauses after a password that Keystone
 	// refused. It locks an account after some wrong passwords, typically five
 	// ([security_compliance] lockout_failure_attempts), and then refuses the right one,
@@ -42,6 +38,8 @@ type session struct {
 	agent  gophercloud.UserAgent
 	client http.Client
 	metric *metrics
+	// timeout bounds one authentication.
+	timeout time.Duration
 	// closing ends with the client.
 	closing context.Context //nolint:containedctx // it is the client's own lifetime
 	flight  singleflight.Group
@@ -122,7 +120,7 @@ func (s *session) authenticate(ctx context.Context) (g grant, err error) {
 		return g, err
 	}
 	defer s.metric.observe("token_create", time.Now(), &err)
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.loginTimeout())
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	provider, err := gopherstack.NewClient(s.cfg.AuthURL)
 	if err != nil {

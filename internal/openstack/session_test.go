@@ -194,3 +194,24 @@ func TestAPanicInAQuestionEndsThatQuestion(t *testing.T) {
 		t.Error(got, err)
 	}
 }
+
+// A Keystone may be slower than any other service.
+func TestASlowKeystoneHasItsOwnTime(t *testing.T) {
+	c := newTestCloud(t, says(200, volumeBody(idA)))
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, "/auth/tokens") {
+			time.Sleep(300 * time.Millisecond)
+		}
+		c.ServeHTTP(w, req)
+	}))
+	t.Cleanup(slow.Close)
+	cfg := c.config()
+	cfg.AuthURL = slow.URL + "/identity/v3"
+	client, err := Connect(t.Context(), cfg, Options{WriteTimeout: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	_, err = Connect(t.Context(), cfg, Options{LoginTimeout: 100 * time.Millisecond})
+	checkLine(t, err, slow.URL, "does not answer in time")
+}

@@ -10,14 +10,14 @@ import (
 
 // snapshot is Cinder's view of a snapshot.
 type snapshot struct {
-	ID          string            `json:"id"`
-	Name        string            `json:"name"`
-	Description string            `json:"description"`
-	VolumeID    string            `json:"volume_id"`
-	Size        int64             `json:"size"`
-	Status      string            `json:"status"`
-	Metadata    map[string]string `json:"metadata"`
-	CreatedAt   timestamp         `json:"created_at"`
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Description string    `json:"description"`
+	VolumeID    string    `json:"volume_id"`
+	Size        int64     `json:"size"`
+	Status      string    `json:"status"`
+	Metadata    texts     `json:"metadata"`
+	CreatedAt   timestamp `json:"created_at"`
 }
 
 func (s snapshot) cloud() cloud.Snapshot {
@@ -29,8 +29,11 @@ func (s snapshot) cloud() cloud.Snapshot {
 
 func (s snapshot) place() (string, time.Time) { return s.ID, s.CreatedAt.Time }
 
-type snapshotAnswer struct {
-	Snapshot snapshot `json:"snapshot"`
+func (s snapshot) lacks() string {
+	if s.Status == "" {
+		return "status"
+	}
+	return ""
 }
 
 type newSnapshot struct {
@@ -44,11 +47,9 @@ type newSnapshot struct {
 // CreateSnapshot is one POST. From microversion 3.66 on a volume in use needs
 // no force, and Cinder takes the word amiss.
 func (c *Client) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) (*cloud.Snapshot, error) {
-	var answer snapshotAnswer
 	r := call{
 		operation: "create snapshot", resource: req.Name, metric: "snapshot_create", endpoint: c.now().cinder,
 		method: http.MethodPost, path: []string{"snapshots"},
-		answer: &answer, accept: []int{http.StatusOK, http.StatusAccepted},
 	}
 	if err := r.endpoint.learn(ctx); err != nil {
 		return nil, r.failure(err)
@@ -57,34 +58,20 @@ func (c *Client) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) 
 		VolumeID: req.VolumeID, Name: req.Name, Description: req.Description, Metadata: req.Metadata,
 		Force: req.Force && r.endpoint.plain < cinderForceless,
 	}}
-	if err := c.do(ctx, r); err != nil {
+	made, err := one[snapshot](ctx, c, r, "snapshot")
+	if err != nil {
 		return nil, err
 	}
-	if answer.Snapshot.ID == "" {
-		return nil, r.unexpected("the answer names no snapshot")
-	}
-	s := answer.Snapshot.cloud()
+	s := made.cloud()
 	return &s, nil
 }
 
 // GetSnapshot is one GET, or none for an id that is not a UUID.
 func (c *Client) GetSnapshot(ctx context.Context, id string) (*cloud.Snapshot, error) {
-	var answer snapshotAnswer
-	r := call{
+	return get[snapshot](ctx, c, call{
 		operation: "get snapshot", resource: id, metric: "snapshot_get", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"snapshots", id}, answer: &answer, accept: []int{http.StatusOK},
-	}
-	if err := r.known(id); err != nil {
-		return nil, err
-	}
-	if err := c.do(ctx, r); err != nil {
-		return nil, err
-	}
-	if !sameID(answer.Snapshot.ID, id) {
-		return nil, r.unexpected("the answer is about snapshot %q", answer.Snapshot.ID)
-	}
-	s := answer.Snapshot.cloud()
-	return &s, nil
+		path: []string{"snapshots", id}, ids: []string{id},
+	}, "snapshot")
 }
 
 // ListSnapshots is one GET; a marker that is gone is dealt with as by
@@ -92,20 +79,10 @@ func (c *Client) GetSnapshot(ctx context.Context, id string) (*cloud.Snapshot, e
 func (c *Client) ListSnapshots(ctx context.Context, filter cloud.SnapshotFilter, page cloud.Page) ([]cloud.Snapshot, string, error) {
 	r := call{
 		operation: "list snapshots", resource: filter.Name, metric: "snapshot_list", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"snapshots"},
-		query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID),
+		path: []string{"snapshots"}, query: filters(page, "name", filter.Name, "volume_id", filter.VolumeID),
 	}
-	listed, next, err := listFrom[snapshot](ctx, c, r, "snapshots", page, nil)
-	if err != nil {
-		return nil, "", err
-	}
-	snapshots := make([]cloud.Snapshot, 0, len(listed))
-	for _, s := range listed {
-		if matches(s.Name, filter.Name, s.VolumeID, filter.VolumeID) {
-			snapshots = append(snapshots, s.cloud())
-		}
-	}
-	return snapshots, next, nil
+	wanted := func(s snapshot) bool { return matches(s.Name, filter.Name, s.VolumeID, filter.VolumeID) }
+	return listFrom(ctx, c, r, "snapshots", page, wanted, nil)
 }
 
 // DeleteSnapshot is one DELETE.

@@ -39,14 +39,13 @@ const (
 )
 
 // newTransport returns the connections to a cloud, shared by all its endpoints.
-func newTransport(tlsConfig *tls.Config, opts Options) *http.Transport {
+func newTransport(tlsConfig *tls.Config) *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    5 * time.Second,
-		ResponseHeaderTimeout:  max(opts.ReadTimeout, opts.WriteTimeout),
 		ExpectContinueTimeout:  time.Second,
 		MaxIdleConns:           4 * maxIdle,
 		MaxIdleConnsPerHost:    maxIdle,
@@ -93,7 +92,10 @@ func (e *sendError) Unwrap() error { return e.err }
 // through to its answer, or to its timeout, even if the caller gives up.
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	limit := x.conn.opts.WriteTimeout
-	if reads(req.Method) {
+	switch {
+	case x.service == identityService:
+		limit = x.conn.opts.LoginTimeout
+	case reads(req.Method):
 		limit = x.conn.opts.ReadTimeout
 	}
 	if x.conn.cfg.stranger && !x.conn.opts.SecretAddresses.permitsHost(req.URL, x.conn.cfg.AuthURL) {

@@ -3,7 +3,6 @@ package openstack
 import (
 	"context"
 	"maps"
-	"net/http"
 	"slices"
 	"time"
 
@@ -22,6 +21,8 @@ type volumeType struct {
 	ExtraSpecs map[string]string `json:"extra_specs"`
 }
 
+func (t volumeType) place() (string, time.Time) { return t.ID, time.Time{} }
+
 // ListVolumeTypes is one GET per 1000 types, or none within a minute of the last.
 func (c *Client) ListVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
 	kept, err := c.now().types.get(ctx, c.now().session, typesLife, c.listVolumeTypes)
@@ -33,26 +34,15 @@ func (c *Client) ListVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error
 }
 
 func (c *Client) listVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
-	r := call{
-		operation: "list volume types of", resource: "Cinder", metric: "volume_type_list", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"types"},
-	}
+	// Without is_public administrators would be shown the public ones alone.
+	listed, err := all[volumeType](ctx, c, call{
+		operation: "list volume types of", resource: "Cinder", metric: "volume_type_list", endpoint: c.now().cinder, path: []string{"types"},
+	}, "volume_types", "is_public", "None")
 	var types []cloud.VolumeType
-	for page := (cloud.Page{}); ; {
-		// Administrators would be shown the public ones alone.
-		r.query = filters(page, "is_public", "None")
-		listed, next, err := list[volumeType](ctx, c, r, "volume_types", page)
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range listed {
-			types = append(types, cloud.VolumeType(t))
-		}
-		if next == "" {
-			return types, nil
-		}
-		page.Marker = next
+	for _, t := range listed {
+		types = append(types, cloud.VolumeType(t))
 	}
+	return types, err
 }
 
 // DefaultVolumeType is one GET, or none within a minute of the last.
@@ -68,7 +58,7 @@ func (c *Client) defaultVolumeType(ctx context.Context) (cloud.VolumeType, error
 	}
 	err := c.do(ctx, call{
 		operation: "get volume type", resource: "default", metric: "volume_type_get", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"types", "default"}, answer: &answer, accept: []int{http.StatusOK},
+		path: []string{"types", "default"}, answer: &answer,
 	})
 	return cloud.VolumeType(answer.Type), err
 }
@@ -79,28 +69,14 @@ func (c *Client) RetypeVolume(ctx context.Context, id, volumeType string, migrat
 	if migrate {
 		policy = "on-demand"
 	}
-	r := call{
-		operation: "retype volume", resource: id, metric: "volume_retype", endpoint: c.now().cinder,
-		method: http.MethodPost, path: []string{"volumes", id, "action"},
-		body:   map[string]any{"os-retype": map[string]string{"new_type": volumeType, "migration_policy": policy}},
-		accept: []int{http.StatusOK, http.StatusAccepted},
-	}
-	if err := r.known(id); err != nil {
-		return err
-	}
-	return c.do(ctx, r)
+	return c.do(ctx, c.action("retype volume", "volume_retype", id, map[string]any{
+		"os-retype": map[string]string{"new_type": volumeType, "migration_policy": policy},
+	}))
 }
 
 // SetVolumeMetadata is one POST.
 func (c *Client) SetVolumeMetadata(ctx context.Context, id string, metadata map[string]string) error {
-	r := call{
-		operation: "set metadata of volume", resource: id, metric: "volume_metadata_set", endpoint: c.now().cinder,
-		method: http.MethodPost, path: []string{"volumes", id, "metadata"},
-		body:   map[string]any{"metadata": metadata},
-		accept: []int{http.StatusOK, http.StatusAccepted},
-	}
-	if err := r.known(id); err != nil {
-		return err
-	}
+	r := c.action("set metadata of volume", "volume_metadata_set", id, map[string]any{"metadata": metadata})
+	r.path[2] = "metadata"
 	return c.do(ctx, r)
 }

@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"bytes"
+	"encoding/json"
 	"time"
 )
 
@@ -29,5 +30,26 @@ type truth bool
 // false.
 func (b *truth) UnmarshalJSON(text []byte) error {
 	*b = truth(bytes.EqualFold(bytes.Trim(text, `"`), []byte("true")))
+	return nil
+}
+
+// texts are metadata, whose values some clouds write as numbers or truths.
+type texts map[string]string
+
+// UnmarshalJSON never fails; what is no object has no metadata.
+func (t *texts) UnmarshalJSON(text []byte) error {
+	var values map[string]json.RawMessage
+	*t = nil
+	if json.Unmarshal(text, &values) != nil || values == nil {
+		return nil //nolint:nilerr // see above
+	}
+	*t = make(texts, len(values))
+	for key, raw := range values {
+		var value string
+		if json.Unmarshal(raw, &value) != nil {
+			value = string(raw)
+		}
+		(*t)[key] = value
+	}
 	return nil
 }

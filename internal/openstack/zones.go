@@ -2,7 +2,6 @@ package openstack
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"time"
 
@@ -20,14 +19,17 @@ func (c *Client) ListZones(ctx context.Context) ([]string, error) {
 	return slices.Clone(names), err
 }
 
+type zone struct {
+	Name string `json:"zoneName"`
+}
+
+func (z zone) place() (string, time.Time) { return z.Name, time.Time{} }
+
 func (c *Client) listZones(ctx context.Context) ([]string, error) {
-	r := call{
+	listed, _, err := list[zone](ctx, c, call{
 		operation: "list availability zones of", resource: "Cinder", metric: "zone_list", endpoint: c.now().cinder,
-		method: http.MethodGet, path: []string{"os-availability-zone"},
-	}
-	listed, _, err := list[struct {
-		Name string `json:"zoneName"`
-	}](ctx, c, r, "availabilityZoneInfo", cloud.Page{})
+		path: []string{"os-availability-zone"},
+	}, "availabilityZoneInfo", cloud.Page{})
 	if err != nil {
 		return nil, err
 	}

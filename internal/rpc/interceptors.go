@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
@@ -26,21 +28,19 @@ func identify(logger *zap.Logger) grpc.UnaryServerInterceptor {
 
 // subject tells which volume, snapshot and node a request is about.
 func subject(req any) []zap.Field {
+	message, ok := req.(proto.Message)
+	if !ok {
+		return nil
+	}
 	var fields []zap.Field
-	if r, ok := req.(interface{ GetVolumeId() string }); ok && r.GetVolumeId() != "" {
-		fields = append(fields, zap.String("volumeID", r.GetVolumeId()))
-	}
-	if r, ok := req.(interface{ GetSourceVolumeId() string }); ok && r.GetSourceVolumeId() != "" {
-		fields = append(fields, zap.String("sourceVolumeID", r.GetSourceVolumeId()))
-	}
-	if r, ok := req.(interface{ GetSnapshotId() string }); ok && r.GetSnapshotId() != "" {
-		fields = append(fields, zap.String("snapshotID", r.GetSnapshotId()))
-	}
-	if r, ok := req.(interface{ GetNodeId() string }); ok && r.GetNodeId() != "" {
-		fields = append(fields, zap.String("nodeID", r.GetNodeId()))
-	}
-	if r, ok := req.(interface{ GetName() string }); ok && r.GetName() != "" {
-		fields = append(fields, zap.String("name", r.GetName()))
+	request := message.ProtoReflect()
+	for _, f := range []struct {
+		name protoreflect.Name
+		key  string
+	}{{"volume_id", "volumeID"}, {"source_volume_id", "sourceVolumeID"}, {"snapshot_id", "snapshotID"}, {"node_id", "nodeID"}, {"name", "name"}} {
+		if known := request.Descriptor().Fields().ByName(f.name); known != nil && request.Has(known) {
+			fields = append(fields, zap.String(f.key, request.Get(known).String()))
+		}
 	}
 	return fields
 }
@@ -74,7 +74,7 @@ func logCalls(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler 
 
 func routine(fullMethod string) bool {
 	switch path.Base(fullMethod) {
-	case "Probe", "GetPluginInfo", "GetPluginCapabilities", "ControllerGetCapabilities", "NodeGetCapabilities",
+	case "Probe", "GetPluginInfo", "NodeGetInfo", "GetPluginCapabilities", "ControllerGetCapabilities", "NodeGetCapabilities",
 		"NodeGetVolumeStats", "ListVolumes", "ListSnapshots", "GetSnapshot", "GetCapacity":
 		return true
 	}

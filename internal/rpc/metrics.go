@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 )
@@ -15,28 +16,20 @@ type metrics struct {
 	inFlight *prometheus.GaugeVec
 }
 
-func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
-	m := &metrics{
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+func newMetrics(registerer prometheus.Registerer) *metrics {
+	auto := promauto.With(registerer)
+	return &metrics{
+		duration: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "cinder_csi_operation_duration_seconds",
 			Help: "How long CSI calls took, by method and gRPC code.",
 			// From a bind mount to a backup: 5 ms to 11 minutes.
 			Buckets: prometheus.ExponentialBuckets(0.005, 2.5, 14),
 		}, []string{"method", "code"}),
-		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		inFlight: auto.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "cinder_csi_operations_in_flight",
 			Help: "CSI calls being served now, by method.",
 		}, []string{"method"}),
 	}
-	if registerer == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.duration, m.inFlight} {
-		if err := registerer.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
 }
 
 func (m *metrics) observe(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

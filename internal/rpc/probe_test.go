@@ -73,12 +73,9 @@ func serveIdentity(t *testing.T, listener net.Listener, probe func(context.Conte
 		t.Cleanup(func() { _ = listener.Close() })
 		return
 	}
-	server, err := NewServer(Options{Grace: time.Second}, func(r grpc.ServiceRegistrar) {
+	server := NewServer(Options{Grace: time.Second}, func(r grpc.ServiceRegistrar) {
 		csi.RegisterIdentityServer(r, &identity{probe: probe})
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, listener) }()

@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -96,10 +95,7 @@ func (s *service) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReq
 // serve runs a server until the test ends, or until stop is called.
 func serve(t *testing.T, s *service, opts Options) (client csi.NodeClient, stop func() error) {
 	t.Helper()
-	server, err := NewServer(opts, func(r grpc.ServiceRegistrar) { csi.RegisterNodeServer(r, s) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := NewServer(opts, func(r grpc.ServiceRegistrar) { csi.RegisterNodeServer(r, s) })
 	endpoint := Endpoint{"unix", filepath.Join(t.TempDir(), "csi.sock")}
 	listener, err := endpoint.Listen(t.Context())
 	if err != nil {
@@ -228,11 +224,37 @@ func TestStoppingCutsOffCallsAfterTheGracePeriod(t *testing.T) {
 func TestMetricsAreRegisteredOnce(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	register := func(grpc.ServiceRegistrar) {}
-	if _, err := NewServer(Options{Metrics: registry}, register); err != nil {
-		t.Fatal(err)
+	NewServer(Options{Metrics: registry}, register)
+	defer func() {
+		if recover() == nil {
+			t.Error("two servers count into the same metrics")
+		}
+	}()
+	NewServer(Options{Metrics: registry}, register)
+}
+
+func TestALogLineNamesWhatItsCallIsAbout(t *testing.T) {
+	for _, test := range []struct {
+		request any
+		want    string
+	}{
+		{&csi.CreateVolumeRequest{Name: "pvc-1"}, "name=pvc-1"},
+		{&csi.ControllerPublishVolumeRequest{VolumeId: "v", NodeId: "n"}, "volumeID=v nodeID=n"},
+		{&csi.CreateSnapshotRequest{SourceVolumeId: "v", Name: "s"}, "sourceVolumeID=v name=s"},
+		{&csi.DeleteSnapshotRequest{SnapshotId: "s"}, "snapshotID=s"},
+		{&csi.NodeGetInfoRequest{}, ""},
+		{nil, ""},
+	} {
+		var got []string
+		for _, field := range subject(test.request) {
+			got = append(got, field.Key+"="+field.String)
+		}
+		if all := strings.Join(got, " "); all != test.want {
+			t.Errorf("%T: %q, want %q", test.request, all, test.want)
+		}
 	}
-	_, err := NewServer(Options{Metrics: registry}, register)
-	if already := (prometheus.AlreadyRegisteredError{}); !errors.As(err, &already) {
-		t.Fatalf("second registration: %v", err)
+	// The kubelet asks for it every minute.
+	if !routine(csi.Node_NodeGetInfo_FullMethodName) || routine(csi.Node_NodeStageVolume_FullMethodName) {
+		t.Error("NodeGetInfo is told like a stage")
 	}
 }

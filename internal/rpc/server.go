@@ -44,24 +44,21 @@ type Server struct {
 	interrupt context.CancelFunc
 }
 
-// NewServer makes a server; register hangs the services in.
-func NewServer(opts Options, register func(grpc.ServiceRegistrar)) (*Server, error) {
+// NewServer makes a server; register hangs the services in. Two servers can't have the
+// same Options.Metrics.
+func NewServer(opts Options, register func(grpc.ServiceRegistrar)) *Server {
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
 	}
 	if opts.Grace == 0 {
 		opts.Grace = DefaultGrace
 	}
-	metrics, err := newMetrics(opts.Metrics)
-	if err != nil {
-		return nil, fmt.Errorf("register metrics of the gRPC server: %w", err)
-	}
 	stopping, interrupt := context.WithCancel(context.Background())
 	s := &Server{log: opts.Logger, grace: opts.Grace, interrupt: interrupt}
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(
 			identify(opts.Logger),
-			metrics.observe,
+			newMetrics(opts.Metrics).observe,
 			logCalls,
 			endAtStop(stopping, opts.Interrupt),
 			recoverPanics,
@@ -72,7 +69,7 @@ func NewServer(opts Options, register func(grpc.ServiceRegistrar)) (*Server, err
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	register(s.grpc)
-	return s, nil
+	return s
 }
 
 // Serve serves on the listener until ctx ends; then it refuses new calls, interrupts

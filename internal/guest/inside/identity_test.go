@@ -11,6 +11,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/uuid"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/guest/wire"
 	"github.com/cinder-csi/cinder-csi/internal/instance"
 	"github.com/cinder-csi/cinder-csi/internal/node"
@@ -58,7 +59,7 @@ func TestTheConfigDriveTellsWhichServerThisIs(t *testing.T) {
 				change(t)
 			}
 			awaitDrive(t)
-			id, err := instance.New(instance.Options{Order: []instance.Source{instance.ConfigDrive}}).Identify(patient(t))
+			id, err := instance.New(instance.Options{Disks: new(blockdev.System).NoVolumes, Order: []instance.Source{instance.ConfigDrive}}).Identify(patient(t))
 			must(t, err)
 			wantThisServer(t, id)
 
@@ -85,12 +86,12 @@ func TestAVolumeThatPosesAsTheConfigDriveIsNotBelieved(t *testing.T) {
 		t.Run(string(bus), func(t *testing.T) {
 			plug(t, wire.Disk{Image: "impostor", Bus: bus, Serial: uuid.NewString(), Content: wire.Impostor})
 			awaitDrive(t)
-			id, err := instance.New(instance.Options{Order: []instance.Source{instance.ConfigDrive}}).Identify(patient(t))
-			if err == nil || !strings.Contains(err.Error(), "it is the volume with the serial") {
+			id, err := instance.New(instance.Options{Disks: new(blockdev.System).NoVolumes, Order: []instance.Source{instance.ConfigDrive}}).Identify(patient(t))
+			if err == nil || !strings.Contains(err.Error(), "no config drive") {
 				t.Errorf("found %+v, %v", id, err)
 			}
 			// The metadata service tells the truth.
-			id, err = instance.New(instance.Options{}).Identify(patient(t))
+			id, err = instance.New(instance.Options{Disks: new(blockdev.System).NoVolumes}).Identify(patient(t))
 			must(t, err)
 			wantThisServer(t, id)
 			pull(t, "impostor")
@@ -122,7 +123,7 @@ func TestAnImpostorBesideTheConfigDrive(t *testing.T) {
 			must(t, err)
 			for _, to := range []string{genuine, fake, ""} {
 				link(t, to)
-				id, err := instance.New(instance.Options{Order: []instance.Source{instance.ConfigDrive}}).Identify(patient(t))
+				id, err := instance.New(instance.Options{Disks: new(blockdev.System).NoVolumes, Order: []instance.Source{instance.ConfigDrive}}).Identify(patient(t))
 				must(t, err)
 				wantThisServer(t, id)
 			}
@@ -159,7 +160,7 @@ func TestTheMetadataServiceTellsWhichServerThisIs(t *testing.T) {
 // settings at all.
 func TestNodeGetInfoTellsWhatTheServerKnowsOfItself(t *testing.T) {
 	s := node.New(node.Config{WithTopology: true, Identity: func(ctx context.Context) (instance.Identity, error) {
-		return instance.New(instance.Options{}).Identify(ctx)
+		return instance.New(instance.Options{Disks: new(blockdev.System).NoVolumes}).Identify(ctx)
 	}})
 	info, err := s.NodeGetInfo(patient(t), &csi.NodeGetInfoRequest{})
 	must(t, err)

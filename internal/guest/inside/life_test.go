@@ -63,7 +63,7 @@ func TestAVolumeLivesItsWholeLife(t *testing.T) {
 // TestExt4GrowsWhileItIsMounted has the capability that it takes, which a
 // container without CAP_SYS_RESOURCE has not.
 func TestExt4GrowsWhileItIsMounted(t *testing.T) {
-	if !filesystem.CanGrowOnline("ext4") {
+	if ext4, err := filesystem.TypeOf("ext4"); err != nil || !ext4.GrowsOnline() {
 		t.Fatal("root in the guest lacks CAP_SYS_RESOURCE")
 	}
 	v := newVolume(t, wire.VirtioBlk, 64*mib, filesystemOf("ext4"))

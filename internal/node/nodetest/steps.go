@@ -6,6 +6,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/luks"
+	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 )
 
@@ -69,17 +70,17 @@ func (f filesystems) Probe(ctx context.Context, on filesystem.Device) (c filesys
 	return c, err
 }
 
-func (f filesystems) Recognize(ctx context.Context, on filesystem.Device) (c filesystem.Content, found bool, err error) {
-	err = between(f.step, "probing", func() error { c, found, err = f.Filesystems.Recognize(ctx, on); return err }, "probed")
-	return c, found, err
+func (f filesystems) Recognize(ctx context.Context, on filesystem.Device) (c filesystem.Content, err error) {
+	err = between(f.step, "probing", func() error { c, err = f.Filesystems.Recognize(ctx, on); return err }, "probed")
+	return c, err
 }
 
-func (f filesystems) Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, fsType string, options []string) error {
-	return between(f.step, "formatting", func() error { return f.Filesystems.Format(ctx, on, proof, fsType, options) }, "formatted")
+func (f filesystems) Format(ctx context.Context, on filesystem.Device, proof filesystem.Proof, t *filesystem.Type, options mkfs.List) error {
+	return between(f.step, "formatting", func() error { return f.Filesystems.Format(ctx, on, proof, t, options) }, "formatted")
 }
 
-func (f filesystems) Check(ctx context.Context, path, fsType string) error {
-	return between(f.step, "checking", func() error { return f.Filesystems.Check(ctx, path, fsType) }, "checked")
+func (f filesystems) Check(ctx context.Context, path string, t *filesystem.Type) error {
+	return between(f.step, "checking", func() error { return f.Filesystems.Check(ctx, path, t) }, "checked")
 }
 
 func (f filesystems) Grow(ctx context.Context, path, mountpoint string) (size int64, err error) {
@@ -87,8 +88,8 @@ func (f filesystems) Grow(ctx context.Context, path, mountpoint string) (size in
 	return size, err
 }
 
-func (f filesystems) Mount(ctx context.Context, path, target, fsType string, options []string) error {
-	return between(f.step, "mounting", func() error { return f.Filesystems.Mount(ctx, path, target, fsType, options) }, "mounted")
+func (f filesystems) Mount(ctx context.Context, path, target string, t *filesystem.Type, options []string) error {
+	return between(f.step, "mounting", func() error { return f.Filesystems.Mount(ctx, path, target, t, options) }, "mounted")
 }
 
 func (f filesystems) Bind(ctx context.Context, source, target string, readOnly bool, options []string) error {

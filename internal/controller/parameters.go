@@ -15,10 +15,15 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
+
+// metadataPrefix begins the mutable parameters that set metadata, as in
+// "metadata/owner: team-a".
+const metadataPrefix = "metadata/"
 
 // The parameters that this package looks up by name.
 const (
@@ -47,6 +52,8 @@ type parameter struct {
 	// node is the key of the volume context that takes the value to the node; empty
 	// for none.
 	node string
+	// ofBackups: the parameter has an effect on backups only.
+	ofBackups bool
 	// unused says why this driver does nothing about the parameter, which is in
 	// classes that people have; empty where it does.
 	unused string
@@ -98,8 +105,8 @@ func snapshotClass() class {
 	const removed = "external-snapshotter doesn't read it any more: the current name is " + sidecarPrefix
 	return class{"VolumeSnapshotClass", []parameter{
 		{name: paramType, value: oneOf("snapshot", "backup")},
-		{name: paramAvailability, others: []string{"zone", "az", "availabilityZone"}},
-		{name: paramIncremental, value: boolean},
+		{name: paramAvailability, ofBackups: true, others: []string{"zone", "az", "availabilityZone"}},
+		{name: paramIncremental, ofBackups: true, value: boolean},
 		{name: paramAppendMetadata, others: []string{"metadata", "tags", "labels", "appendSnapshotMetadata"}},
 		{name: "force-create", value: boolean, unused: "a volume in use is always snapshotted"},
 		{name: "backup-max-duration-seconds-per-gb", value: seconds, unused: "a backup is asked for again until it is ready, however long it takes"},
@@ -122,12 +129,12 @@ func attributesClass() class {
 // given.
 type parameters map[string]string
 
-// remark is what the log is to say about a parameter that is accepted.
-type remark struct{ parameter, says string }
+// remark says why a parameter that is accepted has no effect.
+type remark struct{ parameter, why string }
 
-// read returns the parameters of a class by their names, and what is to be remarked
-// about them. An unknown one is refused, since a typing error that is ignored makes
-// another volume than was asked for; where anything goes, it is remarked.
+// read returns the parameters of a class by their names, and remarks about those without
+// effect. It refuses an unknown one, since a typing error that is ignored makes another
+// volume than was asked for; if anything goes, that is a remark.
 func (c class) read(raw map[string]string, anything bool) (params parameters, remarks []remark, err error) {
 	params = make(parameters, len(raw))
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
@@ -156,28 +163,28 @@ func (c class) read(raw map[string]string, anything bool) (params parameters, re
 			remarks = append(remarks, remark{key, p.unused})
 		}
 	}
+	for _, p := range c.parameters {
+		if value := params[p.name]; p.ofBackups && params[paramType] != "backup" && value != "" && value != "false" {
+			remarks = append(remarks, remark{p.name, "it is for a class whose type is backup"})
+		}
+	}
 	return params, remarks, nil
 }
 
-// read reads the parameters of a class and tells the log once what is to be remarked
-// about them.
+// read returns the parameters of a class. The log has each remark about a class once.
 func (s *Server) read(ctx context.Context, c class, raw map[string]string) (parameters, error) {
 	params, remarks, err := c.read(raw, s.cfg.AllowUnknownParameters)
-	if params[paramIncremental] == "true" && params[paramType] != "backup" {
-		remarks = append(remarks, remark{paramIncremental, "only a backup is incremental, and its type is backup"})
-	}
 	for _, r := range remarks {
 		if _, told := s.remarked.LoadOrStore(fmt.Sprint(c.kind, r, params), true); !told {
 			logging.From(ctx).Warn("a parameter has no effect", zap.String("class", c.kind), zap.String("parameter", r.parameter),
-				zap.String("since", r.says), zap.Any("parameters", params))
+				zap.String("since", r.why), zap.Any("parameters", params))
 		}
 	}
 	return params, err
 }
 
-// forgiving returns the parameters of a class by their names in small letters, and
-// refuses none.
-func forgiving(raw map[string]string) parameters {
+// lenient returns all parameters of a class by their keys in small letters.
+func lenient(raw map[string]string) parameters {
 	params := make(parameters, len(raw))
 	for key, value := range raw {
 		params[strings.ToLower(key)] = strings.TrimSpace(value)
@@ -185,8 +192,7 @@ func forgiving(raw map[string]string) parameters {
 	return params
 }
 
-// volumeClass is what the parameters of a StorageClass, and the mutable ones of a
-// VolumeAttributesClass, ask for.
+// volumeClass holds the parameters of a StorageClass and a VolumeAttributesClass.
 type volumeClass struct {
 	parameters parameters
 	// node is the volume context that they make.
@@ -197,9 +203,9 @@ type volumeClass struct {
 // kind is the volume type, empty for Cinder's default.
 func (c volumeClass) kind() string { return cmp.Or(c.change.Type, c.parameters[paramType]) }
 
-// readClass reads what is to become of a volume for some uses. sourced tells that its
-// filesystem comes with its content.
-func (s *Server) readClass(ctx context.Context, raw, mutable map[string]string, uses []*csi.VolumeCapability, sourced bool) (volumeClass, error) {
+// readClass reads the classes of a volume that is to have some capabilities. The
+// filesystem of a sourced volume comes with its content.
+func (s *Server) readClass(ctx context.Context, raw, mutable map[string]string, capabilities []*csi.VolumeCapability, sourced bool) (volumeClass, error) {
 	var wanted volumeClass
 	var err error
 	if wanted.parameters, err = s.read(ctx, storageClass(), raw); err != nil {
@@ -208,8 +214,8 @@ func (s *Server) readClass(ctx context.Context, raw, mutable map[string]string, 
 	if wanted.node, err = storageClass().nodeContext(wanted.parameters); err != nil {
 		return wanted, err
 	}
-	for _, use := range uses {
-		if err := checkFilesystem(use.GetMount(), wanted, sourced); err != nil {
+	for _, c := range capabilities {
+		if err := checkFilesystem(c.GetMount(), wanted, sourced); err != nil {
 			return wanted, err
 		}
 	}
@@ -217,33 +223,38 @@ func (s *Server) readClass(ctx context.Context, raw, mutable map[string]string, 
 	return wanted, err
 }
 
-// checkFilesystem refuses a filesystem that the class names otherwise, and one that
-// mkfs could never make as the volume context says: on the node it would be too late,
-// the volume exists then.
-func checkFilesystem(use *csi.VolumeCapability_MountVolume, wanted volumeClass, sourced bool) error {
-	if use == nil {
+// checkFilesystem refuses a filesystem other than the one that the class names, and one
+// that mkfs can't make with the options of the class: the node would refuse those, too,
+// but not before the volume exists.
+func checkFilesystem(mount *csi.VolumeCapability_MountVolume, wanted volumeClass, sourced bool) error {
+	if mount == nil {
 		return nil
 	}
 	for _, name := range []string{paramFSType, paramSidecarFSType} {
-		if named := wanted.parameters[name]; named != "" && use.GetFsType() != "" && !strings.EqualFold(named, use.GetFsType()) {
-			return status.Errorf(codes.InvalidArgument, "parameter %s is %q, but the volume capability asks for %q", name, named, use.GetFsType())
+		if named := wanted.parameters[name]; named != "" && mount.GetFsType() != "" && !strings.EqualFold(named, mount.GetFsType()) {
+			return status.Errorf(codes.InvalidArgument, "parameter %s is %q, but the volume capability asks for %q", name, named, mount.GetFsType())
 		}
 	}
 	if sourced {
 		return nil
 	}
-	kinds := []string{use.GetFsType()}
-	if kinds[0] == "" {
-		// The node chooses: ext4 where its operator says nothing else.
-		kinds = []string{"xfs", "btrfs", "ext4"}
+	types := filesystem.Types() // the node chooses: ext4 where its operator says nothing else
+	if mount.GetFsType() != "" {
+		t, err := filesystem.TypeOf(mount.GetFsType())
+		if err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		types = []*filesystem.Type{t}
 	}
-	var err error
-	for _, kind := range kinds {
-		if _, err = mkfs.Options(kind, wanted.node); err == nil {
+	var refused error
+	for _, t := range types {
+		_, err := t.MkfsOptions(wanted.node)
+		if err == nil {
 			return nil
 		}
+		refused = cmp.Or(refused, err)
 	}
-	return status.Error(codes.InvalidArgument, err.Error())
+	return status.Error(codes.InvalidArgument, refused.Error())
 }
 
 // unknown is the text of the error for a key that is in no table.

@@ -72,7 +72,7 @@ func TestAnnotationsOfAVolumeSnapshotBecomeMetadata(t *testing.T) {
 	}
 	for _, kind := range []string{"snapshot", "backup"} {
 		server.PutSnapshot("space/"+kind, map[string]string{tagPrefix + "keep": "7d", "other": "no"})
-		until(w, ask(kind, kind, kind))
+		w.untilReady(ask(kind, kind, kind))
 	}
 	want := map[string]string{"keep": "7d"}
 	for _, s := range w.dump().Snapshots {
@@ -100,22 +100,6 @@ func TestAnnotationsOfAVolumeSnapshotBecomeMetadata(t *testing.T) {
 	wantCode(t, err, codes.FailedPrecondition, "--extra-create-metadata")
 }
 
-// until repeats a request until what it asks for is ready.
-func until(w *world, req *csi.CreateSnapshotRequest) {
-	w.Helper()
-	for range 100 {
-		resp, err := w.CreateSnapshot(w.within(time.Minute), req)
-		if err != nil {
-			w.Fatal(err)
-		}
-		if resp.GetSnapshot().GetReadyToUse() {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	w.Fatalf("%s is never ready", req.GetName())
-}
-
 func TestTagsThatMayNotBeAreRefused(t *testing.T) {
 	w, server := withTags(t)
 	w.config.ExtraTags = map[string]string{"bill": "them"}
@@ -132,11 +116,12 @@ func TestTagsThatMayNotBeAreRefused(t *testing.T) {
 		"in capitals":        {map[string]string{tagPrefix + "CINDER.csi.openstack.org/never-published": "x"}, "driver's own"},
 		"a side container's": {map[string]string{tagPrefix + "csi.storage.k8s.io/pvc/name": "x"}, "driver's own"},
 		"Cinder's":           {map[string]string{tagPrefix + "readonly": "True"}, "Cinder's own"},
-		"no key":             {map[string]string{tagPrefix: "x"}, "1 to 255 letters"},
+		"no key":             {map[string]string{tagPrefix: "x"}, "empty"},
 		"a long value":       {map[string]string{tagPrefix + "a": strings.Repeat("ä", 256)}, "255"},
 		"a long key":         {map[string]string{tagPrefix + strings.Repeat("a", 256): ""}, "255"},
 		"an odd key":         {map[string]string{tagPrefix + "ä": "x"}, "1 to 255 letters"},
 		"the operator's":     {map[string]string{tagPrefix + "bill": "me"}, `sets bill to "them"`},
+		"in other letters":   {map[string]string{tagPrefix + "TEAM": "mine"}, `sets team to "theirs"`},
 		"too many":           {many, "at most 50"},
 		"the class's":        {map[string]string{tagPrefix + "team": "mine"}, `sets team to "theirs"`},
 	} {
@@ -170,7 +155,7 @@ func TestIncrementalBackups(t *testing.T) {
 	w := newWorld(t, devcloud.Instant())
 	volume := w.create(request("pvc-1", 1)).GetVolumeId()
 	for _, name := range []string{"first", "second"} {
-		until(w, &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: volume, Parameters: map[string]string{"type": "backup", "Incremental": "True"}})
+		w.untilReady(&csi.CreateSnapshotRequest{Name: name, SourceVolumeId: volume, Parameters: map[string]string{"type": "backup", "Incremental": "True"}})
 	}
 	incremental := make(map[string]bool)
 	for _, b := range w.dump().Backups {
