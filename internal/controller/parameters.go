@@ -78,9 +78,9 @@ func storageClass() class {
 		{name: paramAppendMetadata, others: []string{"metadata", "tags", "labels"}},
 		{name: "mkfsOptions", node: mkfs.OptionsKey, others: []string{"formatOptions"}},
 		{name: "mkfs-options", node: mkfs.OptionsKey},
-		{name: "blockSize", node: mkfs.BlockSizeKey, value: bytes},
-		{name: "inodeSize", node: mkfs.InodeSizeKey, value: bytes},
-		{name: "bytesPerInode", node: mkfs.BytesPerInodeKey, value: bytes},
+		{name: "blockSize", node: mkfs.BlockSizeKey, value: number(1, "bytes")},
+		{name: "inodeSize", node: mkfs.InodeSizeKey, value: number(1, "bytes")},
+		{name: "bytesPerInode", node: mkfs.BytesPerInodeKey, value: number(1, "bytes")},
 		{name: "encrypted", node: "cinder.csi.openstack.org/encrypted", value: encryption, others: []string{"encryption"}},
 		{name: paramFSType, unused: usedByAnother + "fstype"},
 		{name: paramSidecarFSType, unused: "the volume capability names the filesystem"},
@@ -109,7 +109,7 @@ func snapshotClass() class {
 		{name: paramIncremental, ofBackups: true, value: boolean},
 		{name: paramAppendMetadata, others: []string{"metadata", "tags", "labels", "appendSnapshotMetadata"}},
 		{name: "force-create", value: boolean, unused: "a volume in use is always snapshotted"},
-		{name: "backup-max-duration-seconds-per-gb", value: seconds, unused: "a backup is asked for again until it is ready, however long it takes"},
+		{name: "backup-max-duration-seconds-per-gb", value: number(0, "seconds"), unused: "a backup is asked for again until it is ready, however long it takes"},
 		{name: "csiSnapshotterSecretName", unused: removed + "snapshotter-secret-name"},
 		{name: "csiSnapshotterSecretNamespace", unused: removed + "snapshotter-secret-namespace"},
 		{name: "deletionPolicy", value: oneOf("Delete", "Retain"), unused: "it is a field of the VolumeSnapshotClass, beside the parameters"},
@@ -315,19 +315,15 @@ func (c class) nodeContext(params parameters) (map[string]string, error) {
 	return context, nil
 }
 
-func bytes(value string) (string, error) {
-	n, err := strconv.ParseUint(value, 10, 32)
-	if err != nil || n == 0 {
-		return "", errors.New("it must be a number of bytes")
+// number takes whole numbers of some unit from least on.
+func number(least uint64, unit string) func(string) (string, error) {
+	return func(value string) (string, error) {
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err != nil || n < least {
+			return "", errors.New("it must be a number of " + unit)
+		}
+		return strconv.FormatUint(n, 10), nil
 	}
-	return strconv.FormatUint(n, 10), nil
-}
-
-func seconds(value string) (string, error) {
-	if _, err := strconv.ParseUint(value, 10, 32); err != nil {
-		return "", errors.New("it must be a number of seconds")
-	}
-	return value, nil
 }
 
 // boolean takes true, false and what else strconv.ParseBool does.
