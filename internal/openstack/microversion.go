@@ -67,7 +67,7 @@ func (e *endpoint) has(v microversion) bool {
 // learn asks the endpoint for its microversions, unless they are known: once for all
 // callers who need them at the same time.
 func (e *endpoint) learn(ctx context.Context) error {
-	_, err := e.known.get(ctx, e.conn.session, forever, func(ctx context.Context) (none struct{}, err error) {
+	_, err := e.known.get(ctx, e.conn.closing, forever, func(ctx context.Context) (none struct{}, err error) {
 		if e.lowest, e.newest, err = e.discover(ctx); err != nil {
 			return none, e.conn.cfg.serviceError(e.name, err)
 		}
