@@ -121,13 +121,13 @@ func (c *Config) Validate() error {
 	case strings.HasPrefix(volumes.ReservedPrefix, prefix):
 		return fmt.Errorf("--tag-annotation-prefix=%s: the driver's own annotations begin with %s", prefix, volumes.ReservedPrefix)
 	}
+	return c.validateNode()
+}
+
+func (c *Config) validateNode() error {
 	if c.ZoneFallback != nil && *c.ZoneFallback != "" && zone.Label(*c.ZoneFallback) == "" {
 		return fmt.Errorf("--zone-fallback=%s: nothing of it can be the value of a label", *c.ZoneFallback)
 	}
-	return c.validateRegistration()
-}
-
-func (c *Config) validateRegistration() error {
 	if c.KubeletRegistrationPath == "" {
 		return nil
 	}

@@ -51,6 +51,9 @@ func (r call) failure(err error) *cloud.Error {
 	case errors.As(err, &urlErr):
 		err = urlErr.Err
 	}
+	if errors.Is(err, errNotJSON) {
+		result.StatusCode, err = http.StatusOK, errNotJSON
+	}
 	result.Kind, result.Err = cause(err), err
 	return result
 }
