@@ -18,6 +18,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/mkfs"
+	"github.com/cinder-csi/cinder-csi/internal/nearest"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -259,44 +260,19 @@ func checkFilesystem(mount *csi.VolumeCapability_MountVolume, wanted volumeClass
 
 // unknown is the text of the error for a key that is in no table.
 func (c class) unknown(key string) string {
-	var used []string
-	nearest, least := "", -1
+	var used, names []string
+	meant := ""
 	for _, p := range c.parameters {
-		d := distance(strings.ToLower(key), strings.ToLower(p.name))
+		names = append(names, p.name)
 		if slices.ContainsFunc(p.others, func(word string) bool { return strings.EqualFold(word, key) }) {
-			d = 0
-		}
-		if least < 0 || d < least {
-			nearest, least = p.name, d
+			meant = p.name
 		}
 		if p.unused == "" {
 			used = append(used, p.name)
 		}
 	}
 	return fmt.Sprintf("parameter %q is unknown; there are %s and those that begin with %s; the nearest to it is %s",
-		key, strings.Join(used, ", "), sidecarPrefix, nearest)
-}
-
-// distance is how many characters have to be put in, taken out or exchanged to make
-// b of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, diagonal+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+		key, strings.Join(used, ", "), sidecarPrefix, cmp.Or(meant, nearest.Of(key, names)))
 }
 
 // nodeContext returns the volume context that takes parameters to the node.
