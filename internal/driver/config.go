@@ -108,11 +108,8 @@ func (c *Config) Validate() error {
 	if _, err := openstack.ParseAddresses(c.SecretAuthURLs); err != nil {
 		return fmt.Errorf("--secret-auth-urls: %w", err)
 	}
-	if c.LoginTimeout < 0 {
-		return errors.New("--cloud-login-timeout can't be negative")
-	}
-	if c.MaxSecretClouds < 0 || c.Limits.Reads < 0 || c.Limits.Writes < 0 || c.Limits.Burst < 0 {
-		return errors.New("--max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
+	if min(float64(c.LoginTimeout), float64(c.MaxSecretClouds), c.Limits.Reads, c.Limits.Writes, float64(c.Limits.Burst)) < 0 {
+		return errors.New("--cloud-login-timeout, --max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
 	}
 	if err := volumes.CheckMetadata(c.ExtraTags); err != nil {
 		return fmt.Errorf("--extra-tags: %w", err)
@@ -124,13 +121,13 @@ func (c *Config) Validate() error {
 	case strings.HasPrefix(volumes.ReservedPrefix, prefix):
 		return fmt.Errorf("--tag-annotation-prefix=%s: the driver's own annotations begin with %s", prefix, volumes.ReservedPrefix)
 	}
+	return c.validateNode()
+}
+
+func (c *Config) validateNode() error {
 	if c.ZoneFallback != nil && *c.ZoneFallback != "" && zone.Label(*c.ZoneFallback) == "" {
 		return fmt.Errorf("--zone-fallback=%s: nothing of it can be the value of a label", *c.ZoneFallback)
 	}
-	return c.validateRegistration()
-}
-
-func (c *Config) validateRegistration() error {
 	if c.KubeletRegistrationPath == "" {
 		return nil
 	}

@@ -47,6 +47,9 @@ func await[T any](ctx context.Context, done <-chan singleflight.Result) (T, erro
 	}
 }
 
+// forever is the life of an answer that stays as it is.
+const forever = 100 * 365 * 24 * time.Hour
+
 // cached is an answer of the cloud that changes rarely. A failure is never kept.
 type cached[T any] struct {
 	flight singleflight.Group

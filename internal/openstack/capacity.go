@@ -93,7 +93,7 @@ type pool struct {
 	} `json:"capabilities"`
 }
 
-func (p pool) place() (string, time.Time) { return p.Name, time.Time{} }
+func (p pool) key() string { return p.Name }
 
 // backend is a service of Cinder that makes volumes.
 type backend struct {
@@ -101,7 +101,7 @@ type backend struct {
 	Zone string `json:"zone"`
 }
 
-func (b backend) place() (string, time.Time) { return b.Host, time.Time{} }
+func (b backend) key() string { return b.Host }
 
 func (c *Client) listPools(ctx context.Context) ([]cloud.Pool, error) {
 	r := call{

@@ -27,7 +27,9 @@ func (s snapshot) cloud() cloud.Snapshot {
 	}
 }
 
-func (s snapshot) place() (string, time.Time) { return s.ID, s.CreatedAt.Time }
+func (s snapshot) key() string { return s.ID }
+
+func (s snapshot) created() time.Time { return s.CreatedAt.Time }
 
 func (s snapshot) lacks() string {
 	if s.Status == "" {

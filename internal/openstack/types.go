@@ -21,7 +21,7 @@ type volumeType struct {
 	ExtraSpecs map[string]string `json:"extra_specs"`
 }
 
-func (t volumeType) place() (string, time.Time) { return t.ID, time.Time{} }
+func (t volumeType) key() string { return t.ID }
 
 // ListVolumeTypes is one GET per 1000 types, or none within a minute of the last.
 func (c *Client) ListVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {

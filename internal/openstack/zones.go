@@ -23,7 +23,7 @@ type zone struct {
 	Name string `json:"zoneName"`
 }
 
-func (z zone) place() (string, time.Time) { return z.Name, time.Time{} }
+func (z zone) key() string { return z.Name }
 
 func (c *Client) listZones(ctx context.Context) ([]string, error) {
 	listed, _, err := list[zone](ctx, c, call{
