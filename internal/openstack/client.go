@@ -200,7 +200,7 @@ type call struct {
 	needs   microversion
 	feature string
 	dares   bool
-	// version is the microversion that is asked for; the endpoint's plain one where unset.
+	// version is the microversion that is asked for; the endpoint's normal one where unset.
 	version microversion
 	// method is GET where it is empty.
 	method string
@@ -281,7 +281,7 @@ func fetch(ctx context.Context, client *gophercloud.ServiceClient, method, addre
 // unexpected is the error of an answer that is well formed and yet can't be
 // the answer to r.
 func (r call) unexpected(format string, args ...any) error {
-	return r.failure(&answerError{err: fmt.Errorf(format, args...)})
+	return r.failure(&answerError{err: fmt.Errorf(format, args...), status: http.StatusOK})
 }
 
 // known returns ErrNotFound for an id that no cloud can know, without asking

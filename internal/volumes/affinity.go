@@ -109,12 +109,7 @@ func (s *Service) identify(ctx context.Context, names []string) ([]string, error
 	group.SetLimit(lookups)
 	for i, name := range names {
 		group.Go(func() (err error) {
-			defer func() {
-				if value := recover(); value != nil {
-					err = s.panicked(value)
-				}
-			}()
-			ids[i], err = s.idOf(ctx, name)
+			ids[i], err = recovered(s, func() (string, error) { return s.idOf(ctx, name) })
 			return err
 		})
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +30,6 @@ import (
 //	none, or 5xx               any                                 ErrUnfinished
 //	already attached           free                                once more, three times; then ErrState
 //	refused (400)              any                                 ErrState
-//	other                      any                                 ErrUnfinished
 //
 // All waits end when the server has finished nothing for a while, see bulkheads.
 
@@ -76,76 +74,95 @@ func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone b
 	defer visit.leave()
 	view, release := s.servers.use(serverID)
 	defer release()
-	a := &attachment{s: s, view: view, volumeID: volumeID, serverID: serverID}
+	a := &attachment{pair: pair{s: s, view: view, volumeID: volumeID, serverID: serverID}}
 	volume, err := a.untilAttached(limited)
 	if err == nil && alone {
 		volume, err = a.alone(limited, volume)
 	}
-	first, unmarkErr := a.unmarked(limited, volume)
-	if err = errors.Join(err, unmarkErr); err != nil {
+	recorded, recordErr := a.recorded(limited, volume)
+	if err = errors.Join(err, recordErr); err != nil {
 		return nil, visit.explain(ctx, limited, err)
 	}
 	visit.progress()
-	return &Attached{Volume: volume, First: first && a.accepted}, nil
+	return &Attached{Volume: volume, First: recorded && a.accepted}, nil
+}
+
+// pair is a volume and a server, of which one call attaches or detaches the first.
+type pair struct {
+	s                  *Service
+	view               *server
+	volumeID, serverID string
+	// sent is when Nova was asked last.
+	sent time.Time
+}
+
+// agree waits until Nova lists the volume on the server, or does not, as wanted and as
+// Cinder says already.
+func (p *pair) agree(ctx context.Context, wanted bool) error {
+	late, err := within(ctx, p.s.opts.StaleWait, func(ctx context.Context) error {
+		return p.view.agree(ctx, p.volumeID, wanted, p.sent)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case late && wanted:
+		return fmt.Errorf("volume %s: %w: Cinder says attached to server %s, Nova does not list it", p.volumeID, ErrUnfinished, p.serverID)
+	case late:
+		return fmt.Errorf("volume %s: %w: Cinder has released it, Nova still lists it on server %s", p.volumeID, ErrUnfinished, p.serverID)
+	}
+	return fmt.Errorf("asking Nova for volume %s on server %s: %w", p.volumeID, p.serverID, unfinished(err))
+}
+
+// listed asks whether Nova lists the volume on the server.
+func (p *pair) listed(ctx context.Context) (bool, error) {
+	listed, err := p.view.attachedNow(ctx, p.volumeID)
+	if err != nil {
+		err = fmt.Errorf("asking Nova for volume %s on server %s: %w", p.volumeID, p.serverID, unfinished(err))
+	}
+	return listed, err
 }
 
 // attachment is one call of Attach.
 type attachment struct {
-	s                  *Service
-	view               *server
-	volumeID, serverID string
+	pair
 	// contradictions counts how often Nova said that the volume is attached
 	// while Cinder said that it is free.
 	contradictions int
 	// accepted tells that Nova has accepted the last request: what is attached now
 	// was not before.
 	accepted bool
-	// listed tells that Nova's answer held the entry of its list. It stays
+	// named tells that Nova's answer held the entry of its list. It stays
 	// there until the attachment fails, and then Cinder says so. It is as good
 	// as asking Nova right after the request, and saves that.
-	listed bool
-	// unmarking gets the outcome of taking away the mark of a volume that was never
-	// published. Nil: that was not begun.
-	mu        sync.Mutex
-	unmarking chan error
+	named bool
+	// recording gets the outcome of putting a first publication on record. Nil: that was
+	// not begun.
+	recordOnce sync.Once
+	recording  chan error
 }
 
 // untilAttached asks Nova until that has worked, or fails for good.
-func (a *attachment) untilAttached(ctx context.Context) (*cloud.Volume, error) {
-	for attempts := (backoff{}); ; {
-		volume, again, err := a.try(ctx)
-		if !again {
-			return volume, err
-		}
-		if waitErr := attempts.wait(ctx); waitErr != nil {
-			return nil, fmt.Errorf("%w: %w", waitErr, err)
-		}
-	}
-}
-
-// try asks Nova once and follows it up. again tells that the reason why it did
-// not work, which is returned too, may be over.
-func (a *attachment) try(ctx context.Context) (volume *cloud.Volume, again bool, err error) {
-	sent := time.Now()
-	err = a.s.inTurn(ctx, a.serverID, func() error {
-		entry, err := a.s.cloud.AttachVolume(ctx, a.serverID, a.volumeID)
-		a.accepted, a.listed = err == nil, err == nil && entry.Device != ""
+func (a *attachment) untilAttached(ctx context.Context) (volume *cloud.Volume, err error) {
+	err = change(ctx, func() error {
+		a.sent = time.Now()
+		return a.s.inTurn(ctx, a.serverID, func() error {
+			entry, err := a.s.cloud.AttachVolume(ctx, a.serverID, a.volumeID)
+			a.accepted, a.named = err == nil, err == nil && entry.Device != ""
+			return err
+		})
+	}, func() (err error) {
+		volume, err = a.follow(ctx)
 		return err
+	}, func(refusal error) (again bool, err error) {
+		volume, again, err = a.refused(ctx, refusal)
+		return again, err
 	})
-	switch {
-	case err == nil:
-		volume, err = a.follow(ctx, sent)
-		return volume, false, err
-	case ended(ctx, err):
-		return nil, false, over(ctx, err)
-	case !undecided(err):
-		return nil, false, err
-	}
-	return a.refused(ctx, err, sent)
+	return volume, err
 }
 
-// refused finds out what a refusal, or a lost answer, means, as the table says.
-func (a *attachment) refused(ctx context.Context, refusal error, sent time.Time) (*cloud.Volume, bool, error) {
+// refused finds out what a refusal, or a lost answer, means, as the table says. again
+// tells that the reason why it did not work, which is returned too, may be over.
+func (a *attachment) refused(ctx context.Context, refusal error) (*cloud.Volume, bool, error) {
 	v, err := a.s.cloud.GetVolume(ctx, a.volumeID)
 	switch {
 	case errors.Is(err, cloud.ErrNotFound):
@@ -154,47 +171,46 @@ func (a *attachment) refused(ctx context.Context, refusal error, sent time.Time)
 		return nil, false, unfinished(errors.Join(refusal, err))
 	case errors.Is(refusal, cloud.ErrNotFound):
 		return nil, false, a.serverMissing(ctx, refusal)
-	}
-	return a.decide(ctx, v, refusal, sent)
-}
-
-// decide is the rest of the table, for a volume that exists.
-func (a *attachment) decide(ctx context.Context, v *cloud.Volume, refusal error, sent time.Time) (*cloud.Volume, bool, error) {
-	about := fmt.Sprintf("attaching volume %s to server %s", a.volumeID, a.serverID)
-	switch {
 	case v.AttachedTo(a.serverID) && v.Status == cloud.VolumeInUse && errors.Is(refusal, cloud.ErrAlreadyAttached):
 		return v, false, nil
 	case v.AttachedTo(a.serverID) && v.Status == cloud.VolumeInUse:
-		return v, false, a.agreed(ctx, sent)
+		return v, false, a.agree(ctx, true)
+	}
+	again, err := a.decide(ctx, v, refusal)
+	return nil, again, err
+}
+
+// decide is the rest of the table, for a volume that is not attached to the server.
+func (a *attachment) decide(ctx context.Context, v *cloud.Volume, refusal error) (again bool, err error) {
+	about := fmt.Sprintf("attaching volume %s to server %s", a.volumeID, a.serverID)
+	switch {
 	case errors.Is(refusal, cloud.ErrServerState):
-		return nil, false, fmt.Errorf("%s: unlock, start or replace the server: %w", about, refusal)
-	case strings.HasPrefix(string(v.Status), "error"):
-		return nil, false, fmt.Errorf("volume %s has status %s: %w: %w", v.ID, v.Status, ErrState, refusal)
+		return false, fmt.Errorf("%s: unlock, start or replace the server: %w", about, refusal)
+	case broken(v.Status):
+		return false, fmt.Errorf("volume %s has status %s: %w: %w", v.ID, v.Status, ErrState, refusal)
 	case v.Status == cloud.VolumeReserved || v.Status == cloud.VolumeAttaching:
 		return a.otherAttempt(ctx)
 	case v.Status.Transitional():
-		if _, err := a.s.waitVolume(ctx, v.ID, settling(v.Status), settled); err != nil {
-			return nil, false, fmt.Errorf("volume %s has status %s: %w", v.ID, v.Status, unfinished(err))
+		if _, err := a.s.waitVolume(ctx, v.ID, operationOf(v.Status), settled); err != nil {
+			return false, fmt.Errorf("volume %s has status %s: %w", v.ID, v.Status, unfinished(err))
 		}
-		return nil, true, refusal
+		return true, refusal
 	case v.Status == cloud.VolumeInUse && !v.Multiattach && len(v.Attachments) > 0:
-		return nil, false, fmt.Errorf("volume %s: %w: %s has it, and its type %q does not allow server %s to have it too",
+		return false, fmt.Errorf("volume %s: %w: %s has it, and its type %q does not allow server %s to have it too",
 			v.ID, ErrAttachedElsewhere, v.Attachments[0].ServerID, v.Type, a.serverID)
 	case errors.Is(refusal, cloud.ErrConflict), errors.Is(refusal, cloud.ErrWrongStatus):
 		// The server is building, rebooting, …; or the volume was busy when Nova
 		// looked at it and is not any more.
-		return nil, true, fmt.Errorf("%s: %w", about, unfinished(refusal))
-	case cloud.Uncertain(refusal) || errors.Is(refusal, cloud.ErrUnavailable):
-		return nil, false, unfinished(refusal)
+		return true, fmt.Errorf("%s: %w", about, unfinished(refusal))
+	case silent(refusal):
+		return false, unfinished(refusal)
 	case errors.Is(refusal, cloud.ErrAlreadyAttached):
 		// Nova forgets an attachment a moment later than Cinder.
 		a.contradictions++
-		return nil, a.contradictions <= 3, fmt.Errorf("volume %s has status %s, but Nova lists it as attached: %w: if that stays so, %s: %w",
+		return a.contradictions <= 3, fmt.Errorf("volume %s has status %s, but Nova lists it as attached: %w: if that stays so, %s: %w",
 			v.ID, v.Status, ErrState, ghostRemedy(v.ID, "SERVER"), refusal)
-	case errors.Is(refusal, cloud.ErrInvalid):
-		return nil, false, fmt.Errorf("%s: the volume has status %s and is in zone %s: %w: %w", about, v.Status, v.Zone, ErrState, refusal)
 	}
-	return nil, false, fmt.Errorf("%s: %w", about, unfinished(refusal))
+	return false, fmt.Errorf("%s: the volume has status %s and is in zone %s: %w: %w", about, v.Status, v.Zone, ErrState, refusal)
 }
 
 // serverMissing decides which of the two Nova did not find, when the volume is
@@ -226,28 +242,14 @@ func (a *attachment) alone(ctx context.Context, v *cloud.Volume) (*cloud.Volume,
 	return nil, refusal
 }
 
-// otherAttempt waits for an attachment that is under way: this call's own, when
-// its answer was lost, or one to another server.
-func (a *attachment) otherAttempt(ctx context.Context) (*cloud.Volume, bool, error) {
-	limited, cancel := context.WithTimeout(ctx, a.s.opts.StaleWait)
-	defer cancel()
-	v, err := a.s.waitVolume(limited, a.volumeID, "attach volume", settled)
-	if err != nil && ctx.Err() == nil && limited.Err() != nil {
-		again, err := a.leftBehind(ctx)
-		return nil, again, err
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("waiting for volume %s to be attached: %w", a.volumeID, unfinished(err))
-	}
-	return nil, v != nil, fmt.Errorf("volume %s: %w: an attachment was under way", a.volumeID, ErrUnfinished)
-}
-
 // follow waits until an accepted attachment is there.
-func (a *attachment) follow(ctx context.Context, sent time.Time) (*cloud.Volume, error) {
-	state := attaching{serverID: a.serverID}
+func (a *attachment) follow(ctx context.Context) (*cloud.Volume, error) {
+	ended := endOf(func(v *cloud.Volume) bool {
+		return v.AttachedTo(a.serverID) && v.Status == cloud.VolumeInUse
+	}, cloud.VolumeReserved, cloud.VolumeAttaching)
 	v, err := a.s.waitVolume(ctx, a.volumeID, "attach volume", func(v *cloud.Volume) (bool, error) {
-		a.unmark(ctx, v)
-		return state.over(v)
+		a.record(ctx, v)
+		return ended(v)
 	})
 	switch {
 	case err != nil:
@@ -256,36 +258,18 @@ func (a *attachment) follow(ctx context.Context, sent time.Time) (*cloud.Volume,
 		return nil, fmt.Errorf("volume %s disappeared while it was attached to server %s: %w", a.volumeID, a.serverID, ErrUnfinished)
 	case !v.AttachedTo(a.serverID) || v.Status != cloud.VolumeInUse:
 		return nil, a.fellBack(ctx, v)
-	}
-	if a.listed {
-		return v, nil
-	}
-	if err := a.agreed(ctx, sent); err != nil {
-		return nil, err
+	case !a.named:
+		return v, a.agree(ctx, true)
 	}
 	return v, nil
-}
-
-// agreed makes sure that Nova lists what Cinder says is attached.
-func (a *attachment) agreed(ctx context.Context, sent time.Time) error {
-	limited, cancel := context.WithTimeout(ctx, a.s.opts.StaleWait)
-	defer cancel()
-	err := a.view.agree(limited, a.volumeID, true, sent)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() == nil && limited.Err() != nil:
-		return fmt.Errorf("volume %s: %w: Cinder says attached to server %s, Nova does not list it", a.volumeID, ErrUnfinished, a.serverID)
-	}
-	return fmt.Errorf("asking Nova for volume %s on server %s: %w", a.volumeID, a.serverID, unfinished(err))
 }
 
 // fellBack tells that Nova accepted an attachment and gave it up later, which
 // it tells nobody. Where Nova still lists it, the two disagree.
 func (a *attachment) fellBack(ctx context.Context, v *cloud.Volume) error {
-	listed, err := a.view.attachedNow(ctx, v.ID)
+	listed, err := a.listed(ctx)
 	if err != nil {
-		return fmt.Errorf("asking Nova for volume %s on server %s: %w", v.ID, a.serverID, unfinished(err))
+		return err
 	}
 	log(ctx, v.ID).Warn("the cloud gave up attaching", zap.String("server", a.serverID), zap.String("status", string(v.Status)), zap.Bool("listedByNova", listed))
 	if listed {
@@ -294,66 +278,63 @@ func (a *attachment) fellBack(ctx context.Context, v *cloud.Volume) error {
 	return fmt.Errorf("volume %s went back to status %s, it could not be attached to server %s (see the server's action list): %w", v.ID, v.Status, a.serverID, ErrUnfinished)
 }
 
-// attaching decides when an accepted attachment is over, one way or the other.
-type attaching struct {
-	serverID string
-	// begun is set when the volume was seen on its way; stalled counts how
-	// often it was seen as if nothing had been asked for.
-	begun   bool
-	stalled int
-}
-
-func (s *attaching) over(v *cloud.Volume) (bool, error) {
-	switch {
-	case v == nil, v.AttachedTo(s.serverID) && v.Status == cloud.VolumeInUse:
-		return true, nil
-	case v.Status.Transitional():
-		s.begun = true
-		return false, nil
+// record begins to put a first publication on record, while its attachment is waited
+// for: the volume loses the mark that it was never published.
+func (a *attachment) record(ctx context.Context, v *cloud.Volume) {
+	if v == nil || !NeverPublished(v) {
+		return
 	}
-	s.stalled++
-	return s.begun || s.stalled > 1, nil
-}
-
-// unmark begins to take away the mark of a volume that was never published, while
-// its attachment is waited for, and returns what will get the outcome. Nil: there is
-// no mark.
-func (a *attachment) unmark(ctx context.Context, v *cloud.Volume) chan error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.unmarking != nil || v == nil || !NeverPublished(v) {
-		return a.unmarking
-	}
-	outcome := make(chan error, 1)
-	a.unmarking = outcome
-	go func() {
-		defer func() {
-			if value := recover(); value != nil {
-				outcome <- a.s.panicked(value)
-			}
+	a.recordOnce.Do(func() {
+		outcome := make(chan error, 1)
+		a.recording = outcome
+		go func() {
+			_, err := recovered(a.s, func() (bool, error) { return true, a.s.recordPublication(ctx, a.volumeID) })
+			outcome <- err
 		}()
-		outcome <- a.s.cloud.SetVolumeMetadata(ctx, a.volumeID, map[string]string{NeverPublishedKey: "false"})
-	}()
-	return outcome
+	})
 }
 
-// unmarked waits until the mark is taken away, and reports whether this call has done
-// it. An attachment is not told before that: a volume that may hold data must not
-// bear the mark. Only where the cloud doesn't let the account change metadata it stays.
-func (a *attachment) unmarked(ctx context.Context, v *cloud.Volume) (bool, error) {
-	outcome := a.unmark(ctx, v)
-	if outcome == nil {
+// recorded waits until the first publication is on record, and reports whether this call
+// has put it there. An attachment is not told before that: a volume that may hold data
+// must not bear the mark. Only where the cloud doesn't let the account change metadata it
+// stays, and no mark counts any more; see Locks.
+func (a *attachment) recorded(ctx context.Context, v *cloud.Volume) (bool, error) {
+	a.record(ctx, v)
+	a.recordOnce.Do(func() {}) // one that has just begun is seen
+	if a.recording == nil {
 		return false, nil
 	}
-	err := <-outcome
+	err := <-a.recording
 	switch {
 	case err == nil:
-		return true, nil
-	case errors.Is(err, cloud.ErrForbidden), errors.Is(err, cloud.ErrUnsupported):
+		return !a.s.unrecorded.Load(), nil
+	case refusesRecord(err):
 		log(ctx, a.volumeID).Warn("the first publication of the volume can't be put on record", zap.Error(err))
 		return false, nil
 	}
 	return false, fmt.Errorf("volume %s: putting its first publication on record: %w", a.volumeID, unfinished(err))
+}
+
+// recordPublication takes the mark of a volume that was never published away. A cloud
+// that refuses that is asked three times, once it is known to refuse only once.
+func (s *Service) recordPublication(ctx context.Context, volumeID string) error {
+	refusals := 0
+	return retry(ctx, func() (bool, error) {
+		err := s.cloud.SetVolumeMetadata(ctx, volumeID, map[string]string{NeverPublishedKey: "false"})
+		if !refusesRecord(err) {
+			return false, err
+		}
+		refusals++
+		again := refusals < 3 && !s.unrecorded.Load()
+		if !again {
+			s.unrecorded.Store(true)
+		}
+		return again, err
+	})
+}
+
+func refusesRecord(err error) bool {
+	return errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrUnsupported)
 }
 
 // ghostRemedy is how an operator gets rid of an attachment that Nova lists and
@@ -362,17 +343,4 @@ func (a *attachment) unmarked(ctx context.Context, v *cloud.Volume) (bool, error
 func ghostRemedy(volumeID, serverID string) string {
 	return fmt.Sprintf("run `openstack --os-volume-api-version 3.44 volume attachment create --connect %s %s` "+
 		"and `volume attachment complete` with the id that it prints, then it can be detached", volumeID, serverID)
-}
-
-// settling names the operation that a status belongs to, for the watcher.
-func settling(status cloud.VolumeStatus) string {
-	switch status {
-	case cloud.VolumeCreating, cloud.VolumeDownloading:
-		return "create volume"
-	case cloud.VolumeDetaching:
-		return "detach volume"
-	case cloud.VolumeExtending:
-		return "extend volume"
-	}
-	return "settle"
 }

@@ -92,15 +92,57 @@ func TestAnAttachmentIsNotToldBeforeItIsOnRecord(t *testing.T) {
 			})
 		})
 	}
-	t.Run("where nobody may change metadata", func(t *testing.T) {
-		in(t, func(w *world) {
-			v := w.create(volumes.CreateRequest{Name: "pvc-1"})
-			w.cloud.SetFault(cloudtest.Fault{Op: "volume.metadata.update", Err: cloud.ErrForbidden})
-			if got, err := w.service.Attach(w.within(time.Minute), v.ID, w.server); err != nil || got.First {
-				t.Fatalf("got %+v, %v", got, err)
-			}
+}
+
+// A cloud that refuses the record once is asked again. One that goes on refusing leaves
+// the mark on a volume that holds data: no mark counts from then on.
+func TestARecordOfTheFirstAttachmentThatIsForbidden(t *testing.T) {
+	for name, test := range map[string]struct {
+		times       int
+		first, mark bool
+	}{
+		"once":            {times: 1, first: true},
+		"for some time":   {times: 4, mark: true},
+		"for ever":        {times: 0, mark: true},
+		"by an old cloud": {times: -1, mark: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(w *world) {
+				v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+				fault := cloudtest.Fault{Op: "volume.metadata.update", Times: max(test.times, 0), Err: cloud.ErrForbidden}
+				if test.times < 0 {
+					fault.Err = cloud.ErrUnsupported
+				}
+				w.cloud.SetFault(fault)
+				got, err := w.service.Attach(w.within(time.Minute), v.ID, w.server)
+				if err != nil || got.First != test.first {
+					t.Fatalf("got %+v, %v", got, err)
+				}
+				if now := w.get(v.ID); volumes.NeverPublished(&now) != test.mark {
+					t.Errorf("marked %v", !test.mark)
+				}
+				if err := w.service.Detach(w.within(time.Minute), v.ID, w.server); err != nil {
+					t.Fatal(err)
+				}
+				w.cloud.ClearFaults()
+				if got, err := w.service.Attach(w.within(time.Minute), v.ID, w.server); err != nil || got.First {
+					t.Fatalf("again: got %+v, %v", got, err)
+				}
+				if err := w.service.Detach(w.within(time.Minute), v.ID, w.server); err != nil {
+					t.Fatal(err)
+				}
+				// A twin with such a mark may hold data, too.
+				w.cloud.Set(v.ID, func(v *cloud.Volume) { v.Metadata[volumes.NeverPublishedKey] = "true" })
+				older := cloud.Volume{Name: "pvc-1", SizeGiB: 1, Status: cloud.VolumeAvailable, Metadata: map[string]string{volumes.ClusterKey: cluster}}
+				id := w.cloud.Add(older)
+				w.cloud.Set(id, func(v *cloud.Volume) { v.CreatedAt = v.CreatedAt.Add(-time.Hour) })
+				w.create(volumes.CreateRequest{Name: "pvc-1"})
+				if n := len(w.cloud.Volumes()); (n == 2) != test.mark {
+					t.Errorf("%d volumes are left", n)
+				}
+			})
 		})
-	})
+	}
 }
 
 func TestAttachWaitsForABusyVolume(t *testing.T) {

@@ -1,13 +1,11 @@
 package volumes
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -31,7 +29,7 @@ func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (*Snaps
 	if backup != nil {
 		return s.backupState(ctx, backup, true)
 	}
-	snapshot, err := s.snapshotOf(ctx, req, s.opts.SnapshotWait)
+	snapshot, err := s.snapshotOf(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -53,30 +51,19 @@ func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (*Snaps
 // nothing, where the cloud has no backups at all. One that is being deleted, or failed
 // to be, is none of them.
 func (s *Service) earlierBackup(ctx context.Context, req SnapshotRequest) (*cloud.Backup, error) {
-	named, err := everyPage(func(page cloud.Page) ([]cloud.Backup, string, error) {
+	one, err := oldest(ctx, req.Name, func(page cloud.Page) ([]cloud.Backup, string, error) {
 		return s.cloud.ListBackups(ctx, cloud.BackupFilter{Name: req.Name}, page)
+	}, func(o *cloud.Backup) copied {
+		given := o.Status == cloud.BackupDeleting || o.Status == cloud.BackupErrorDeleting
+		return copied{"backup", o.ID, o.VolumeID, o.CreatedAt, o.Name == req.Name && s.owned(o.Metadata) && !given}
 	})
-	if err != nil {
-		err = fmt.Errorf("looking for an earlier backup %s: %w", req.Name, err)
-		if errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
-			return nil, err
-		}
+	switch {
+	case errors.Is(err, cloud.ErrNotFound), errors.Is(err, cloud.ErrUnsupported):
+		return nil, err
+	case err != nil:
 		return nil, unfinished(err)
-	}
-	named = slices.DeleteFunc(named, func(one cloud.Backup) bool {
-		given := one.Status == cloud.BackupDeleting || one.Status == cloud.BackupErrorDeleting
-		return one.Name != req.Name || !s.owned(one.Metadata) || given
-	})
-	if len(named) == 0 {
+	case one == nil:
 		return nil, nil
-	}
-	slices.SortFunc(named, func(a, b cloud.Backup) int {
-		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
-	})
-	one := &named[0]
-	for _, twin := range named[1:] {
-		logName(ctx, req.Name).Warn("two backups of this cluster have one name: the older is used, remove the other",
-			zap.String("backup", one.ID), zap.String("twin", twin.ID), zap.String("volume", twin.VolumeID))
 	}
 	if one.VolumeID != req.VolumeID {
 		return nil, fmt.Errorf("backup %s (%s): %w: it is of volume %s, wanted %s", one.ID, req.Name, ErrExists, one.VolumeID, req.VolumeID)
@@ -187,14 +174,11 @@ func (s *Service) dropTemporary(ctx context.Context, backup *cloud.Backup) error
 	if backup.SnapshotID == "" || !s.owned(backup.Metadata) {
 		return nil
 	}
-	snapshot, err := s.cloud.GetSnapshot(ctx, backup.SnapshotID)
-	if errors.Is(err, cloud.ErrNotFound) {
-		return nil
-	}
+	snapshot, err := ifExists(s.cloud.GetSnapshot(ctx, backup.SnapshotID))
 	if err != nil {
 		return unfinished(err)
 	}
-	if snapshot.Metadata[temporaryKey] != backup.Name || !s.owned(snapshot.Metadata) {
+	if snapshot == nil || snapshot.Metadata[temporaryKey] != backup.Name || !s.owned(snapshot.Metadata) {
 		return nil
 	}
 	if _, err := s.deleteSnapshot(ctx, snapshot.ID); err != nil {
@@ -213,39 +197,30 @@ func (s *Service) deleteBackup(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	for attempts := (backoff{}); ; {
-		err := s.cloud.DeleteBackup(ctx, id)
-		if err == nil || errors.Is(err, cloud.ErrNotFound) {
-			if err := s.waitBackupGone(ctx, id); err != nil {
-				return err
-			}
-			return s.dropTemporary(ctx, backup)
-		}
-		if !undecided(err) {
-			return err
-		}
-		again, why := s.backupNotDeleted(ctx, id, err)
-		if !again {
-			return why
-		}
-		if err := attempts.wait(ctx); err != nil {
-			return fmt.Errorf("%w: %w", err, why)
-		}
+	err = change(ctx,
+		func() error { return s.cloud.DeleteBackup(ctx, id) },
+		func() error { return s.waitBackupGone(ctx, id) },
+		func(refusal error) (bool, error) { return s.backupNotDeleted(ctx, id, refusal) })
+	if err != nil {
+		return err
 	}
+	return s.dropTemporary(ctx, backup)
 }
 
 // backupNotDeleted reads a backup whose deletion was refused, or whose answer
-// was lost. again tells to try again, also to hear that it is gone.
+// was lost. again tells to try again.
 func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error) (again bool, why error) {
-	backup, err := s.cloud.GetBackup(ctx, id)
+	backup, err := ifExists(s.cloud.GetBackup(ctx, id))
 	switch {
-	case errors.Is(err, cloud.ErrNotFound), err == nil && backup.Status == cloud.BackupDeleting:
-		return true, unfinished(refusal)
 	case err != nil:
 		return false, unfinished(errors.Join(refusal, err))
+	case backup == nil:
+		return false, nil
+	case backup.Status == cloud.BackupDeleting:
+		return false, s.waitBackupGone(ctx, id)
 	case backup.Status == cloud.BackupErrorDeleting:
 		return false, fmt.Errorf("backup %s has status error_deleting: %w: %s", id, ErrState, cloud.Fault{Text: backup.FailReason})
-	case cloud.Uncertain(refusal), errors.Is(refusal, cloud.ErrUnavailable):
+	case silent(refusal):
 		return false, unfinished(refusal)
 	case backup.Status == cloud.BackupCreating, backup.Status == cloud.BackupRestoring:
 		return false, fmt.Errorf("backup %s has status %s: %w", id, backup.Status, unfinished(refusal))
@@ -261,17 +236,8 @@ func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error
 // waitBackupGone waits until a backup that is being deleted does not exist any
 // more.
 func (s *Service) waitBackupGone(ctx context.Context, id string) error {
-	kept := 0
-	now, err := s.backups.Wait(ctx, id, "delete backup", func(now *cloud.Backup) (bool, error) {
-		switch {
-		case now == nil, now.Status == cloud.BackupErrorDeleting:
-			return true, nil
-		case now.Status == cloud.BackupDeleting:
-			return false, nil
-		}
-		kept++
-		return kept > 2, nil
-	})
+	now, err := s.backups.Wait(ctx, id, "delete backup", leaves(cloud.BackupDeleting, cloud.BackupErrorDeleting, 3,
+		func(now *cloud.Backup) cloud.BackupStatus { return now.Status }))
 	switch {
 	case err != nil:
 		return fmt.Errorf("waiting for backup %s to be gone: %w", id, unfinished(err))

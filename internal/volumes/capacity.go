@@ -16,10 +16,15 @@ import (
 // bytes still fit into 64 bits.
 const Unlimited int64 = math.MaxInt64 >> 30
 
-// capacityWait is for how long one question about the capacity is waited for, less where
-// the caller has less time. All of them fit into the 10 s that external-provisioner
-// allows by default, as long as no more than one gets no answer.
-const capacityWait = 5 * time.Second
+const (
+	// capacityWait is for how long one question about the capacity is waited for, less
+	// where the caller has less time.
+	capacityWait = 5 * time.Second
+	// capacityPatience is for how long such a question may have no answer before the
+	// cloud counts as one that does not tell. external-provisioner asks again each
+	// minute.
+	capacityPatience = time.Minute
+)
 
 // CapacityRequest says where, and of which kind, volumes are to be.
 type CapacityRequest struct {
@@ -37,25 +42,28 @@ type Capacity struct {
 
 // Capacity returns how much room there is, as far as the cloud tells: by its zones, by
 // the zones and the back end of the type, by the quota of the project and by the pools
-// of the scheduler. Whatever the cloud does not tell sets no limit, be it forbidden,
-// absent, broken or nonsense: the scheduler of Kubernetes places no pod where it has no
+// of the scheduler. What the cloud does not tell sets no limit, be it forbidden, absent
+// or nonsense: the scheduler of Kubernetes places no pod where it has no
 // CSIStorageCapacity, and external-provisioner makes none after an error
 // (pkg/capacity/capacity.go, syncCapacity). A volume for which there is no room is
 // refused when it is created, and the pod is scheduled anew.
 //
-// The only error is that of a cloud that is down, which is one that can't list volumes
-// either. external-provisioner then keeps the object that it has and asks again.
+// Where the cloud gives no answer, the error makes external-provisioner keep the object
+// that it has, and ask again. A question that has had no answer for a minute sets no
+// limit, unless the cloud is down: it can't list volumes either.
 func (s *Service) Capacity(ctx context.Context, req CapacityRequest) (Capacity, error) {
-	q := questions{about: logging.From(ctx)}
 	if req.Zone != "" {
-		zones := ask(ctx, &q, "zones", s.cloud.ListZones)
-		if len(zones) > 0 && len(zonesOf(zones, req.Zone)) == 0 {
-			return Capacity{}, nil
+		zones, err := told(ctx, s, "availability zones", s.cloud.ListZones)
+		if err != nil || len(zones) > 0 && len(zonesOf(zones, req.Zone)) == 0 {
+			return Capacity{}, err
 		}
 	}
 	kind := volumeType{name: req.Type}
 	if req.Type != "" {
-		found := ask(ctx, &q, "volume types", func(ctx context.Context) (volumeType, error) { return s.typeNamed(ctx, req.Type) })
+		found, err := told(ctx, s, "volume types", func(ctx context.Context) (volumeType, error) { return s.typeNamed(ctx, req.Type) })
+		if err != nil {
+			return Capacity{}, err
+		}
 		if found.name != "" {
 			kind = found
 		}
@@ -63,39 +71,51 @@ func (s *Service) Capacity(ctx context.Context, req CapacityRequest) (Capacity, 
 	if req.Zone != "" && len(kind.zones) > 0 && len(zonesOf(kind.zones, req.Zone)) == 0 {
 		return Capacity{}, nil
 	}
-	room := quotaRoom(ask(ctx, &q, "quota", s.cloud.Quota), kind)
-	room = room.within(poolRoom(ask(ctx, &q, "pools", s.cloud.ListPools), kind, req.Zone))
-	if !q.answered {
-		if _, _, err := s.List(ctx, cloud.Page{Limit: 1}); err != nil {
-			return Capacity{}, fmt.Errorf("the cloud tells nothing about its capacity, and lists no volumes: %w", err)
-		}
+	quota, err := told(ctx, s, "quota", s.cloud.Quota)
+	if err != nil {
+		return Capacity{}, err
 	}
-	return room, nil
+	pools, err := told(ctx, s, "pools", s.cloud.ListPools)
+	return quotaRoom(quota, kind).within(poolRoom(pools, kind, req.Zone)), err
 }
 
-// questions are those that one call asks.
-type questions struct {
-	about *zap.Logger
-	// answered tells that the cloud has answered one of them, if only by refusing it.
-	answered bool
-}
-
-// ask returns the answer to a question, and the zero value where there is none.
-func ask[T any](ctx context.Context, q *questions, what string, question func(context.Context) (T, error)) T {
+// told returns what the cloud answers to a question about the capacity, the zero value
+// where it does not tell, and an error where it gives no answer.
+func told[T any](ctx context.Context, s *Service, what string, question func(context.Context) (T, error)) (answer T, err error) {
 	wait := capacityWait
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(deadline)/2)
 	}
 	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	answer, err := question(limited)
-	q.answered = q.answered || err == nil || notTold(err)
-	if err != nil {
-		q.about.Debug("the cloud does not tell, which sets no limit to the capacity", zap.String("what", what), zap.Error(err))
-		var none T
-		return none
+	answer, err = question(limited)
+	if unanswered := s.unanswered(what, err); unanswered >= capacityPatience {
+		_, _, err = s.List(ctx, cloud.Page{Limit: 1})
+	} else if notTold(err) {
+		logging.From(ctx).Debug("the cloud does not tell, which sets no limit to the capacity", zap.String("what", what), zap.Error(err))
+		err = nil
 	}
-	return answer
+	if err != nil {
+		return answer, fmt.Errorf("asking for the %s: %w", what, err)
+	}
+	return answer, nil
+}
+
+// unanswered returns for how long a question about the capacity has had no answer, 0
+// where err is one.
+func (s *Service) unanswered(what string, err error) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, silent := s.unansweredSince[what]
+	switch {
+	case err == nil || notTold(err):
+		delete(s.unansweredSince, what)
+		return 0
+	case !silent:
+		since = time.Now()
+		s.unansweredSince[what] = since
+	}
+	return time.Since(since)
 }
 
 // quotaRoom is the room that the project's quota leaves.

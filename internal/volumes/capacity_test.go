@@ -2,7 +2,6 @@ package volumes_test
 
 import (
 	"errors"
-	"net/http"
 	"testing"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/state"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
+	"github.com/cinder-csi/cinder-csi/internal/volumes/cloudtest"
 )
 
 const (
@@ -30,11 +30,7 @@ var untold = map[string]admin.Fault{
 	"405":                              {Before: 405},
 	"406":                              {Before: 406},
 	"410":                              {Before: 410},
-	"429 for a long time":              {Before: 429, RetryAfter: time.Hour},
-	"500":                              {Before: 500, Body: `{"computeFault":{"code":500}}`},
 	"501":                              {Before: 501},
-	"502 of a proxy":                   {Before: 502, Body: `<html><head><title>502 Bad Gateway</title></head></html>`},
-	"503":                              {Before: 503},
 	"an empty answer":                  {Before: 200, Body: " "},
 	"null":                             {Before: 200, Body: `null`},
 	"an empty object":                  {Before: 200, Body: `{}`},
@@ -44,26 +40,46 @@ var untold = map[string]admin.Fault{
 	"a page of HTML":                   {Before: 200, Body: `<html><body>Sign in</body></html>`},
 	"half a document":                  {Before: 200, Body: `{"quota_set":{"gigabytes":`},
 	"a word":                           {Before: 200, Body: `"ok"`},
-	"no answer":                        {DropBefore: true},
-	"an answer too late":               {Delay: 3 * time.Second},
 }
 
+// silent are those of clouds in trouble.
+var silent = map[string]admin.Fault{
+	"429 for a long time": {Before: 429, RetryAfter: time.Hour},
+	"500":                 {Before: 500, Body: `{"computeFault":{"code":500}}`},
+	"502 of a proxy":      {Before: 502, Body: `<html><head><title>502 Bad Gateway</title></head></html>`},
+	"503":                 {Before: 503},
+	"no answer":           {DropBefore: true},
+	"an answer too late":  {Delay: 3 * time.Second},
+}
+
+// questions are the operations that ask for the capacity, with what there is room for
+// without an answer to one of them. service.list only completes the pools.
+var questions = map[string]int64{"zone.list": quotaGiB, "type.list": quotaGiB, "quota.get": poolGiB, "pool.list": quotaGiB, "service.list": quotaGiB}
+
 func TestWhatACloudDoesNotTellSetsNoLimitToTheCapacity(t *testing.T) {
-	for operation, room := range map[string]int64{"zone.list": quotaGiB, "type.list": quotaGiB, "quota.get": poolGiB, "pool.list": quotaGiB, "service.list": quotaGiB} {
+	for operation, room := range questions {
 		t.Run(operation, func(t *testing.T) {
 			t.Parallel()
 			r := overHTTP(t, volumes.Options{})
+			ask := volumes.CapacityRequest{Type: "ssd", Zone: "nova"}
 			for name, fault := range untold {
 				fault.Operation = operation
 				r.faults(fault)
 				service := volumes.New(connect(t, r.cloud.CloudConfFor(state.AdminUser)), volumes.Options{})
-				ask := volumes.CapacityRequest{Type: "ssd", Zone: "nova"}
-				got, err := service.Capacity(r.within(4*time.Second), ask)
+				got, err := service.Capacity(r.within(20*time.Second), ask)
 				if err != nil || got != (volumes.Capacity{Available: room, Largest: room}) {
 					t.Errorf("%s: got %+v, %v, want %d GiB", name, got, err, room)
 				}
+			}
+			for name, fault := range silent {
+				fault.Operation = operation
+				r.faults(fault)
+				service := volumes.New(connect(t, r.cloud.CloudConfFor(state.AdminUser)), volumes.Options{})
+				if got, err := service.Capacity(r.within(4*time.Second), ask); err == nil {
+					t.Errorf("%s: got %+v, and the cloud is in trouble", name, got)
+				}
 				r.faults()
-				if again, err := service.Capacity(r.within(20*time.Second), ask); err != nil || again.Available == 0 {
+				if again, err := service.Capacity(r.within(20*time.Second), ask); err != nil || again.Available != quotaGiB {
 					t.Errorf("after %s: got %+v, %v", name, again, err)
 				}
 			}
@@ -71,36 +87,57 @@ func TestWhatACloudDoesNotTellSetsNoLimitToTheCapacity(t *testing.T) {
 	}
 }
 
-func TestACloudThatTellsNothingAtAllHasRoomUnlessItIsDown(t *testing.T) {
-	for name, test := range map[string]struct {
-		fault, list admin.Fault
-		want        error
-	}{
-		"all is forbidden":               {fault: admin.Fault{Before: http.StatusForbidden}},
-		"all is broken but for volumes":  {fault: admin.Fault{Before: http.StatusInternalServerError}},
-		"a gateway that publishes none":  {fault: untold["404 of a gateway"]},
-		"the cloud is down":              {fault: admin.Fault{Before: http.StatusServiceUnavailable}, list: admin.Fault{Before: http.StatusServiceUnavailable}, want: cloud.ErrUnavailable},
-		"the driver may not do anything": {fault: admin.Fault{Before: http.StatusUnauthorized}, list: admin.Fault{Before: http.StatusUnauthorized}, want: cloud.ErrUnauthorized},
-	} {
+func TestACloudThatTellsNothingAtAllHasRoom(t *testing.T) {
+	for _, name := range []string{"401 here alone", "403 of a policy", "404 of a gateway", "405", "501", "a page of HTML"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := overHTTP(t, volumes.Options{})
 			var faults []admin.Fault
-			for _, operation := range []string{"zone.list", "type.list", "quota.get", "pool.list"} {
-				test.fault.Operation = operation
-				faults = append(faults, test.fault)
-			}
-			if test.want != nil {
-				test.list.Operation = "volume.list"
-				faults = append(faults, test.list)
+			for operation := range questions {
+				fault := untold[name]
+				fault.Operation = operation
+				faults = append(faults, fault)
 			}
 			r.faults(faults...)
 			for _, ask := range []volumes.CapacityRequest{{}, {Type: "ssd"}, {Zone: "nova"}, {Type: "ssd", Zone: "nova"}} {
 				got, err := r.Capacity(r.within(20*time.Second), ask)
-				if !errors.Is(err, test.want) || err == nil && got.Available != volumes.Unlimited {
-					t.Errorf("%+v: got %+v, %v, want %v", ask, got, err, test.want)
+				if err != nil || got.Available != volumes.Unlimited {
+					t.Errorf("%+v: got %+v, %v", ask, got, err)
 				}
 			}
+		})
+	}
+}
+
+// A path that is broken for good is one that does not tell. A cloud that is down is not.
+func TestWhatHasNoAnswerForAMinuteSetsNoLimitUnlessTheCloudIsDown(t *testing.T) {
+	for operation := range questions {
+		if operation == "service.list" {
+			continue // this cloud has no pools
+		}
+		t.Run(operation, func(t *testing.T) {
+			in(t, func(w *world) {
+				ask := volumes.CapacityRequest{Type: "default", Zone: "nova"}
+				want := func(want error) {
+					t.Helper()
+					got, err := w.service.Capacity(w.within(10*time.Second), ask)
+					if !errors.Is(err, want) || err == nil && got.Available != volumes.Unlimited {
+						t.Errorf("got %+v, %v, want %v", got, err, want)
+					}
+				}
+				for range 2 {
+					w.cloud.SetFault(cloudtest.Fault{Op: operation, Err: cloud.ErrUnavailable})
+					want(cloud.ErrUnavailable)
+					time.Sleep(50 * time.Second)
+					want(cloud.ErrUnavailable)
+					time.Sleep(10 * time.Second)
+					want(nil)
+					w.cloud.SetFault(cloudtest.Fault{Op: "volume.list", Err: cloud.ErrUnavailable})
+					want(cloud.ErrUnavailable)
+					w.cloud.ClearFaults()
+					want(nil) // and begins anew
+				}
+			})
 		})
 	}
 }
@@ -122,10 +159,6 @@ func TestAVolumeIsMadeWhereTheCloudDoesNotListZonesOrTypes(t *testing.T) {
 			t.Parallel()
 			r := overHTTP(t, volumes.Options{})
 			for name, fault := range untold {
-				refused := fault.Before >= 400 && fault.Before < 500 && fault.Before != 401 && fault.Before != 429
-				if !refused && fault.Before != 501 && name != "nothing within" {
-					continue // the cloud is in trouble, and is asked again
-				}
 				fault.Operation = operation
 				r.faults(fault)
 				service := volumes.New(connect(t, r.cloud.CloudConf()), volumes.Options{Cluster: cluster})

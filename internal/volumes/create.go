@@ -117,7 +117,7 @@ func (s *Service) advance(ctx context.Context, p *plan, at attempt) (attempt, er
 	case unfit != nil && len(v.Attachments) == 0 && (at.mine || v.Metadata[provisionalKey] == "true"):
 		return s.takeBack(ctx, p, at, unfit)
 	case v.Status == cloud.VolumeError:
-		return s.failed(ctx, p, at)
+		return s.creationFailed(ctx, p, at)
 	}
 	if err := p.differs(v); err != nil {
 		return at, err
@@ -180,18 +180,18 @@ func beingMade(v *cloud.Volume) bool {
 	return false
 }
 
-// failed removes a volume that could not be created and goes on elsewhere: it was
+// creationFailed removes a volume that could not be created and goes on elsewhere: it was
 // seen in the making, or Cinder says that its creation failed, and it was not published
 // since (one back end may have failed before another made it). Any other in error is
 // kept, since it may have held data.
-func (s *Service) failed(ctx context.Context, p *plan, at attempt) (attempt, error) {
+func (s *Service) creationFailed(ctx context.Context, p *plan, at attempt) (attempt, error) {
 	v := at.volume
 	fault, err := s.cloud.VolumeFault(ctx, v.ID)
 	if err != nil {
 		return at, unfinished(fmt.Errorf("volume %s has status error, reading the cause: %w", v.ID, err))
 	}
 	cause := fmt.Sprintf("creating volume %s (%s) failed: %s", v.ID, v.Name, fault)
-	neverUsable := at.seen || fault.Creation && v.Metadata[NeverPublishedKey] != "false"
+	neverUsable := at.seen || fault.Creation && v.Metadata[NeverPublishedKey] != "false" && !s.unrecorded.Load()
 	if len(v.Attachments) > 0 || !neverUsable {
 		if err := p.differs(v); err != nil {
 			return at, err

@@ -8,6 +8,21 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
+// How a volume is deleted: Cinder is asked, once, and waited for. When it refuses, or its
+// answer is lost, the volume is read, and the first line that fits counts:
+//
+//	volume in Cinder            what follows
+//	gone                        done
+//	deleting                    waited for
+//	error_deleting              ErrState
+//	any, and no answer or 5xx   ErrUnfinished
+//	reserved, attaching         waited for, and a stale attachment removed; once more
+//	creating, extending, …      waited for; once more
+//	attached                    ErrAttached
+//	with snapshots              ErrHasSnapshots
+//	any, and busy               once more
+//	other                       ErrState
+
 // Delete returns when the volume is gone. It returns ErrAttached and
 // ErrHasSnapshots for a volume that Cinder keeps, and ErrState when Cinder
 // failed to delete it.
@@ -26,59 +41,46 @@ func (s *Service) Delete(ctx context.Context, id string) error {
 
 // untilGone deletes a volume and waits until it is gone.
 func (s *Service) untilGone(ctx context.Context, id string) error {
-	for attempts := (backoff{}); ; {
-		err := s.cloud.DeleteVolume(ctx, id)
-		switch {
-		case err == nil:
-			return s.waitGone(ctx, id)
-		case errors.Is(err, cloud.ErrNotFound):
-			return nil
-		case !undecided(err):
-			return err
-		}
-		again, why := s.notDeleted(ctx, id, err)
-		if !again {
-			return why
-		}
-		if err := attempts.wait(ctx); err != nil {
-			return fmt.Errorf("%w: %w", err, why)
-		}
-	}
+	return change(ctx,
+		func() error { return s.cloud.DeleteVolume(ctx, id) },
+		func() error { return s.waitGone(ctx, id) },
+		func(refusal error) (bool, error) { return s.notDeleted(ctx, id, refusal) })
 }
 
-// notDeleted reads a volume whose deletion was refused, or whose answer was
-// lost. It returns what came of it, or true to try again and the reason why
-// that was necessary.
+// notDeleted decides as the table says.
 func (s *Service) notDeleted(ctx context.Context, id string, refusal error) (again bool, why error) {
-	v, err := s.cloud.GetVolume(ctx, id)
+	v, err := ifExists(s.cloud.GetVolume(ctx, id))
 	switch {
-	case errors.Is(err, cloud.ErrNotFound):
-		return false, nil
 	case err != nil:
 		return false, unfinished(errors.Join(refusal, err))
+	case v == nil:
+		return false, nil
 	case v.Status == cloud.VolumeDeleting:
 		return false, s.waitGone(ctx, id)
 	case v.Status == cloud.VolumeErrorDeleting:
-		return false, s.deletionFailed(ctx, id)
-	case cloud.Uncertain(refusal) || errors.Is(refusal, cloud.ErrUnavailable):
+		return false, s.failed(ctx, v)
+	case silent(refusal):
 		return false, unfinished(refusal)
 	case v.Status == cloud.VolumeReserved || v.Status == cloud.VolumeAttaching:
 		return s.reservedNotDeleted(ctx, id)
 	case v.Status.Transitional():
-		v, err = s.waitVolume(ctx, id, "settle", settled)
+		now, err := s.waitVolume(ctx, id, "settle", settled)
 		if err != nil {
 			return false, unfinished(fmt.Errorf("volume %s: %w", id, err))
 		}
-		return v != nil, fmt.Errorf("volume %s was busy: %w", id, unfinished(refusal))
+		return now != nil, fmt.Errorf("volume %s was busy: %w", id, unfinished(refusal))
 	case len(v.Attachments) > 0:
 		return false, fmt.Errorf("volume %s: %w, to server %s: detach it first", id, ErrAttached, v.Attachments[0].ServerID)
 	}
-	if n, err := s.countSnapshots(ctx, id); err != nil {
+	snapshots, err := everyPage(func(page cloud.Page) ([]cloud.Snapshot, string, error) {
+		return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{VolumeID: id}, page)
+	})
+	switch {
+	case err != nil:
 		return false, unfinished(errors.Join(refusal, err))
-	} else if n > 0 {
-		return false, fmt.Errorf("volume %s: %w: %d, delete them first", id, ErrHasSnapshots, n)
-	}
-	if errors.Is(refusal, cloud.ErrConflict) {
+	case len(snapshots) > 0:
+		return false, fmt.Errorf("volume %s: %w: %d, delete them first", id, ErrHasSnapshots, len(snapshots))
+	case errors.Is(refusal, cloud.ErrConflict):
 		return true, unfinished(refusal)
 	}
 	return false, fmt.Errorf("volume %s, status %s: %w: %w", id, v.Status, ErrState, refusal)
@@ -86,54 +88,40 @@ func (s *Service) notDeleted(ctx context.Context, id string, refusal error) (aga
 
 // waitGone waits until a volume that is being deleted does not exist any more.
 func (s *Service) waitGone(ctx context.Context, id string) error {
-	kept := 0
-	v, err := s.waitVolume(ctx, id, "delete volume", func(v *cloud.Volume) (bool, error) {
-		switch {
-		case v == nil, v.Status == cloud.VolumeErrorDeleting:
-			return true, nil
-		case v.Status == cloud.VolumeDeleting:
-			return false, nil
-		}
-		// Cinder said "accepted" and shows something else: once may be a
-		// matter of timing.
-		kept++
-		return kept > 2, nil
-	})
+	v, err := s.waitVolume(ctx, id, "delete volume", leaves(cloud.VolumeDeleting, cloud.VolumeErrorDeleting, 3,
+		func(v *cloud.Volume) cloud.VolumeStatus { return v.Status }))
 	switch {
 	case err != nil:
 		return fmt.Errorf("waiting for volume %s to be gone: %w", id, unfinished(err))
 	case v == nil:
 		return nil
 	case v.Status == cloud.VolumeErrorDeleting:
-		return s.deletionFailed(ctx, id)
+		return s.failed(ctx, v)
 	}
 	return fmt.Errorf("volume %s has status %s after it was deleted: %w", id, v.Status, ErrUnfinished)
 }
 
-func (s *Service) deletionFailed(ctx context.Context, id string) error {
-	fault, err := s.cloud.VolumeFault(ctx, id)
+// leaves returns what is waited for after a deletion was accepted: the thing is gone, its
+// deletion has failed, or it was seen in another status for patience times. Once may be a
+// matter of timing.
+func leaves[T any, S comparable](deleting, failed S, patience int, status func(*T) S) func(*T) (bool, error) {
+	seen := 0
+	return func(thing *T) (bool, error) {
+		if thing == nil || status(thing) == failed {
+			return true, nil
+		}
+		if status(thing) != deleting {
+			seen++
+		}
+		return seen >= patience, nil
+	}
+}
+
+// failed returns the error of a volume in an error status that Cinder may explain.
+func (s *Service) failed(ctx context.Context, v *cloud.Volume) error {
+	fault, err := s.cloud.VolumeFault(ctx, v.ID)
 	if err != nil {
 		return unfinished(err)
 	}
-	return fmt.Errorf("volume %s has status error_deleting: %w: %s", id, ErrState, fault)
-}
-
-func (s *Service) countSnapshots(ctx context.Context, volumeID string) (int, error) {
-	n, page := 0, cloud.Page{}
-	for {
-		snapshots, next, err := s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{VolumeID: volumeID}, page)
-		if err != nil {
-			return n, err
-		}
-		n += len(snapshots)
-		if next == "" {
-			return n, nil
-		}
-		page.Marker = next
-	}
-}
-
-// settled is satisfied when nothing is going on with a volume, or it is gone.
-func settled(v *cloud.Volume) (bool, error) {
-	return v == nil || !v.Status.Transitional(), nil
+	return fmt.Errorf("volume %s has status %s: %w: %s", v.ID, v.Status, ErrState, fault)
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
@@ -48,11 +50,8 @@ func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 	if serverID != "" {
 		return s.detachFrom(ctx, volumeID, serverID)
 	}
-	volume, err := s.cloud.GetVolume(ctx, volumeID)
-	if errors.Is(err, cloud.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	volume, err := ifExists(s.cloud.GetVolume(ctx, volumeID))
+	if err != nil || volume == nil {
 		return err
 	}
 	for _, a := range volume.Attachments {
@@ -80,165 +79,113 @@ func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) err
 func (s *Service) detach(ctx context.Context, volumeID, serverID string) error {
 	view, release := s.servers.use(serverID)
 	defer release()
-	d := detachment{s: s, view: view, volumeID: volumeID, serverID: serverID}
-	for attempts := (backoff{}); ; {
-		again, err := d.try(ctx)
-		if !again {
-			return err
-		}
-		if waitErr := attempts.wait(ctx); waitErr != nil {
-			return fmt.Errorf("%w: %w", waitErr, err)
-		}
-	}
+	d := &detachment{pair{s: s, view: view, volumeID: volumeID, serverID: serverID}}
+	return change(ctx, func() error {
+		d.sent = time.Now()
+		return s.inTurn(ctx, serverID, func() error { return s.cloud.DetachVolume(ctx, serverID, volumeID) })
+	}, func() error {
+		return d.follow(ctx)
+	}, func(refusal error) (bool, error) {
+		return d.refused(ctx, refusal)
+	})
 }
 
 // detachment is one call of Detach for one server.
-type detachment struct {
-	s                  *Service
-	view               *server
-	volumeID, serverID string
-}
+type detachment struct{ pair }
 
-// try asks Nova once and follows it up. again tells that the reason why it did
-// not work, which is returned too, may be over.
-func (d detachment) try(ctx context.Context) (again bool, err error) {
-	sent := time.Now()
-	err = d.s.inTurn(ctx, d.serverID, func() error {
-		return d.s.cloud.DetachVolume(ctx, d.serverID, d.volumeID)
-	})
+// refused finds out what a refusal, or a lost answer, means, as the table says. again
+// tells that the reason why it did not work, which is returned too, may be over.
+func (d *detachment) refused(ctx context.Context, refusal error) (again bool, err error) {
+	v, err := ifExists(d.s.cloud.GetVolume(ctx, d.volumeID))
 	switch {
-	case err == nil:
-		return false, d.follow(ctx, sent)
-	case ended(ctx, err):
-		return false, over(ctx, err)
-	case !undecided(err):
-		return false, err
-	case errors.Is(err, cloud.ErrNotFound):
-		return d.notListed(ctx)
-	}
-	return d.refused(ctx, err, sent)
-}
-
-// notListed handles the answer that the server does not exist, or does not have
-// the volume: Cinder has to agree.
-func (d detachment) notListed(ctx context.Context) (again bool, err error) {
-	v, err := d.s.cloud.GetVolume(ctx, d.volumeID)
-	switch {
-	case errors.Is(err, cloud.ErrNotFound):
-		return false, nil
-	case err != nil:
-		return false, unfinished(err)
-	case v.Status == cloud.VolumeReserved || v.Status == cloud.VolumeAttaching:
-		// An attachment is under way, perhaps to this server.
-		return d.afterAttaching(ctx, v)
-	case !v.AttachedTo(d.serverID):
-		return false, nil
-	}
-	return false, d.stale(ctx)
-}
-
-// afterAttaching waits until an attachment that is under way is there or has
-// failed. Only if it turns out to be to this server is it to be undone.
-func (d detachment) afterAttaching(ctx context.Context, v *cloud.Volume) (again bool, err error) {
-	limited, cancel := context.WithTimeout(ctx, d.s.opts.StaleWait)
-	defer cancel()
-	now, err := d.s.waitVolume(limited, d.volumeID, "attach volume", settled)
-	switch {
-	case err == nil && (now == nil || !now.AttachedTo(d.serverID)):
-		return false, nil
-	case err == nil:
-		return true, fmt.Errorf("volume %s was just attached to server %s: %w", d.volumeID, d.serverID, ErrUnfinished)
-	case ctx.Err() == nil && limited.Err() != nil:
-		// Reserved for whomever. Where it is for this server, Nova must not
-		// know of it, and Cinder has to forget it.
-		if err := d.unlisted(ctx); err != nil {
-			return false, err
-		}
-		err := d.forget(ctx)
-		if errors.Is(err, cloud.ErrUnsupported) && !v.AttachedTo(d.serverID) {
-			return false, nil
-		}
-		return false, err
-	}
-	return false, fmt.Errorf("volume %s has status %s: %w", d.volumeID, v.Status, unfinished(err))
-}
-
-// unlisted asks Nova once more, and succeeds if it does not list the volume.
-func (d detachment) unlisted(ctx context.Context) error {
-	listed, err := d.view.attachedNow(ctx, d.volumeID)
-	if err != nil {
-		return unfinished(err)
-	}
-	if listed {
-		return fmt.Errorf("volume %s is still being attached to server %s: %w", d.volumeID, d.serverID, ErrUnfinished)
-	}
-	return nil
-}
-
-// stale waits for Cinder to drop an attachment that Nova does not know. It does
-// so by itself soon after a server was deleted, and has to be told otherwise.
-func (d detachment) stale(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, d.s.opts.StaleWait)
-	defer cancel()
-	_, err := d.s.waitVolume(limited, d.volumeID, "detach volume", func(v *cloud.Volume) (bool, error) {
-		return v == nil || !v.AttachedTo(d.serverID), nil
-	})
-	if err != nil && ctx.Err() == nil && limited.Err() != nil {
-		return d.forget(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("waiting for Cinder to release volume %s: %w", d.volumeID, unfinished(err))
-	}
-	return nil
-}
-
-// refused finds out what a refusal, or a lost answer, means, as the table says.
-func (d detachment) refused(ctx context.Context, refusal error, sent time.Time) (again bool, err error) {
-	v, err := d.s.cloud.GetVolume(ctx, d.volumeID)
-	switch {
-	case errors.Is(err, cloud.ErrNotFound):
-		return false, nil
 	case err != nil:
 		return false, unfinished(errors.Join(refusal, err))
+	case v == nil:
+		return false, nil
+	case errors.Is(refusal, cloud.ErrNotFound) && (v.Status == cloud.VolumeReserved || v.Status == cloud.VolumeAttaching):
+		// An attachment is under way, perhaps to this server.
+		return d.afterAttaching(ctx, v)
+	case errors.Is(refusal, cloud.ErrNotFound) && !v.AttachedTo(d.serverID):
+		return false, nil
+	case errors.Is(refusal, cloud.ErrNotFound):
+		// Cinder drops the attachment by itself soon after a server was deleted, and has
+		// to be told otherwise.
+		late, err := d.released(ctx, "detach volume")
+		if late {
+			err = d.forget(ctx)
+		}
+		return false, err
 	case !v.AttachedTo(d.serverID) && !v.Status.Transitional():
-		return false, d.released(ctx, v, refusal)
+		return false, d.unlisted(ctx, fmt.Sprintf("volume %s has status %s, but Nova lists it on server %s (%s)", v.ID, v.Status, d.serverID, refusal))
 	case v.Status == cloud.VolumeDetaching:
-		return false, d.follow(ctx, sent)
+		return false, d.follow(ctx)
+	}
+	return d.decide(ctx, v, refusal)
+}
+
+// decide is the rest of the table, for a volume that is on the server, or on its way.
+func (d *detachment) decide(ctx context.Context, v *cloud.Volume, refusal error) (again bool, err error) {
+	switch {
 	case errors.Is(refusal, cloud.ErrServerState):
 		return false, fmt.Errorf("detaching volume %s from server %s: unlock, start or delete the server: %w", v.ID, d.serverID, refusal)
 	case v.Status.Transitional():
-		if _, err := d.s.waitVolume(ctx, v.ID, settling(v.Status), settled); err != nil {
+		if _, err := d.s.waitVolume(ctx, v.ID, operationOf(v.Status), settled); err != nil {
 			return false, fmt.Errorf("volume %s has status %s: %w", v.ID, v.Status, unfinished(err))
 		}
 		return true, fmt.Errorf("volume %s had status %s: %w", v.ID, v.Status, unfinished(refusal))
-	case cloud.Uncertain(refusal), errors.Is(refusal, cloud.ErrUnavailable):
+	case silent(refusal):
 		return false, unfinished(refusal)
 	case errors.Is(refusal, cloud.ErrConflict), v.Status == cloud.VolumeInUse:
-		// The server is rebooting, resizing, locked; or the volume was busy
-		// when Nova looked at it and is not any more.
+		// The server is rebooting, resizing; or the volume was busy when Nova looked at
+		// it and is not any more.
 		return true, fmt.Errorf("detaching volume %s from server %s: %w", v.ID, d.serverID, unfinished(refusal))
 	}
 	return false, fmt.Errorf("volume %s has status %s, in which Nova does not detach it; reset its state: %w: %w", v.ID, v.Status, ErrState, refusal)
 }
 
-// released handles a volume that Cinder does not list on the server, while the
-// answer of Nova left it open.
-func (d detachment) released(ctx context.Context, v *cloud.Volume, refusal error) error {
-	listed, err := d.view.attachedNow(ctx, v.ID)
-	if err != nil {
-		return fmt.Errorf("asking Nova for volume %s on server %s: %w", v.ID, d.serverID, unfinished(errors.Join(refusal, err)))
+// afterAttaching waits until an attachment that is under way is there or has
+// failed. Only if it turns out to be to this server is it to be undone.
+func (d *detachment) afterAttaching(ctx context.Context, v *cloud.Volume) (again bool, err error) {
+	var now *cloud.Volume
+	late, err := within(ctx, d.s.opts.StaleWait, func(ctx context.Context) (err error) {
+		now, err = d.s.waitVolume(ctx, d.volumeID, "attach volume", settled)
+		return err
+	})
+	switch {
+	case err == nil && (now == nil || !now.AttachedTo(d.serverID)):
+		return false, nil
+	case err == nil:
+		return true, fmt.Errorf("volume %s was just attached to server %s: %w", d.volumeID, d.serverID, ErrUnfinished)
+	case !late:
+		return false, fmt.Errorf("volume %s has status %s: %w", d.volumeID, v.Status, unfinished(err))
 	}
-	if listed {
-		return fmt.Errorf("volume %s has status %s, but Nova lists it on server %s: %w: if that stays so, %s: %w",
-			v.ID, v.Status, d.serverID, ErrUnfinished, ghostRemedy(v.ID, d.serverID), refusal)
+	// Whoever the volume is reserved for: where that is this server, Nova must not know
+	// of it, and Cinder has to forget it.
+	if err := d.unlisted(ctx, fmt.Sprintf("volume %s is still being attached to server %s", d.volumeID, d.serverID)); err != nil {
+		return false, err
 	}
-	return nil
+	err = d.forget(ctx)
+	if errors.Is(err, cloud.ErrUnsupported) && !v.AttachedTo(d.serverID) {
+		err = nil
+	}
+	return false, err
+}
+
+// unlisted asks Nova once more, and succeeds where it does not list the volume on the
+// server; otherwise the error says so, and how an operator helps.
+func (d *detachment) unlisted(ctx context.Context, otherwise string) error {
+	listed, err := d.listed(ctx)
+	if err != nil || !listed {
+		return err
+	}
+	return fmt.Errorf("%s: %w: if that stays so, %s", otherwise, ErrUnfinished, ghostRemedy(d.volumeID, d.serverID))
 }
 
 // follow waits until an accepted detachment is done.
-func (d detachment) follow(ctx context.Context, sent time.Time) error {
-	state := detaching{serverID: d.serverID}
-	v, err := d.s.waitVolume(ctx, d.volumeID, "detach volume", state.over)
+func (d *detachment) follow(ctx context.Context) error {
+	v, err := d.s.waitVolume(ctx, d.volumeID, "detach volume", endOf(func(v *cloud.Volume) bool {
+		return !v.AttachedTo(d.serverID)
+	}, cloud.VolumeDetaching))
 	switch {
 	case err != nil:
 		return fmt.Errorf("waiting for volume %s to be detached from server %s: %w", d.volumeID, d.serverID, unfinished(err))
@@ -247,40 +194,17 @@ func (d detachment) follow(ctx context.Context, sent time.Time) error {
 	case v.AttachedTo(d.serverID):
 		return fmt.Errorf("volume %s went back to status %s, server %s did not let go of it (see the server's action list): %w", d.volumeID, v.Status, d.serverID, ErrUnfinished)
 	}
-	limited, cancel := context.WithTimeout(ctx, d.s.opts.StaleWait)
-	defer cancel()
-	err = d.view.agree(limited, d.volumeID, false, sent)
-	if err != nil && ctx.Err() == nil && limited.Err() != nil {
-		return fmt.Errorf("volume %s: %w: Cinder has released it, Nova still lists it on server %s", d.volumeID, ErrUnfinished, d.serverID)
+	if err := d.agree(ctx, false); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("asking Nova for volume %s on server %s: %w", d.volumeID, d.serverID, unfinished(err))
+	if v.Status != cloud.VolumeReserved {
+		return nil
 	}
-	if v.Status == cloud.VolumeReserved {
-		d.forgetLeftover(ctx)
+	// The reservation for another attempt, which came to nothing, outlives the
+	// attachment: Nova is let attach a volume to the server that it is reserved for. Who
+	// attaches or deletes the volume next looks again.
+	if _, err := d.s.forgetStale(ctx, d.volumeID, d.serverID); err != nil {
+		log(ctx, d.volumeID).Warn("the volume is detached, and stays reserved", zap.String("server", d.serverID), zap.Error(err))
 	}
 	return nil
-}
-
-// detaching decides when an accepted detachment is over, one way or the other.
-type detaching struct {
-	serverID string
-	// begun is set when the volume was seen on its way; stalled counts how
-	// often it was seen as if nothing had been asked for.
-	begun   bool
-	stalled int
-}
-
-func (s *detaching) over(v *cloud.Volume) (bool, error) {
-	switch {
-	case v == nil, !v.AttachedTo(s.serverID):
-		return true, nil
-	case v.Status == cloud.VolumeDetaching:
-		s.begun = true
-		return false, nil
-	case v.Status.Transitional():
-		return false, nil
-	}
-	s.stalled++
-	return s.begun || s.stalled > 3, nil
 }

@@ -1,12 +1,6 @@
 package volumes
 
-import (
-	"context"
-	"errors"
-	"fmt"
-
-	"github.com/cinder-csi/cinder-csi/internal/cloud"
-)
+import "errors"
 
 // What can go wrong beyond the errors of package cloud. An error wraps at most
 // one of these.
@@ -40,39 +34,3 @@ var (
 	// ErrNotMultiattach: the volume type does not allow several servers.
 	ErrNotMultiattach = errors.New("volume type does not allow several servers (multiattach)")
 )
-
-// unfinished turns an error that came after the cloud had accepted a request
-// into one that makes the caller ask again. How ctx ended is told unchanged.
-func unfinished(err error) error {
-	if errors.Is(err, ErrUnfinished) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrUnfinished, err)
-}
-
-// final reports errors that asking again does not cure.
-func final(err error) bool {
-	return errors.Is(err, cloud.ErrUnauthorized) || errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrUnsupported)
-}
-
-// ended reports whether err only says that the caller's context is over.
-func ended(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && err != nil
-}
-
-// over returns an error that says first that the caller's context is over, and
-// then what else went wrong: nobody is to act on that any more.
-func over(ctx context.Context, err error) error {
-	if errors.Is(err, ctx.Err()) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ctx.Err(), err)
-}
-
-// undecided reports whether the state of things has to be read before one can
-// say what err means: the cloud may have acted, or refuses without a reason
-// that stands by itself.
-func undecided(err error) bool {
-	return cloud.Uncertain(err) || errors.Is(err, cloud.ErrInvalid) || errors.Is(err, cloud.ErrConflict) ||
-		errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnavailable)
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -74,53 +73,35 @@ func (s *Service) retype(ctx context.Context, id string, req ModifyRequest) erro
 		return err
 	}
 	name := kind.name
-	for attempts := (backoff{}); ; {
-		err := s.cloud.RetypeVolume(ctx, id, name, req.Migrate)
-		switch {
-		case err == nil:
-			log(ctx, id).Info("change of type accepted", zap.String("type", name), zap.Bool("migrate", req.Migrate))
-			return s.retyped(ctx, id, name, req.Migrate)
-		case ended(ctx, err):
-			return over(ctx, err)
-		case !undecided(err):
-			return fmt.Errorf("changing volume %s to type %s: %w", id, name, err)
-		}
-		again, why := s.notRetyped(ctx, id, name, err)
-		if !again {
-			return why
-		}
-		if err := attempts.wait(ctx); err != nil {
-			return fmt.Errorf("%w: %w", err, why)
-		}
-	}
+	return change(ctx, func() error {
+		return s.cloud.RetypeVolume(ctx, id, name, req.Migrate)
+	}, func() error {
+		log(ctx, id).Info("change of type accepted", zap.String("type", name), zap.Bool("migrate", req.Migrate))
+		return s.untilRetyped(ctx, id, name, req.Migrate)
+	}, func(refusal error) (bool, error) {
+		return s.notRetyped(ctx, id, name, refusal)
+	})
 }
 
 // notRetyped reads a volume whose change of type was refused, or whose answer
 // was lost. again tells that it is worth another try.
 func (s *Service) notRetyped(ctx context.Context, id, name string, refusal error) (again bool, err error) {
-	v, err := s.cloud.GetVolume(ctx, id)
+	v, busy, err := s.settledVolume(ctx, id, refusal)
 	switch {
-	case errors.Is(err, cloud.ErrNotFound):
-		return false, fmt.Errorf("changing the type of volume %s: %w", id, err)
 	case err != nil:
-		return false, unfinished(errors.Join(refusal, err))
-	case v.Status.Transitional():
-		v, err = s.waitVolume(ctx, id, retyping(v.Status), settled)
-		switch {
-		case err != nil:
-			return false, fmt.Errorf("volume %s: %w", id, unfinished(err))
-		case v != nil && alike(v.Type, name):
-			return false, nil
-		}
-		return v != nil, fmt.Errorf("volume %s was busy: %w", id, unfinished(refusal))
+		return false, err
+	case v == nil:
+		return false, fmt.Errorf("changing the type of volume %s: %w", id, cloud.ErrNotFound)
 	case alike(v.Type, name):
 		return false, nil
-	case cloud.Uncertain(refusal), errors.Is(refusal, cloud.ErrUnavailable):
+	case busy:
+		return true, fmt.Errorf("volume %s was busy: %w", id, unfinished(refusal))
+	case silent(refusal):
 		return false, unfinished(refusal)
 	case errors.Is(refusal, cloud.ErrNotFound):
 		// The volume exists, so it is the type.
 		return false, fmt.Errorf("changing volume %s from type %s: %w: %s", id, v.Type, cloud.ErrInvalid, refusal.Error())
-	case strings.HasPrefix(string(v.Status), "error"):
+	case broken(v.Status):
 		return false, fmt.Errorf("volume %s has status %s: %w: %w", id, v.Status, ErrState, refusal)
 	case errors.Is(refusal, cloud.ErrConflict):
 		return true, unfinished(refusal)
@@ -128,9 +109,9 @@ func (s *Service) notRetyped(ctx context.Context, id, name string, refusal error
 	return false, fmt.Errorf("changing volume %s from type %s to %s: %w", id, v.Type, name, refusal)
 }
 
-// retyped waits until an accepted change of type is over and looks at what came
+// untilRetyped waits until an accepted change of type is over and looks at what came
 // of it: Cinder gives up in silence, and the volume has its old type then.
-func (s *Service) retyped(ctx context.Context, id, name string, migrate bool) error {
+func (s *Service) untilRetyped(ctx context.Context, id, name string, migrate bool) error {
 	v, err := s.waitVolume(ctx, id, "retype volume", settled)
 	switch {
 	case err != nil:
@@ -144,7 +125,7 @@ func (s *Service) retyped(ctx context.Context, id, name string, migrate bool) er
 	if err != nil {
 		return unfinished(err)
 	}
-	if strings.HasPrefix(string(v.Status), "error") {
+	if broken(v.Status) {
 		return fmt.Errorf("volume %s has status %s after its type was to be changed: %w: %s", id, v.Status, ErrState, fault)
 	}
 	advice := "see the logs of cinder-volume"
@@ -152,12 +133,4 @@ func (s *Service) retyped(ctx context.Context, id, name string, migrate bool) er
 		advice = "if type " + name + " is served by another back end, the volume has to be migrated: allow it with the policy on-demand"
 	}
 	return fmt.Errorf("volume %s still has type %s: %w to %s: %s; %s", id, v.Type, ErrKeptType, name, fault, advice)
-}
-
-// retyping names the operation that a status belongs to, for the watcher.
-func retyping(status cloud.VolumeStatus) string {
-	if status == cloud.VolumeRetyping {
-		return "retype volume"
-	}
-	return settling(status)
 }

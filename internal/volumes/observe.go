@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -14,20 +15,19 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/watch"
 )
 
-// few is up to how many things are asked for one by one; more are listed.
-const few = 2
-
 const (
-	// maxPages bounds one question for many snapshots or backups. Cinder lists
-	// the newest first, 1000 on a page, and what is waited for is mostly new.
-	maxPages = 10
+	// few is up to how many things are asked for one by one; more are listed.
+	few = 2
+	// askBurst is how many questions about many things may follow each other closely
+	// after a quiet time.
+	askBurst = 3
 	// spare is how many volumes more than are waited for a list may hold: what
 	// others are working on. Volumes are listed by their last change, so that
 	// those that are waited for come first, be they old or new, and one short
 	// page is enough however many there are.
 	spare = 50
-	// maxRest bounds how many are asked for one by one because no page held
-	// them: what was deleted, mostly, whose absence from a part of the list
+	// maxRest bounds how many are asked for one by one because the page did not
+	// hold them: what was deleted, mostly, whose absence from a part of the list
 	// proves nothing. With 200 operations in flight some ten are deleted between
 	// two questions.
 	maxRest = 30
@@ -49,7 +49,7 @@ func askOptions[K comparable, S any](s *Service, rate func() float64, ask func(c
 		Ask: func(ctx context.Context, keys []K) (map[K]S, error) {
 			return ask(logging.Into(ctx, s.opts.Logger), keys)
 		},
-		Final: final, Panicked: s.panicked, Few: few, Rate: rate, Burst: s.opts.AskBurst,
+		Final: final, Panicked: s.panicked, Few: few, Rate: rate, Burst: askBurst,
 	}
 }
 
@@ -67,27 +67,19 @@ func (s *Service) waitVolume(ctx context.Context, id, kind string, done func(*cl
 }
 
 func (s *Service) askVolumes(ctx context.Context, keys []sought) (map[sought]sighting, error) {
-	q := question[sought, cloud.Volume, sighting]{
-		get: s.sight,
-		list: func(ctx context.Context, page cloud.Page) ([]cloud.Volume, string, error) {
-			return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{}, page)
-		},
-		first: cloud.Page{Recent: true, Limit: min(2*len(keys)+spare, 1000)},
-		pages: 1,
-		id:    func(v *cloud.Volume) string { return v.ID },
-		of:    func(key sought) string { return key.id },
-		state: func(key sought, v *cloud.Volume, page []cloud.Volume) sighting {
-			now := sighting{volume: v}
-			for i := range page {
-				if key.name != "" && page[i].Name == key.name {
-					now.named = append(now.named, page[i])
-				}
+	return askAll(ctx, s, keys, s.sight, func() ([]cloud.Volume, string, error) {
+		return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{}, cloud.Page{Recent: true, Limit: min(2*len(keys)+spare, 1000)})
+	}, func(key sought, page []cloud.Volume) (now sighting, found bool) {
+		for i := range page {
+			if page[i].ID == key.id {
+				now.volume = &page[i]
 			}
-			return now
-		},
-		panicked: s.panicked,
-	}
-	return q.ask(ctx, keys)
+			if key.name != "" && page[i].Name == key.name {
+				now.named = append(now.named, page[i])
+			}
+		}
+		return now, now.volume != nil
+	})
 }
 
 // sight asks for one volume: by its name, where others of that name are of interest,
@@ -109,37 +101,30 @@ func (s *Service) sight(ctx context.Context, key sought) (now sighting, err erro
 }
 
 func (s *Service) askSnapshots(ctx context.Context, ids []string) (map[string]*cloud.Snapshot, error) {
-	q := question[string, cloud.Snapshot, *cloud.Snapshot]{
-		get: func(ctx context.Context, id string) (*cloud.Snapshot, error) {
-			return ifExists(s.cloud.GetSnapshot(ctx, id))
-		},
-		list: func(ctx context.Context, page cloud.Page) ([]cloud.Snapshot, string, error) {
-			return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{}, page)
-		},
-		pages:    maxPages,
-		id:       func(v *cloud.Snapshot) string { return v.ID },
-		of:       func(id string) string { return id },
-		state:    func(_ string, v *cloud.Snapshot, _ []cloud.Snapshot) *cloud.Snapshot { return v },
-		panicked: s.panicked,
-	}
-	return q.ask(ctx, ids)
+	return askAll(ctx, s, ids, func(ctx context.Context, id string) (*cloud.Snapshot, error) {
+		return ifExists(s.cloud.GetSnapshot(ctx, id))
+	}, func() ([]cloud.Snapshot, string, error) {
+		return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{}, cloud.Page{})
+	}, withID(func(v *cloud.Snapshot) string { return v.ID }))
 }
 
 func (s *Service) askBackups(ctx context.Context, ids []string) (map[string]*cloud.Backup, error) {
-	q := question[string, cloud.Backup, *cloud.Backup]{
-		get: func(ctx context.Context, id string) (*cloud.Backup, error) {
-			return ifExists(s.cloud.GetBackup(ctx, id))
-		},
-		list: func(ctx context.Context, page cloud.Page) ([]cloud.Backup, string, error) {
-			return s.cloud.ListBackups(ctx, cloud.BackupFilter{}, page)
-		},
-		pages:    maxPages,
-		id:       func(v *cloud.Backup) string { return v.ID },
-		of:       func(id string) string { return id },
-		state:    func(_ string, v *cloud.Backup, _ []cloud.Backup) *cloud.Backup { return v },
-		panicked: s.panicked,
+	return askAll(ctx, s, ids, func(ctx context.Context, id string) (*cloud.Backup, error) {
+		return ifExists(s.cloud.GetBackup(ctx, id))
+	}, func() ([]cloud.Backup, string, error) {
+		return s.cloud.ListBackups(ctx, cloud.BackupFilter{}, cloud.Page{})
+	}, withID(func(v *cloud.Backup) string { return v.ID }))
+}
+
+// withID finds a thing on a page by its id.
+func withID[T any](idOf func(*T) string) func(string, []T) (*T, bool) {
+	return func(id string, page []T) (*T, bool) {
+		i := slices.IndexFunc(page, func(one T) bool { return idOf(&one) == id })
+		if i < 0 {
+			return nil, false
+		}
+		return &page[i], true
 	}
-	return q.ask(ctx, ids)
 }
 
 // ifExists returns nil for what does not exist.
@@ -173,88 +158,47 @@ func everyPage[T any](list func(cloud.Page) ([]T, string, error)) ([]T, error) {
 	}
 }
 
-// question is how the states S of some things T are found out: by asking for each of
-// a few, by listing for more. K says what is asked for about one thing.
-type question[K comparable, T, S any] struct {
-	get  func(ctx context.Context, key K) (S, error)
-	list func(ctx context.Context, page cloud.Page) ([]T, string, error)
-	// first is the page to begin with, and pages how many are looked at.
-	first cloud.Page
-	pages int
-	// id is the id of a thing, of that of the thing that a key is about.
-	id func(*T) string
-	of func(K) string
-	// state is what a page tells of a thing, which is nil where it does not exist.
-	state func(key K, thing *T, page []T) S
-	// panicked is watch.Options.Panicked.
-	panicked func(value any) error
-}
-
-func (q question[K, T, S]) ask(ctx context.Context, keys []K) (map[K]S, error) {
-	if len(keys) <= few {
-		return q.each(ctx, keys)
-	}
-	missing := make(map[string][]K, len(keys))
-	for _, key := range keys {
-		missing[q.of(key)] = append(missing[q.of(key)], key)
-	}
+// askAll finds out the states S of some things T, of which K says what is asked for: by
+// asking for each of a few, by one page of a list for more. find returns what a page
+// tells of a thing. What is not on the page, where that isn't the whole list, is asked
+// for one by one; what is left of that comes next time.
+func askAll[K comparable, T, S any](ctx context.Context, s *Service, keys []K, get func(context.Context, K) (S, error),
+	list func() (page []T, next string, err error), find func(K, []T) (S, bool),
+) (map[K]S, error) {
 	states := make(map[K]S, len(keys))
-	page := q.first
-	for range q.pages {
-		things, next, err := q.list(ctx, page)
+	rest := keys
+	if len(keys) > few {
+		page, next, err := list()
 		if err != nil {
-			return states, fmt.Errorf("asking for %d at once: %w", len(keys), err)
+			return nil, fmt.Errorf("asking for %d at once: %w", len(keys), err)
 		}
-		for i := range things {
-			id := q.id(&things[i])
-			for _, key := range missing[id] {
-				states[key] = q.state(key, &things[i], things)
+		rest = nil
+		for _, key := range keys {
+			state, found := find(key, page)
+			if found || next == "" {
+				states[key] = state
+			} else if len(rest) < maxRest {
+				rest = append(rest, key)
 			}
-			delete(missing, id)
 		}
-		if len(missing) == 0 {
-			return states, nil
-		}
-		if next == "" {
-			for _, absent := range missing {
-				for _, key := range absent {
-					states[key] = q.state(key, nil, things)
-				}
-			}
-			return states, nil
-		}
-		if len(missing) <= few {
-			break
-		}
-		page.Marker = next
 	}
-	return q.rest(ctx, states, missing)
-}
-
-// rest asks one by one for some of what was on none of the pages that were
-// looked at; what is left comes next time.
-func (q question[K, T, S]) rest(ctx context.Context, states map[K]S, missing map[string][]K) (map[K]S, error) {
-	keys := make([]K, 0, maxRest)
-	for _, absent := range missing {
-		if len(keys)+len(absent) > maxRest {
-			break
-		}
-		keys = append(keys, absent...)
-	}
-	more, err := q.each(ctx, keys)
+	more, err := askEach(ctx, s, rest, get)
 	maps.Copy(states, more)
 	return states, err
 }
 
-// each asks for every key at the same time.
-func (q question[K, T, S]) each(ctx context.Context, keys []K) (map[K]S, error) {
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	var failed error
+// askEach asks for every key at the same time. It returns what it was told together with
+// the last error.
+func askEach[K comparable, S any](ctx context.Context, s *Service, keys []K, get func(context.Context, K) (S, error)) (map[K]S, error) {
+	var (
+		group  sync.WaitGroup
+		mu     sync.Mutex
+		failed error
+	)
 	states := make(map[K]S, len(keys))
 	for _, key := range keys {
 		group.Go(func() {
-			state, err := q.one(ctx, key)
+			state, err := recovered(s, func() (S, error) { return get(ctx, key) })
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -268,12 +212,12 @@ func (q question[K, T, S]) each(ctx context.Context, keys []K) (map[K]S, error) 
 	return states, failed
 }
 
-// one asks for one key.
-func (q question[K, T, S]) one(ctx context.Context, key K) (state S, err error) {
+// recovered calls something on a goroutine of its own: a panic is an error.
+func recovered[T any](s *Service, call func() (T, error)) (result T, err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = q.panicked(value)
+			err = s.panicked(value)
 		}
 	}()
-	return q.get(ctx, key)
+	return call()
 }

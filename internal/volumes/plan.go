@@ -338,7 +338,7 @@ func notTold(err error) bool {
 		return false
 	}
 	switch answer.StatusCode {
-	case 0, http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
+	case 0, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
 		return false
 	}
 	return answer.StatusCode < http.StatusInternalServerError

@@ -71,7 +71,7 @@ func (s *servers) use(id string) (view *server, release func()) {
 			},
 			Final: final, Panicked: s.service.panicked,
 			Rate:   func() float64 { return novaRate },
-			Burst:  s.service.opts.AskBurst,
+			Burst:  askBurst,
 			Gather: func() time.Duration { return s.gather(view) },
 		})
 		s.byID[id] = view

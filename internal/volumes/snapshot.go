@@ -71,52 +71,39 @@ func (s *Service) CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Sna
 	if req.Backup {
 		return s.createBackup(ctx, req)
 	}
-	snapshot, err := s.snapshotOf(ctx, req, s.opts.SnapshotWait)
+	snapshot, err := s.snapshotOf(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	return fromSnapshot(snapshot), nil
 }
 
-// snapshotOf finds or makes the snapshot of a request and waits for it, but not
-// longer than patience.
-func (s *Service) snapshotOf(ctx context.Context, req SnapshotRequest, patience time.Duration) (*cloud.Snapshot, error) {
+// snapshotOf finds or makes the snapshot of a request and waits for it.
+func (s *Service) snapshotOf(ctx context.Context, req SnapshotRequest) (*cloud.Snapshot, error) {
 	snapshot, err := s.earlierSnapshot(ctx, req)
+	if err == nil && snapshot == nil {
+		snapshot, err = s.postSnapshot(ctx, req)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if snapshot == nil {
-		snapshot, err = s.postSnapshot(ctx, req)
-		if err != nil {
-			return nil, err
-		}
-	}
-	return s.untilReady(ctx, snapshot, patience)
+	return s.untilReady(ctx, snapshot)
 }
 
 // earlierSnapshot finds what an earlier attempt has made: of several the oldest, as
 // with volumes. What is being deleted, or failed to be, is none of them.
 func (s *Service) earlierSnapshot(ctx context.Context, req SnapshotRequest) (*cloud.Snapshot, error) {
-	named, err := everyPage(func(page cloud.Page) ([]cloud.Snapshot, string, error) {
+	one, err := oldest(ctx, req.Name, func(page cloud.Page) ([]cloud.Snapshot, string, error) {
 		return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{Name: req.Name}, page)
+	}, func(o *cloud.Snapshot) copied {
+		given := o.Status == cloud.SnapshotDeleting || o.Status == cloud.SnapshotErrorDeleting
+		return copied{"snapshot", o.ID, o.VolumeID, o.CreatedAt, o.Name == req.Name && s.owned(o.Metadata) && !given}
 	})
-	if err != nil {
-		return nil, unfinished(fmt.Errorf("looking for an earlier snapshot %s: %w", req.Name, err))
-	}
-	named = slices.DeleteFunc(named, func(one cloud.Snapshot) bool {
-		given := one.Status == cloud.SnapshotDeleting || one.Status == cloud.SnapshotErrorDeleting
-		return one.Name != req.Name || !s.owned(one.Metadata) || given
-	})
-	if len(named) == 0 {
+	switch {
+	case err != nil:
+		return nil, unfinished(err)
+	case one == nil:
 		return nil, nil
-	}
-	slices.SortFunc(named, func(a, b cloud.Snapshot) int {
-		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
-	})
-	one := &named[0]
-	for _, twin := range named[1:] {
-		logName(ctx, req.Name).Warn("two snapshots of this cluster have one name: the older is used, remove the other, for which its volume can't be deleted",
-			zap.String("snapshot", one.ID), zap.String("twin", twin.ID), zap.String("volume", twin.VolumeID))
 	}
 	_, temporary := one.Metadata[temporaryKey]
 	switch {
@@ -128,6 +115,36 @@ func (s *Service) earlierSnapshot(ctx context.Context, req SnapshotRequest) (*cl
 		return nil, fmt.Errorf("snapshot %s (%s): %w: it is a snapshot, wanted a backup", one.ID, req.Name, ErrExists)
 	}
 	return one, nil
+}
+
+// copied is what a snapshot and a backup have in common; ours tells that an earlier
+// attempt may have made it, and nobody has given it up.
+type copied struct {
+	kind, id, volumeID string
+	createdAt          time.Time
+	ours               bool
+}
+
+// oldest returns the oldest of ours in a list, nil where there is none. The others are
+// told in the log.
+func oldest[T any](ctx context.Context, name string, list func(cloud.Page) ([]T, string, error), of func(*T) copied) (*T, error) {
+	named, err := everyPage(list)
+	if err != nil {
+		return nil, fmt.Errorf("looking for an earlier snapshot or backup %s: %w", name, err)
+	}
+	named = slices.DeleteFunc(named, func(one T) bool { return !of(&one).ours })
+	if len(named) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(named, func(a, b T) int {
+		return cmp.Or(of(&a).createdAt.Compare(of(&b).createdAt), strings.Compare(of(&a).id, of(&b).id))
+	})
+	for i := range named[1:] {
+		one := of(&named[i+1])
+		logName(ctx, name).Warn("this cluster has two of one name: the older is used, remove the other: its volume can't be deleted while it has snapshots",
+			zap.String("kind", one.kind), zap.String("used", of(&named[0]).id), zap.String("twin", one.id), zap.String("volume", one.volumeID))
+	}
+	return &named[0], nil
 }
 
 // postSnapshot asks for a snapshot of which is known that it does not exist.
@@ -171,20 +188,20 @@ func (s *Service) notSnapshotted(ctx context.Context, volumeID string, refusal e
 	return fmt.Errorf("volume %s has status %s: %w: %w", volumeID, v.Status, ErrState, refusal)
 }
 
-// untilReady waits for a snapshot, but not longer than patience. Nobody is told
-// the id of one that is still being made: whether it ever holds the volume's
+// untilReady waits for a snapshot, but not longer than Options.SnapshotWait. Nobody is
+// told the id of one that is still being made: whether it ever holds the volume's
 // content is not known, and where it fails another takes its place.
-func (s *Service) untilReady(ctx context.Context, snapshot *cloud.Snapshot, patience time.Duration) (*cloud.Snapshot, error) {
+func (s *Service) untilReady(ctx context.Context, snapshot *cloud.Snapshot) (*cloud.Snapshot, error) {
 	witnessed := snapshot.Status == cloud.SnapshotCreating
 	if witnessed {
-		limited, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		now, err := s.snaps.Wait(limited, snapshot.ID, "create snapshot", func(now *cloud.Snapshot) (bool, error) {
-			return now == nil || now.Status != cloud.SnapshotCreating, nil
+		var now *cloud.Snapshot
+		late, err := within(ctx, s.opts.SnapshotWait, func(ctx context.Context) (err error) {
+			now, err = s.waitSnapshotMade(ctx, snapshot.ID)
+			return err
 		})
 		switch {
-		case err != nil && ctx.Err() == nil && limited.Err() != nil:
-			return nil, fmt.Errorf("snapshot %s (%s) is still being made after %s: %w", snapshot.ID, snapshot.Name, patience, ErrUnfinished)
+		case late:
+			return nil, fmt.Errorf("snapshot %s (%s) is still being made after %s: %w", snapshot.ID, snapshot.Name, s.opts.SnapshotWait, ErrUnfinished)
 		case err != nil:
 			return nil, fmt.Errorf("waiting for snapshot %s: %w", snapshot.ID, unfinished(err))
 		case now == nil:
@@ -199,6 +216,14 @@ func (s *Service) untilReady(ctx context.Context, snapshot *cloud.Snapshot, pati
 		return nil, fmt.Errorf("snapshot %s (%s) is being deleted, status %s: %w", snapshot.ID, snapshot.Name, snapshot.Status, ErrUnfinished)
 	}
 	return snapshot, nil
+}
+
+// waitSnapshotMade waits until a snapshot is not being made any more; it is nil where it
+// does not exist.
+func (s *Service) waitSnapshotMade(ctx context.Context, id string) (*cloud.Snapshot, error) {
+	return s.snaps.Wait(ctx, id, "create snapshot", func(now *cloud.Snapshot) (bool, error) {
+		return now == nil || now.Status != cloud.SnapshotCreating, nil
+	})
 }
 
 // snapshotFailed returns why a snapshot could not be made, and removes it when
@@ -223,4 +248,97 @@ func fromSnapshot(s *cloud.Snapshot) *Snapshot {
 		ID: s.ID, Name: s.Name, VolumeID: s.VolumeID, SizeGiB: s.SizeGiB, CreatedAt: s.CreatedAt,
 		Ready: s.Status == cloud.SnapshotAvailable,
 	}
+}
+
+// DeleteSnapshot returns when the snapshot, or the backup, is gone. It returns
+// ErrSnapshotInUse when volumes depend on it, and ErrState when Cinder failed
+// to delete it.
+func (s *Service) DeleteSnapshot(ctx context.Context, id string) error {
+	id = plain(id)
+	if !isID(id) {
+		return nil
+	}
+	unlock, err := s.lock(ctx, "snapshot", id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	found, err := s.deleteSnapshot(ctx, id)
+	if err != nil || found {
+		return err
+	}
+	return s.deleteBackup(ctx, id)
+}
+
+// deleteSnapshot deletes a snapshot of Cinder's until it is gone. found tells
+// that there was one for certain: without it, and without an error, the id may
+// also be that of a backup.
+func (s *Service) deleteSnapshot(ctx context.Context, id string) (found bool, err error) {
+	found = true
+	err = change(ctx, func() error {
+		return s.cloud.DeleteSnapshot(ctx, id)
+	}, func() error {
+		return s.waitSnapshotGone(ctx, id)
+	}, func(refusal error) (again bool, why error) {
+		snapshot, err := ifExists(s.cloud.GetSnapshot(ctx, id))
+		switch {
+		case err != nil:
+			return false, unfinished(errors.Join(refusal, err))
+		case snapshot == nil:
+			found = false
+			return false, nil
+		}
+		return s.snapshotNotDeleted(ctx, snapshot, refusal)
+	})
+	return found, err
+}
+
+// snapshotNotDeleted decides by the snapshot, when Cinder has refused to delete it or
+// has given no answer.
+func (s *Service) snapshotNotDeleted(ctx context.Context, snapshot *cloud.Snapshot, refusal error) (again bool, why error) {
+	id := snapshot.ID
+	switch {
+	case snapshot.Status == cloud.SnapshotDeleting:
+		return false, s.waitSnapshotGone(ctx, id)
+	case snapshot.Status == cloud.SnapshotErrorDeleting:
+		return false, s.snapshotKept(ctx, snapshot)
+	case silent(refusal):
+		return false, unfinished(refusal)
+	case snapshot.Status == cloud.SnapshotCreating:
+		if _, err := s.waitSnapshotMade(ctx, id); err != nil {
+			return false, unfinished(err)
+		}
+		return true, unfinished(refusal)
+	case errors.Is(refusal, cloud.ErrConflict):
+		return true, unfinished(refusal)
+	}
+	return false, fmt.Errorf("snapshot %s, status %s: %w: %w", id, snapshot.Status, ErrState, refusal)
+}
+
+// waitSnapshotGone waits until a snapshot that is being deleted does not exist
+// any more. Cinder accepts to delete one that volumes depend on, and puts it
+// back a moment later.
+func (s *Service) waitSnapshotGone(ctx context.Context, id string) error {
+	now, err := s.snaps.Wait(ctx, id, "delete snapshot", leaves(cloud.SnapshotDeleting, cloud.SnapshotErrorDeleting, 2,
+		func(now *cloud.Snapshot) cloud.SnapshotStatus { return now.Status }))
+	switch {
+	case err != nil:
+		return fmt.Errorf("waiting for snapshot %s to be gone: %w", id, unfinished(err))
+	case now == nil:
+		return nil
+	}
+	return s.snapshotKept(ctx, now)
+}
+
+// snapshotKept tells why Cinder did not delete a snapshot.
+func (s *Service) snapshotKept(ctx context.Context, snapshot *cloud.Snapshot) error {
+	fault, err := s.cloud.SnapshotFault(ctx, snapshot.ID)
+	if err != nil {
+		return unfinished(err)
+	}
+	kind := ErrState
+	if snapshot.Status == cloud.SnapshotAvailable {
+		kind = ErrSnapshotInUse
+	}
+	return fmt.Errorf("snapshot %s has status %s after it was deleted: %w: %s", snapshot.ID, snapshot.Status, kind, fault)
 }

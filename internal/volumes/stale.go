@@ -57,11 +57,11 @@ func (s *Service) forgetStale(ctx context.Context, volumeID, serverID string) (l
 // knownToNova reports whether Nova lists the attachment, or cannot be asked
 // yet: it does not list the disks of a server that it is still building.
 func (s *Service) knownToNova(ctx context.Context, record cloud.AttachmentRecord) (bool, error) {
-	server, err := s.cloud.GetServer(ctx, record.ServerID)
-	if errors.Is(err, cloud.ErrNotFound) {
+	server, err := ifExists(s.cloud.GetServer(ctx, record.ServerID))
+	switch {
+	case err == nil && server == nil:
 		return false, nil
-	}
-	if err != nil || server.Status == "BUILD" {
+	case err != nil || server.Status == "BUILD":
 		return true, err
 	}
 	attachments, err := s.cloud.ListAttachments(ctx, record.ServerID)
@@ -95,20 +95,37 @@ func (s *Service) forgetRecord(ctx context.Context, record cloud.AttachmentRecor
 	return fmt.Errorf("%s: %w", about, unfinished(err))
 }
 
-// leftBehind looks into a volume that has been reserved for longer than an
-// attachment takes. again tells that it may be free now.
-func (a *attachment) leftBehind(ctx context.Context) (again bool, err error) {
-	found, err := a.s.forgetStale(ctx, a.volumeID, "")
-	switch {
-	case errors.Is(err, cloud.ErrUnsupported):
-		return a.waitOn(ctx)
-	case err != nil:
-		return false, err
-	case found.removed > 0:
-		return true, fmt.Errorf("volume %s had a stale attachment, which is removed: %w", a.volumeID, ErrUnfinished)
-	case found.kept > 0:
-		return a.waitOn(ctx)
+// otherAttempt waits for an attachment that is under way: this call's own, when its
+// answer was lost, or one to another server. What is left behind of one is removed.
+func (a *attachment) otherAttempt(ctx context.Context) (again bool, err error) {
+	var v *cloud.Volume
+	wait := func(ctx context.Context) (err error) {
+		v, err = a.s.waitVolume(ctx, a.volumeID, "attach volume", settled)
+		return err
 	}
+	late, err := within(ctx, a.s.opts.StaleWait, wait)
+	if late {
+		found, staleErr := a.s.forgetStale(ctx, a.volumeID, "")
+		switch {
+		case errors.Is(staleErr, cloud.ErrUnsupported), staleErr == nil && found.removed == 0 && found.kept > 0:
+			err = wait(ctx) // Nova is at work on it, however long that takes
+		case staleErr != nil:
+			return false, staleErr
+		case found.removed > 0:
+			return true, fmt.Errorf("volume %s had a stale attachment, which is removed: %w", a.volumeID, ErrUnfinished)
+		default:
+			return a.reservedForNobody(ctx, found)
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("waiting for volume %s to be attached: %w", a.volumeID, unfinished(err))
+	}
+	return v != nil, fmt.Errorf("volume %s: %w: an attachment was under way", a.volumeID, ErrUnfinished)
+}
+
+// reservedForNobody reads a volume that was reserved without any server's attachment.
+// again tells that it is free now.
+func (a *attachment) reservedForNobody(ctx context.Context, found leftovers) (again bool, err error) {
 	v, err := a.s.cloud.GetVolume(ctx, a.volumeID)
 	switch {
 	case errors.Is(err, cloud.ErrNotFound):
@@ -118,23 +135,29 @@ func (a *attachment) leftBehind(ctx context.Context) (again bool, err error) {
 	case v.Status != cloud.VolumeReserved && v.Status != cloud.VolumeAttaching:
 		return true, fmt.Errorf("volume %s was busy: %w", v.ID, ErrUnfinished)
 	case len(found.foreign) > 0:
-		return false, fmt.Errorf("volume %s has status %s for something that is no server of Nova's: %w: detach it there, or delete attachment %s",
-			v.ID, v.Status, ErrState, strings.Join(found.foreign, ", "))
+		return false, found.reservedElsewhere(v.ID)
 	}
 	return false, fmt.Errorf("volume %s has status %s, but Cinder records no attachment of it: %w: have an administrator run `openstack volume set --state available %s`",
 		v.ID, v.Status, ErrState, v.ID)
 }
 
+// reservedElsewhere is the error for a volume that is reserved for no server of Nova's.
+func (l leftovers) reservedElsewhere(volumeID string) error {
+	return fmt.Errorf("volume %s is reserved for something that is no server of Nova's: %w: detach it there, or delete attachment %s",
+		volumeID, ErrState, strings.Join(l.foreign, ", "))
+}
+
 // reservedNotDeleted looks into a volume that Cinder does not delete because it is
 // reserved. again tells that it may be free now.
 func (s *Service) reservedNotDeleted(ctx context.Context, id string) (again bool, why error) {
-	limited, cancel := context.WithTimeout(ctx, s.opts.StaleWait)
-	defer cancel()
-	_, err := s.waitVolume(limited, id, "attach volume", settled)
+	late, err := within(ctx, s.opts.StaleWait, func(ctx context.Context) error {
+		_, err := s.waitVolume(ctx, id, "attach volume", settled)
+		return err
+	})
 	switch {
 	case err == nil:
 		return true, fmt.Errorf("volume %s was being attached: %w", id, ErrUnfinished)
-	case ctx.Err() != nil || limited.Err() == nil:
+	case !late:
 		return false, fmt.Errorf("volume %s is reserved: %w", id, unfinished(err))
 	}
 	found, err := s.forgetStale(ctx, id, "")
@@ -142,35 +165,14 @@ func (s *Service) reservedNotDeleted(ctx context.Context, id string) (again bool
 	case err != nil && !errors.Is(err, cloud.ErrUnsupported):
 		return false, err
 	case len(found.foreign) > 0:
-		return false, fmt.Errorf("volume %s is reserved for something that is no server of Nova's: %w: detach it there, or delete attachment %s",
-			id, ErrState, strings.Join(found.foreign, ", "))
+		return false, found.reservedElsewhere(id)
 	}
 	return found.removed > 0, fmt.Errorf("volume %s is reserved for an attachment: %w", id, ErrUnfinished)
 }
 
-// forgetLeftover removes a reservation for the server that outlives the
-// attachment. That of another attempt, which came to nothing, does: Nova is let
-// attach a volume to the server that it is reserved for. What goes wrong is no
-// reason to say that the volume is not detached; who attaches or deletes it next
-// looks again.
-func (d detachment) forgetLeftover(ctx context.Context) {
-	if _, err := d.s.forgetStale(ctx, d.volumeID, d.serverID); err != nil {
-		log(ctx, d.volumeID).Warn("the volume is detached, and stays reserved", zap.String("server", d.serverID), zap.Error(err))
-	}
-}
-
-// waitOn waits for an attachment that Nova is working on, however long it takes.
-func (a *attachment) waitOn(ctx context.Context) (again bool, err error) {
-	v, err := a.s.waitVolume(ctx, a.volumeID, "attach volume", settled)
-	if err != nil {
-		return false, fmt.Errorf("waiting for volume %s to be attached: %w", a.volumeID, unfinished(err))
-	}
-	return v != nil, fmt.Errorf("volume %s: %w: an attachment was under way", a.volumeID, ErrUnfinished)
-}
-
 // forget removes what Cinder keeps of an attachment to a server that does not
 // have the volume, and waits until Cinder does not show it any more.
-func (d detachment) forget(ctx context.Context) error {
+func (d *detachment) forget(ctx context.Context) error {
 	_, err := d.s.forgetStale(ctx, d.volumeID, d.serverID)
 	if errors.Is(err, cloud.ErrUnsupported) {
 		return fmt.Errorf("volume %s: Cinder keeps an attachment to server %s that Nova does not know, and is too old to delete it: %w: "+
@@ -179,16 +181,24 @@ func (d detachment) forget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(ctx, d.s.opts.StaleWait)
-	defer cancel()
-	_, err = d.s.waitVolume(limited, d.volumeID, "", func(v *cloud.Volume) (bool, error) {
-		return v == nil || !v.AttachedTo(d.serverID), nil
-	})
-	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+	late, err := d.released(ctx, "")
+	if late {
 		return fmt.Errorf("volume %s: %w: Cinder still shows it on server %s, of which it has no attachment any more", d.volumeID, ErrUnfinished, d.serverID)
 	}
+	return err
+}
+
+// released waits for a short time until Cinder does not show the volume on the server;
+// late tells that this was not long enough.
+func (d *detachment) released(ctx context.Context, operation string) (late bool, err error) {
+	late, err = within(ctx, d.s.opts.StaleWait, func(ctx context.Context) error {
+		_, err := d.s.waitVolume(ctx, d.volumeID, operation, func(v *cloud.Volume) (bool, error) {
+			return v == nil || !v.AttachedTo(d.serverID), nil
+		})
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("waiting for Cinder to release volume %s from server %s: %w", d.volumeID, d.serverID, unfinished(err))
+		err = fmt.Errorf("waiting for Cinder to release volume %s from server %s: %w", d.volumeID, d.serverID, unfinished(err))
 	}
-	return nil
+	return late, err
 }

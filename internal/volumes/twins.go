@@ -104,7 +104,7 @@ func (s *Service) removeTwins(ctx context.Context, at attempt) {
 	for i := range at.others {
 		twin := &at.others[i]
 		about := logName(ctx, twin.Name).With(zap.String("volume", at.volume.ID), zap.String("twin", twin.ID))
-		if !NeverPublished(twin) || len(twin.Attachments) > 0 || twin.Status == cloud.VolumeRestoringBackup {
+		if s.unrecorded.Load() || !NeverPublished(twin) || len(twin.Attachments) > 0 || twin.Status == cloud.VolumeRestoringBackup {
 			about.Warn("two volumes of this cluster have one name: the older is used, remove the other if nobody needs it")
 			continue
 		}

@@ -6,11 +6,14 @@
 package volumes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,6 +44,11 @@ const (
 	provisionalKey = ReservedPrefix + "provisional"
 )
 
+// lockWait is how long a call waits for another one on the same thing before it returns
+// ErrBusy: longer than most operations on a volume that is repeated at once, and short
+// enough not to occupy the caller.
+const lockWait = 2 * time.Second
+
 // Options tunes a Service; the zero value is good for production.
 type Options struct {
 	// Cluster is the value of ClusterKey. Without it nothing can be created.
@@ -54,11 +62,6 @@ type Options struct {
 	// Logger gets what happens outside of any single call: the requests that many
 	// calls wait for together, at debug level. Nil: nothing is logged.
 	Logger *zap.Logger
-	// LockWait is how long a call waits for another one on the same volume
-	// before it returns ErrBusy. Default: 2 s, which is longer than most
-	// operations on a volume that is repeated at once, and short enough not to
-	// occupy the caller.
-	LockWait time.Duration
 	// CreateWait is how long Create waits for a volume before it answers that it is not
 	// finished. Default: 60 s, a third of the sidecar's own patience: a creation that the
 	// cloud has lost must not keep a worker of the sidecar's for longer.
@@ -72,9 +75,6 @@ type Options struct {
 	// StaleWait is how long Detach waits for Cinder to notice that a server or
 	// an attachment is gone before it says so. Default: 10 s.
 	StaleWait time.Duration
-	// AskBurst is how many questions about many volumes may follow each other
-	// closely after a quiet time. Default: 3.
-	AskBurst int
 }
 
 // Locks serialise the operations on each volume, and on each server, of one project.
@@ -83,6 +83,9 @@ type Locks struct {
 	// sharing are the volumes that several servers wait for, hosts the servers on
 	// which calls are at work.
 	sharing, hosts bulkheads
+	// unrecorded tells that the cloud has refused to put a first publication on record, so
+	// that a volume may bear the mark and hold data: no mark counts any more.
+	unrecorded atomic.Bool
 }
 
 // NewLocks returns locks for one project.
@@ -103,6 +106,10 @@ type Service struct {
 	snaps   *watch.Watcher[string, *cloud.Snapshot]
 	backups *watch.Watcher[string, *cloud.Backup]
 	servers servers
+
+	mu sync.Mutex
+	// unansweredSince tells since when questions about the capacity have had no answer.
+	unansweredSince map[string]time.Time
 }
 
 // New returns a service that asks c. It starts nothing: goroutines exist only
@@ -114,25 +121,11 @@ func New(c cloud.Cloud, opts Options) *Service {
 	if opts.Locks == nil {
 		opts.Locks = NewLocks()
 	}
-	if opts.LockWait <= 0 {
-		opts.LockWait = 2 * time.Second
-	}
-	if opts.CreateWait <= 0 {
-		opts.CreateWait = time.Minute
-	}
-	if opts.LostAfter <= 0 {
-		opts.LostAfter = time.Hour
-	}
-	if opts.SnapshotWait <= 0 {
-		opts.SnapshotWait = 30 * time.Second
-	}
-	if opts.StaleWait <= 0 {
-		opts.StaleWait = 10 * time.Second
-	}
-	if opts.AskBurst <= 0 {
-		opts.AskBurst = 3
-	}
-	s := &Service{cloud: c, opts: opts, Locks: opts.Locks}
+	opts.CreateWait = cmp.Or(opts.CreateWait, time.Minute)
+	opts.LostAfter = cmp.Or(opts.LostAfter, time.Hour)
+	opts.SnapshotWait = cmp.Or(opts.SnapshotWait, 30*time.Second)
+	opts.StaleWait = cmp.Or(opts.StaleWait, 10*time.Second)
+	s := &Service{cloud: c, opts: opts, Locks: opts.Locks, unansweredSince: make(map[string]time.Time)}
 	s.servers = servers{service: s}
 	s.volumes = watch.New(askOptions(s, s.servers.rate, s.askVolumes))
 	s.snaps = watch.New(askOptions(s, nil, s.askSnapshots))
@@ -192,7 +185,7 @@ func isID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }
 
 // lock serialises the operations on one thing.
 func (s *Service) lock(ctx context.Context, what, key string) (func(), error) {
-	unlock, err := s.locks.Lock(ctx, what+" "+key, s.opts.LockWait)
+	unlock, err := s.locks.Lock(ctx, what+" "+key, lockWait)
 	if errors.Is(err, keylock.ErrBusy) {
 		return nil, fmt.Errorf("%s %s: %w", what, key, ErrBusy)
 	}
@@ -220,23 +213,6 @@ func (s *Service) lockToShare(ctx context.Context, volumeID string) (func(), err
 func (s *Service) owned(metadata map[string]string) bool {
 	cluster, ok := metadata[ClusterKey]
 	return ok && cluster == s.opts.Cluster
-}
-
-// backoff spaces attempts at what the cloud refuses for what it is doing at the
-// moment: half a second at first, later four.
-type backoff struct{ last time.Duration }
-
-// wait waits before the next attempt, or until ctx ends.
-func (b *backoff) wait(ctx context.Context) error {
-	b.last = min(max(2*b.last, 500*time.Millisecond), 4*time.Second)
-	timer := time.NewTimer(b.last)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // log returns the logger of a request that works on volume id.

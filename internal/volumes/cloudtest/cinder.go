@@ -173,13 +173,13 @@ func (c *Cloud) ListVolumes(ctx context.Context, filter cloud.VolumeFilter, page
 }
 
 // ExtendVolume implements cloud.Volumes.
-func (c *Cloud) ExtendVolume(ctx context.Context, id string, sizeGiB int64, _ bool) error {
+func (c *Cloud) ExtendVolume(ctx context.Context, id string, sizeGiB int64, inUse bool) error {
 	return c.request(ctx, "volume.extend", id, func() error {
 		v := c.volumes[id]
 		switch {
 		case v == nil:
 			return refuse(cloud.ErrNotFound, "extend volume", id, "")
-		case v.Status != cloud.VolumeAvailable && v.Status != cloud.VolumeInUse:
+		case v.Status != cloud.VolumeAvailable && (v.Status != cloud.VolumeInUse || !inUse):
 			return refuse(cloud.ErrInvalid, "extend volume", id, "status must be available to extend, currently "+string(v.Status))
 		case sizeGiB <= v.SizeGiB:
 			return refuse(cloud.ErrInvalid, "extend volume", id, "New size for extend must be greater than current size.")
