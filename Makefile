@@ -9,9 +9,10 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT    := go tool -modfile=.ci/tools.mod golangci-lint
 # e2e/ is a Go module of its own.
 LINT_E2E := go tool -modfile=../.ci/tools.mod golangci-lint
-# More than two test binaries at once only make each other slow where they use
-# loop devices and mkfs.
-TESTFLAGS ?= -race -shuffle=on -p=2 -timeout=15m
+# The tests wait more than they work: for their clouds, for disks, for the kernel.
+TESTFLAGS ?= -race -shuffle=on -p=4 -parallel=8 -timeout=30m
+# Which ends with what failed.
+GOTEST  := go run .ci/gotest.go
 # In a mount namespace of their own: another program that copies the machine's
 # mounts, as every container's start does, would keep the tests' disks in use.
 APART := unshare --mount --propagation private
@@ -40,7 +41,7 @@ lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files
 
 .PHONY: unit
 unit: ## Unit tests with the race detector, on loop devices (root)
-	$(APART) go test $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$ -e /deployers$$)
+	$(APART) $(GOTEST) $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$ -e /deployers$$)
 
 .PHONY: flakes
 flakes: prerequisites ## Every unit test 200 times, alone and beside two busy loops (hours, root; COUNT=, PACKAGES=, RUN=)
@@ -48,7 +49,7 @@ flakes: prerequisites ## Every unit test 200 times, alone and beside two busy lo
 
 .PHONY: chart
 chart: ## The Helm chart: lint, schema, what it renders, and that its README and manifests/ are current
-	go test -count=1 -timeout=30m ./charts
+	$(GOTEST) -count=1 -timeout=30m ./charts
 
 .PHONY: manifests
 manifests: ## Render again what is made from the chart: its README, its golden files, manifests/
@@ -56,11 +57,11 @@ manifests: ## Render again what is made from the chart: its README, its golden f
 
 .PHONY: sanity
 sanity: ## The official csi-sanity suite against the driver, nothing faked (root)
-	$(APART) go test $(TESTFLAGS) -v ./sanity
+	$(APART) $(GOTEST) $(TESTFLAGS) -v ./sanity
 
 .PHONY: deployers
 deployers: ## The plugin as other projects' manifests and charts start it: arguments, environment, files, classes (root)
-	go test $(TESTFLAGS) -count=1 -v ./deployers
+	$(GOTEST) $(TESTFLAGS) -count=1 -v ./deployers
 
 .PHONY: chaos
 chaos: build ## The demo while devcloud, the controller and the node plugins are killed (root)
@@ -68,7 +69,7 @@ chaos: build ## The demo while devcloud, the controller and the node plugins are
 
 .PHONY: test-guest
 test-guest: ## The node's tests in a virtual machine with hot-plugged disks (root)
-	go test -count=1 -timeout=20m -v ./internal/guest
+	$(GOTEST) -count=1 -timeout=20m -v ./internal/guest
 
 .PHONY: bench
 bench: ## What each operation costs in requests, time and memory, against its budget (5 minutes, root)

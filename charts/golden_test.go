@@ -44,12 +44,22 @@ func golden(t *testing.T, path, content string) {
 }
 
 func TestHelm3And4MakeTheSame(t *testing.T) {
-	for _, values := range goldenValues() {
-		three := render(t, values)
-		four := parse(t, helm4.run(t, template(t, values)...))
-		if diff := cmp.Diff(byID(t, three), byID(t, four)); diff != "" {
-			t.Errorf("%s: Helm 3 (-) and Helm 4 (+) differ:\n%s", values, diff)
+	files, err := filepath.Glob("testdata/*/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if filepath.Dir(file) == "testdata/golden" || filepath.Dir(file) == "testdata/schemas" {
+			continue
 		}
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			args := template(t, "", "--values", file)
+			three, four := parse(t, helm3.run(t, args...)), parse(t, helm4.run(t, args...))
+			if diff := cmp.Diff(byID(t, three), byID(t, four)); diff != "" {
+				t.Errorf("Helm 3 (-) and Helm 4 (+) differ:\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -109,8 +109,8 @@ func TestTheZoneOfServersWithoutOneIsAskedForInThreeWays(t *testing.T) {
 		if !given {
 			got = "none"
 		}
-		if got != want || flags["--nodeid"] != "$(NODE_NAME)" {
-			t.Errorf("%s: --zone-fallback is %q, want %q; --nodeid=%s", set, got, want, flags["--nodeid"])
+		if got != want || flags["--node-name"] != "$(NODE_NAME)" {
+			t.Errorf("%s: --zone-fallback is %q, want %q; --node-name=%s", set, got, want, flags["--node-name"])
 		}
 	}
 }
@@ -146,12 +146,36 @@ func TestPodsThatShareTheNodesPortsAreReplacedOneByOne(t *testing.T) {
 	}
 }
 
-func TestTheDriverUnderstandsItsArguments(t *testing.T) {
-	for _, values := range goldenValues() {
-		for component, pod := range render(t, values).pods() {
-			// --version ends the driver once all flags are understood.
-			if _, said, err := plugin.try(t, append(pod.container(t, "cinder-csi-plugin").texts("args"), "--version")...); err != nil {
-				t.Errorf("%s, %s: %s", values, component, said)
+// TestEveryArgumentIsUnderstood holds the driver's arguments against the driver, and those
+// of the sidecars against the flags in their source.
+func TestEveryArgumentIsUnderstood(t *testing.T) {
+	code := sidecarSources(t)
+	common := goFiles(t, module(t, sidecars, "github.com/kubernetes-csi/csi-lib-utils"))
+	files, err := filepath.Glob("testdata/[vf]*/*.yaml")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%v, %q", err, files)
+	}
+	for _, file := range files {
+		for component, pod := range render(t, "", "--values", file).pods() {
+			if containers := pod.list("spec", "containers"); len(containers) == 0 {
+				t.Errorf("%s: %s has no containers", file, component)
+			}
+			for _, c := range pod.list("spec", "containers") {
+				name := c.text("name")
+				if name == "cinder-csi-plugin" {
+					// --version ends the driver once all flags are understood.
+					if _, said, err := plugin.try(t, append(c.texts("args"), "--version")...); err != nil {
+						t.Errorf("%s, %s: %s", file, component, said)
+					}
+					continue
+				}
+				source, ok := code[strings.TrimPrefix(name, "csi-")]
+				source += common + `"v"` // klog's
+				for flag := range args(c) {
+					if quoted := `"` + strings.TrimLeft(flag, "-") + `"`; ok && !strings.Contains(source, quoted) {
+						t.Errorf("%s: %s has no flag %s", file, name, flag)
+					}
+				}
 			}
 		}
 	}
@@ -394,6 +418,37 @@ func TestTheReferenceChartsValuesAreMapped(t *testing.T) {
 	row, _, _ = strings.Cut(row, "\n")
 	if !strings.Contains(row, "/etc/config") || !strings.Contains(row, "create secret") {
 		t.Errorf("secret.hostMount: nothing says where credentials come from then: %q", row)
+	}
+}
+
+// TestTheNamesForOtherChartsUsersExist looks up the values in the right column of the
+// README's table.
+func TestTheNamesForOtherChartsUsersExist(t *testing.T) {
+	_, table, _ := strings.Cut(string(document(t, filepath.Join(chart, "README.md"))), "| aws-ebs-csi-driver, hcloud-csi | here |")
+	table, _, _ = strings.Cut(table, "\n## ")
+	values := parseFile(t, filepath.Join(chart, "values.yaml"))
+	found := 0
+	for row := range strings.SplitSeq(table, "\n") {
+		cells := strings.Split(strings.Trim(row, "| "), " | ")
+		for i, part := range strings.Split(cells[len(cells)-1], "`") {
+			name, _, _ := strings.Cut(part, ":")
+			root, _, nested := strings.Cut(name, ".")
+			if i%2 == 0 || (!nested && values[root] == nil) {
+				continue
+			}
+			found++
+			at := values
+			keys := strings.Split(name, ".")
+			for _, key := range keys[:len(keys)-1] {
+				at = at.object(key)
+			}
+			if _, ok := at[keys[len(keys)-1]]; !ok {
+				t.Errorf("%s is no value", name)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d values", found)
 	}
 }
 

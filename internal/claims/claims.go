@@ -5,6 +5,7 @@
 package claims
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,13 +41,12 @@ const maxAnswer = 4 << 20
 // another path.
 var names = regexp.MustCompile(`^[a-z0-9-][a-z0-9.-]{0,252}$`)
 
-// Client reads claims. It keeps connections open, and no claims.
+// Client reads annotations. It keeps connections open, and no annotations.
 type Client struct {
-	access    *access
-	client    http.Client
-	transport *http.Transport
-	limiter   *rate.Limiter
-	timeout   time.Duration
+	access  *access
+	client  http.Client
+	limiter *rate.Limiter
+	timeout time.Duration
 }
 
 // Options say which Kubernetes to ask, and how often.
@@ -59,10 +59,11 @@ type Options struct {
 	// ServiceAccountDir is where a pod finds its service account; empty: where
 	// Kubernetes puts it.
 	ServiceAccountDir string
-	// QPS and Burst limit the requests; 0: 50 and 100.
+	// QPS is the most requests per second, and Burst the most at once; 0 or less: 50 and
+	// 100.
 	QPS   float64
 	Burst int
-	// Timeout bounds one request; 0: 10 s.
+	// Timeout bounds one request; 0 or less: 10 s.
 	Timeout time.Duration
 }
 
@@ -74,18 +75,10 @@ func New(opts Options) (*Client, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy, transport.TLSClientConfig, transport.MaxIdleConnsPerHost = found.proxy, &found.tls, 10
-	limit, burst, timeout := rate.Limit(50), 100, 10*time.Second
-	if opts.QPS > 0 {
-		limit = rate.Limit(opts.QPS)
-	}
-	if opts.Burst > 0 {
-		burst = opts.Burst
-	}
-	if opts.Timeout > 0 {
-		timeout = opts.Timeout
-	}
 	return &Client{
-		access: found, transport: transport, limiter: rate.NewLimiter(limit, burst), timeout: timeout,
+		access:  found,
+		limiter: rate.NewLimiter(rate.Limit(cmp.Or(max(opts.QPS, 0), 50)), cmp.Or(max(opts.Burst, 0), 100)),
+		timeout: cmp.Or(max(opts.Timeout, 0), 10*time.Second),
 		client: http.Client{
 			Transport: transport,
 			// The token is for the apiserver alone.
@@ -95,7 +88,7 @@ func New(opts Options) (*Client, error) {
 }
 
 // Close lets go of idle connections.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.client.CloseIdleConnections() }
 
 // Annotations returns the annotations of an object, whose kind is Claims or Snapshots.
 // It returns ErrNotFound where the apiserver itself says so of this object, and else
@@ -143,7 +136,7 @@ func (c *Client) read(ctx context.Context, kind, namespace, name string) (map[st
 	return annotationsOf(resp.StatusCode, body, path.Base(kind), name)
 }
 
-// answer is as much of a claim, or of a Status, as is looked at.
+// answer has the fields of an object or a Status that the driver looks at.
 type answer struct {
 	Kind     string `json:"kind"`
 	Metadata struct {

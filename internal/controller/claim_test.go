@@ -26,7 +26,7 @@ const (
 func withClaims(t *testing.T, latency devcloud.Latency) (*world, *claimstest.Server) {
 	t.Helper()
 	server := claimstest.New(t, "token")
-	client, err := claims.New(claims.Options{Kubeconfig: server.Kubeconfig(t, "token"), Timeout: time.Second})
+	client, err := claims.New(claims.Options{Kubeconfig: server.Kubeconfig(t, "token"), Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

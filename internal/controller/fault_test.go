@@ -67,6 +67,7 @@ var again = []codes.Code{codes.Aborted, codes.Unavailable, codes.DeadlineExceede
 const faultQuotaGiB = 10000
 
 func TestEveryCallSurvivesEveryFault(t *testing.T) {
+	t.Parallel()
 	for _, method := range csi.Controller_ServiceDesc.Methods {
 		if !slices.Contains(withoutFaults, method.MethodName) && !hasAction(method.MethodName) {
 			t.Errorf("no action calls %s", method.MethodName)
@@ -104,7 +105,7 @@ func hasAction(method string) bool {
 
 // survivesAll checks an action against every fault, and returns their number.
 func (a action) survivesAll(t *testing.T) (n int32) {
-	w := newWorld(t, devcloud.Fast())
+	w := startWorld(t, devcloud.Fast())
 	quotas := map[string]int64{"volumes": 1000, "gigabytes": faultQuotaGiB, "snapshots": 1000, "backups": 1000, "backup_gigabytes": 10000}
 	if err := w.admin.SetQuotas(t.Context(), quotas); err != nil {
 		t.Fatal(err)

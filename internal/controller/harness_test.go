@@ -42,8 +42,16 @@ type world struct {
 
 type option func(*devcloud.Config, *controller.Config)
 
-// newWorld starts a cloud with servers one to four.
+// newWorld starts a cloud with servers one to four. A test with a world runs beside
+// others: it mostly waits for its cloud.
 func newWorld(t *testing.T, latency devcloud.Latency, options ...option) *world {
+	t.Helper()
+	t.Parallel()
+	return startWorld(t, latency, options...)
+}
+
+// startWorld is newWorld for a part of a test that runs beside others already.
+func startWorld(t *testing.T, latency devcloud.Latency, options ...option) *world {
 	t.Helper()
 	cloudConfig := devcloud.Config{
 		StateDir: filepath.Join(t.TempDir(), "cloud"), Disks: devcloud.DisksNone, Latency: latency, Ephemeral: true,

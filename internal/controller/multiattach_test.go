@@ -69,7 +69,6 @@ func TestEveryAccessModeOfEveryVolumeOnTwoNodes(t *testing.T) {
 	for origin, build := range origins {
 		for _, kind := range []string{"standard", "multiattach"} {
 			t.Run(origin+", of type "+kind, func(t *testing.T) {
-				t.Parallel()
 				w := newWorld(t, devcloud.Instant())
 				id, volumeContext := build(w, "pvc-1", kind)
 				for mode, want := range expected {

@@ -179,6 +179,7 @@ func TestALatePOSTLeavesOneVolume(t *testing.T) {
 		"both":               {Delay: 700 * time.Millisecond, Drop: true},
 		"500 after it":       {After: http.StatusInternalServerError},
 	} {
+		fault.Operation, fault.Times = "volume.create", 1
 		for _, leaders := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d controllers", name, leaders), func(t *testing.T) {
 				model := devcloud.Fast()
@@ -186,7 +187,6 @@ func TestALatePOSTLeavesOneVolume(t *testing.T) {
 				model.Steps["volume.creating"] = latency.Distribution{Min: 900 * time.Millisecond, Median: 900 * time.Millisecond, P99: 900 * time.Millisecond}
 				w := newWorld(t, model)
 				w.create(request("warm-up", 1))
-				fault.Operation, fault.Times = "volume.create", 1
 				w.faults(fault)
 				_, err := w.CreateVolume(w.within(150*time.Millisecond), request("pvc-1", 1))
 				if err == nil || !slices.Contains(again, status.Code(err)) {

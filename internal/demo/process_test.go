@@ -124,7 +124,7 @@ func awaitGone(t *testing.T, pid string) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatalf("process %s still runs ", pid)
+	t.Fatalf("process %s still runs", pid)
 }
 
 func TestAChildThatDoesNotStopIsKilled(t *testing.T) {

@@ -73,9 +73,11 @@ type Config struct {
 	Limits openstack.Limits
 	// UserAgent is added to the HTTP user agent.
 	UserAgent []string
-	// NodeID is this server's UUID, used where the cloud does not tell it, or the name that
-	// Kubernetes has for the node, for the log.
+	// NodeID is this server's UUID, used where the cloud does not tell it.
 	NodeID string
+	// NodeName is the name of this server's Node, for the log; its hostname where it is
+	// empty.
+	NodeName string
 	// DefaultFSType is the filesystem of volumes that ask for none.
 	DefaultFSType string
 	// MetadataURL is the metadata service.
@@ -108,11 +110,8 @@ func (c *Config) Validate() error {
 	if _, err := openstack.ParseAddresses(c.SecretAuthURLs); err != nil {
 		return fmt.Errorf("--secret-auth-urls: %w", err)
 	}
-	if c.LoginTimeout < 0 {
-		return errors.New("--cloud-login-timeout can't be negative")
-	}
-	if c.MaxSecretClouds < 0 || c.Limits.Reads < 0 || c.Limits.Writes < 0 || c.Limits.Burst < 0 {
-		return errors.New("--max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
+	if min(float64(c.LoginTimeout), float64(c.MaxSecretClouds), c.Limits.Reads, c.Limits.Writes, float64(c.Limits.Burst)) < 0 {
+		return errors.New("--cloud-login-timeout, --max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
 	}
 	if err := volumes.CheckMetadata(c.ExtraTags); err != nil {
 		return fmt.Errorf("--extra-tags: %w", err)
@@ -124,13 +123,13 @@ func (c *Config) Validate() error {
 	case strings.HasPrefix(volumes.ReservedPrefix, prefix):
 		return fmt.Errorf("--tag-annotation-prefix=%s: the driver's own annotations begin with %s", prefix, volumes.ReservedPrefix)
 	}
+	return c.validateNode()
+}
+
+func (c *Config) validateNode() error {
 	if c.ZoneFallback != nil && *c.ZoneFallback != "" && zone.Label(*c.ZoneFallback) == "" {
 		return fmt.Errorf("--zone-fallback=%s: nothing of it can be the value of a label", *c.ZoneFallback)
 	}
-	return c.validateRegistration()
-}
-
-func (c *Config) validateRegistration() error {
 	if c.KubeletRegistrationPath == "" {
 		return nil
 	}

@@ -25,8 +25,8 @@ func btrfsType() *Type {
 		superblockAt: 64 << 10, parse: parseBtrfs,
 		copies:        func(int64, bool) []int64 { return []int64{64 << 20, 256 << 30, 1 << 50} },
 		isCopy:        isBtrfs,
-		mountReadOnly: []string{"rescue=nologreplay"},
-		capability:    -1, growMounted: growBtrfsMounted, sizeMounted: btrfsSize,
+		mountReadOnly: []string{"rescue=nologreplay"}, OwnDiscard: true, diskOf: btrfsDisk,
+		capability: -1, growMounted: growBtrfsMounted, sizeMounted: btrfsSize,
 	}
 }
 

@@ -62,7 +62,8 @@ func TestAClaimThatIsGivenBackIsGoneWhateverIsForkedMeanwhile(t *testing.T) {
 
 func TestManyFormatsAtOnceDoNotHinderEachOther(t *testing.T) {
 	forkStorm(t)
-	f := New(Options{Formats: 4})
+	f := New(Options{})
+	f.formats = make(turns, 4)
 	var all sync.WaitGroup
 	for i := range 24 {
 		d := blankDisk(t)

@@ -51,9 +51,9 @@ var (
 	ErrNeedsMount = errors.New("grows only while mounted")
 )
 
-// defaultFormats is how many mkfs run at once on a node. More gain nothing:
+// formatsAtOnce is how many mkfs run at once on a node. More gain nothing:
 // they wait for the same network and the same cores.
-const defaultFormats = 2
+const formatsAtOnce = 2
 
 // checksAtOnce is how many checks, and growths of what isn't mounted, run at once
 // on a node. For a filesystem of several TiB e2fsck and resize2fs take hundreds of
@@ -82,11 +82,6 @@ type Options struct {
 	// Mounter runs mount(8), which is for what the kernel's own calls can't do
 	// or understand; nil means mount-utils', without systemd.
 	Mounter mount.Interface
-	// Formats is how many mkfs run at once; 2 when it is 0 or negative.
-	Formats int
-	// StatsTimeout is how long Stats waits for an answer; 10 s when it is 0 or
-	// negative.
-	StatsTimeout time.Duration
 }
 
 // FS works on filesystems. It is safe for concurrent use.
@@ -115,15 +110,9 @@ func New(opts Options) *FS {
 		// their own, so systemd has no part in mounting them.
 		opts.Mounter = mount.NewWithoutSystemd("")
 	}
-	if opts.Formats <= 0 {
-		opts.Formats = defaultFormats
-	}
-	if opts.StatsTimeout <= 0 {
-		opts.StatsTimeout = defaultStatsTimeout
-	}
 	f := &FS{
-		exec: opts.Exec, mounter: opts.Mounter, statsTimeout: opts.StatsTimeout,
-		formats: make(turns, opts.Formats), checks: make(turns, checksAtOnce), long: make(turns, checksAtOnce),
+		exec: opts.Exec, mounter: opts.Mounter, statsTimeout: statsTimeout,
+		formats: make(turns, formatsAtOnce), checks: make(turns, checksAtOnce), long: make(turns, checksAtOnce),
 		proofs: proofs{turns: make(turns, proofsAtOnce)},
 	}
 	f.ask = f.statfs

@@ -358,8 +358,11 @@ func refuse(content Content, why string) error {
 // writtenBy returns a function that tells whether the page at a byte is one that
 // the write leaves something in.
 func (f *FS) writtenBy(w blankWrite, size int64) (allowed func(at int64) bool, done func(), err error) {
-	if w.name == luksName {
+	switch {
+	case w.name == luksName:
 		return func(at int64) bool { return at < luksHeader }, func() {}, nil
+	case w.of == nil:
+		return nil, nil, fmt.Errorf("%w: nobody knows where %s is written to", ErrUnsupported, w.name)
 	}
 	shadow, err := f.rehearse(w.of, w.options, size, "")
 	if err != nil {

@@ -216,7 +216,7 @@ func TestConcurrentCallsFormatOnce(t *testing.T) {
 
 func TestABoundedNumberOfMkfsRunsAtOnce(t *testing.T) {
 	g := newGate("mkfs.ext4")
-	f := New(Options{Exec: g.exec(), Formats: 2})
+	f := New(Options{Exec: g.exec()})
 	var wg sync.WaitGroup
 	for range 5 {
 		d := blankDisk(t)
@@ -269,7 +269,8 @@ func TestACancelledFormatRunsToItsEnd(t *testing.T) {
 
 func TestAFormatThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 	g := newGate("mkfs.ext4")
-	f := New(Options{Exec: g.exec(), Formats: 1})
+	f := New(Options{Exec: g.exec()})
+	f.formats = make(turns, 1)
 	first, second := blankDisk(t), blankDisk(t)
 	done := make(chan error, 1)
 	go func() { done <- f.Format(soon(t), Device{Path: first.Path}, Quick, typed(ext4), nil) }()
@@ -306,5 +307,25 @@ func TestFormatSaysWhatMkfsSaid(t *testing.T) {
 	}
 	if fmt.Sprint(err) != strings.ReplaceAll(fmt.Sprint(err), "\n", "") {
 		t.Errorf("more than one line: %q", err)
+	}
+}
+
+// TestEachTypeSaysAllThatIsAskedOfIt: nothing that is missing has a default.
+func TestEachTypeSaysAllThatIsAskedOfIt(t *testing.T) {
+	programs := Programs()
+	for _, fs := range Types() {
+		family := typed(fs.family)
+		if family.family != family.Name || fs.capability == 0 || fs.smallest < mib || fs.dialect == nil || fs.defaults == nil ||
+			fs.parse == nil || fs.copies == nil || fs.isCopy == nil || fs.growMounted == nil || len(fs.mountReadOnly) == 0 && fs.Name != ext2 {
+			t.Errorf("%s: %+v", fs.Name, fs)
+		}
+		if _, err := fs.dialect().Parse([]string{"--no-such-option"}); err == nil || !strings.Contains(err.Error(), "mkfs."+fs.Name) {
+			t.Errorf("the mkfs of %s: %v", fs.Name, err)
+		}
+		for _, name := range append(fs.programs, "mkfs."+fs.Name) {
+			if !slices.Contains(programs, name) {
+				t.Errorf("%s is not among the programs", name)
+			}
+		}
 	}
 }

@@ -405,6 +405,16 @@ func TestWhatLUKSLeftIsMadeAgain(t *testing.T) {
 	if err := write(d, nil); !errors.Is(err, ErrNotBlank) {
 		t.Errorf("%v", err)
 	}
+	d = blankDisk(t)
+	for _, want := range []error{os.ErrProcessDone, ErrUnsupported} { // of what nobody knows where it writes
+		err := f.WriteBlank(soon(t), owned(d), Quick, "something", mib, func() error {
+			d.Write(t, []byte("noise"), 0)
+			return os.ErrProcessDone
+		})
+		if !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
 }
 
 func FuzzMark(f *testing.F) {

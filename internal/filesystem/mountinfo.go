@@ -76,8 +76,8 @@ func (f *FS) MountsOf(number uint64) ([]MountPoint, error) {
 	var mounts []MountPoint
 	for _, info := range infos {
 		own := unix.Mkdev(uint32(info.Major), uint32(info.Minor)) // #nosec G115 -- the kernel's own numbers
-		if own != number && info.FSType != btrfs {
-			continue
+		if t, err := TypeOf(info.FSType); own != number && (err != nil || t.diskOf == nil) {
+			continue // others aren't looked at more closely: there may be thousands
 		}
 		if m := mountPoint(info); m.Number == number {
 			mounts = append(mounts, m)
@@ -177,9 +177,13 @@ func mountPoint(info *mountinfo.Info) MountPoint {
 	m.Shared = slices.ContainsFunc(strings.Fields(info.Optional), func(field string) bool { return strings.HasPrefix(field, "shared:") })
 	m.ReadOnly = slices.Contains(m.Options, "ro")
 	m.FilesystemReadOnly = slices.Contains(m.SuperOptions, "ro")
-	m.GivenUp = givenUp(m)
-	if m.FSType == btrfs {
-		if number, err := btrfsDisk(m); err == nil {
+	t, err := TypeOf(m.FSType)
+	if err != nil {
+		t = &Type{}
+	}
+	m.GivenUp = t.givenUp(m)
+	if t.diskOf != nil {
+		if number, err := t.diskOf(m); err == nil {
 			m.Number = number
 		}
 	}
@@ -193,7 +197,7 @@ func (m MountPoint) Writable() bool {
 
 // givenUp tells whether the kernel has given a filesystem up. XFS says so in no
 // option: from then on it answers nothing but EIO, of its root directory from memory.
-func givenUp(m MountPoint) bool {
+func (t *Type) givenUp(m MountPoint) bool {
 	if m.FilesystemReadOnly && !m.ReadOnly {
 		return true
 	}
@@ -202,9 +206,6 @@ func givenUp(m MountPoint) bool {
 			return true
 		}
 	}
-	if m.FSType != xfs {
-		return false
-	}
 	var st unix.Stat_t
-	return errors.Is(unix.Lstat(m.Target, &st), unix.EIO)
+	return t.shutSilently && errors.Is(unix.Lstat(m.Target, &st), unix.EIO)
 }

@@ -18,15 +18,15 @@ type Stats struct {
 	TotalInodes, UsedInodes, FreeInodes int64
 }
 
-// defaultStatsTimeout is how long a call waits for statfs, which answers from
+// statsTimeout is how long a call waits for statfs, which answers from
 // memory, within microseconds, or hangs. The kubelet asks every minute for each
 // volume, for those of a pod one after the other, and itself waits for two
 // minutes: one that hangs would keep the others from being asked.
-const defaultStatsTimeout = 10 * time.Second
+const statsTimeout = 10 * time.Second
 
 // Stats returns the numbers of the filesystem that is mounted at m, as Lookup
 // returned it, and ErrNotMounted when it isn't any more. It gives up after
-// Options.StatsTimeout. A filesystem that doesn't answer costs one goroutine,
+// statsTimeout. A filesystem that doesn't answer costs one goroutine,
 // however often and at whichever of its mounts it is asked: one statfs answers
 // for all of them.
 func (f *FS) Stats(ctx context.Context, m MountPoint) (Stats, error) {

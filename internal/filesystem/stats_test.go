@@ -58,6 +58,13 @@ func TestStatsCountBytesAndInodes(t *testing.T) {
 	}
 }
 
+// impatient returns an FS whose Stats wait for 10 ms.
+func impatient() *FS {
+	f := New(Options{})
+	f.statsTimeout = 10 * time.Millisecond
+	return f
+}
+
 // hang has every statfs of a disk wait until the test ends, or let is called, and
 // counts them.
 func hang(t *testing.T, f *FS, number uint64) (asked *atomic.Int32, let func()) {
@@ -107,7 +114,7 @@ func TestStatsOfAFilesystemThatHangsEndBeforeTheCall(t *testing.T) {
 	if New(Options{}).statsTimeout != 10*time.Second {
 		t.Error("it should be less than the minute after which the kubelet asks again")
 	}
-	f := New(Options{StatsTimeout: 10 * time.Millisecond})
+	f := impatient()
 	hang(t, f, 1)
 	ctx := soon(t)
 	_, err := f.Stats(ctx, MountPoint{Target: "/hung", Number: 1})
@@ -117,7 +124,7 @@ func TestStatsOfAFilesystemThatHangsEndBeforeTheCall(t *testing.T) {
 }
 
 func TestAFilesystemThatHangsIsAskedAtOneOfItsMounts(t *testing.T) {
-	f := New(Options{StatsTimeout: 10 * time.Millisecond})
+	f := impatient()
 	asked, _ := hang(t, f, 1)
 	for range 3 {
 		for _, target := range []string{"/staging", "/pod", "/other-pod"} {
@@ -171,7 +178,7 @@ func TestAMountThatGoesAwayAnswersForNoOther(t *testing.T) {
 }
 
 func TestAPartOfAFilesystemHasNumbersOfItsOwn(t *testing.T) {
-	f := New(Options{StatsTimeout: 10 * time.Millisecond})
+	f := impatient()
 	asked, _ := hang(t, f, 1)
 	for _, root := range []string{"/", "/with-a-quota"} {
 		if _, err := f.Stats(t.Context(), MountPoint{Target: "/pod", Number: 1, Root: root}); err == nil {

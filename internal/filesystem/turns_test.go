@@ -140,7 +140,8 @@ func TestACheckThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 // TestADiskThatHangsWhileItIsReadKeepsNothing: no turn of mkfs, and no claim, with
 // which it couldn't be unstaged. It is not written to when it comes back.
 func TestADiskThatHangsWhileItIsReadKeepsNothing(t *testing.T) {
-	f := New(Options{Formats: 1})
+	f := New(Options{})
+	f.formats = make(turns, 1)
 	d := blankDisk(t)
 	before := d.Hash(t)
 	hung := filepath.Join(t.TempDir(), "hung") // a pipe: opened when somebody writes

@@ -1,7 +1,6 @@
 package filesystem
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"fmt"
@@ -63,6 +62,13 @@ type Type struct {
 	// mount are the options to mount with, and mountReadOnly those besides that keep
 	// the journal from being replayed.
 	mount, mountReadOnly []string
+	// OwnDiscard: the kernel turns discard on by itself on some disks.
+	OwnDiscard bool
+	// diskOf returns the number of the disk that a mount is on; nil where mountinfo has it.
+	diskOf func(MountPoint) (uint64, error)
+	// shutSilently: no option of a mount tells that the kernel has given it up, but EIO
+	// of its root directory does.
+	shutSilently bool
 	// capability is what a process needs to grow it while it is mounted; -1 for none.
 	capability int
 	// growMounted grows it by way of a mount.
@@ -121,26 +127,14 @@ func (t *Type) MkfsOptions(volumeContext map[string]string) (mkfs.List, error) {
 }
 
 // GrowsOnline tells whether this process may grow a mounted filesystem of the type.
-func (t *Type) GrowsOnline() bool {
-	if t.capability < 0 {
-		return true
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	return err == nil && hasCapability(string(status), t.capability)
-}
+func (t *Type) GrowsOnline() bool { return t.capability < 0 || hasCapability(t.capability) }
 
-// hasCapability finds a capability in the effective set of a process's status.
-func hasCapability(status string, capability int) bool {
-	lines := bufio.NewScanner(strings.NewReader(status))
-	for lines.Scan() {
-		value, ok := strings.CutPrefix(lines.Text(), "CapEff:")
-		if !ok {
-			continue
-		}
-		set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		return err == nil && capability < 64 && set>>capability&1 == 1
-	}
-	return false
+// hasCapability tells whether this process has a capability, in its effective set.
+func hasCapability(capability int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	err := unix.Capget(&header, &sets[0])
+	return err == nil && sets[capability/32].Effective>>(capability%32)&1 == 1
 }
 
 // mkfsArguments returns the arguments of mkfs, without the device, which has that size.

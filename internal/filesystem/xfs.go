@@ -31,7 +31,7 @@ func xfsType() *Type {
 		isCopy: func(b []byte) bool { return bytes.HasPrefix(b, []byte("XFSB")) },
 		// A clone or a restored snapshot on the same node has its origin's UUID.
 		mount: []string{"nouuid"}, mountReadOnly: []string{"norecovery"},
-		capability: -1, growMounted: growXFSMounted, sizeMounted: xfsSize,
+		shutSilently: true, capability: -1, growMounted: growXFSMounted, sizeMounted: xfsSize,
 	}
 }
 

@@ -16,8 +16,8 @@ type DiskAddress struct {
 	Bus, Address string
 }
 
-// serviceTime bounds the question for a disk: whoever asks for it asks again.
-const serviceTime = 2 * time.Second
+// sourceTime bounds the question for a disk to one source: whoever asks for it asks again.
+const sourceTime = 2 * time.Second
 
 // DiskAddresses returns where the server's metadata say that the volume is: all
 // entries of type disk with its id as serial, none where there is no such entry.
@@ -25,26 +25,20 @@ const serviceTime = 2 * time.Second
 // knows of a volume that was attached just now, and live is true then. A config
 // drive is as old as the server, and is asked only when the service can't be.
 func (s *Server) DiskAddresses(ctx context.Context, volumeID string) (addresses []DiskAddress, live bool, err error) {
-	var failures []error
-	if slices.Contains(s.opts.Order, MetadataService) {
-		ctx, cancel := context.WithTimeout(ctx, serviceTime)
-		defer cancel()
-		data, err := s.readService(ctx, attempts)
-		if err == nil {
-			addresses, err := parseDisks(data, volumeID)
-			return addresses, true, err
+	for _, source := range []Source{MetadataService, ConfigDrive} {
+		if !slices.Contains(s.opts.Order, source) {
+			continue
 		}
-		failures = append(failures, fmt.Errorf("%s: %w", MetadataService, err))
-	}
-	if slices.Contains(s.opts.Order, ConfigDrive) {
-		data, err := s.drives.metadata(ctx)
-		if err == nil {
+		asking, cancel := context.WithTimeout(ctx, sourceTime)
+		data, failure := s.read(asking, source, attempts)
+		cancel()
+		if failure == nil {
 			addresses, err := parseDisks(data, volumeID)
-			return addresses, false, err
+			return addresses, source == MetadataService, err
 		}
-		failures = append(failures, fmt.Errorf("%s: %w", ConfigDrive, err))
+		err = errors.Join(err, fmt.Errorf("%s: %w", source, failure))
 	}
-	return nil, false, errors.Join(failures...)
+	return nil, false, err
 }
 
 // parseDisks reads where a meta_data.json says that a volume is.

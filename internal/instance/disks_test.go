@@ -69,7 +69,7 @@ func TestTheServiceIsAskedForADiskBeforeTheDrive(t *testing.T) {
 			if len(found) != tt.found || live != tt.live || (err != nil) != tt.fails {
 				t.Errorf("got %v, live %t, %v", found, live, err)
 			}
-			if time.Since(began) > 2*serviceTime {
+			if time.Since(began) > 2*sourceTime {
 				t.Error("it took too long")
 			}
 		})

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -125,18 +124,15 @@ func (s *Server) Identify(ctx context.Context) (Identity, error) {
 // who asks the sources in order, and returns the first answer and the place of its source
 // in the order.
 func (s *Server) who(ctx context.Context) (id Identity, from int, err error) {
-	var failures []string
+	err = ErrUnknown
 	for i, source := range s.opts.Order {
-		if err := ctx.Err(); err != nil {
-			return Identity{}, 0, unknown(failures, err)
-		}
-		id, err := s.ask(ctx, source, attempts)
-		if err == nil {
+		id, failure := s.ask(ctx, source, attempts)
+		if failure == nil {
 			return id, i, nil
 		}
-		failures = append(failures, fmt.Sprintf("%s: %v", source, err))
+		err = fmt.Errorf("%w; %s: %w", err, source, failure)
 	}
-	return Identity{}, 0, unknown(failures, ctx.Err())
+	return Identity{}, 0, err
 }
 
 // where completes an answer by the zone. Sources that come later in the order are asked if
@@ -159,29 +155,19 @@ func (s *Server) where(ctx context.Context, id Identity, from int) known {
 
 // ask asks one source. The metadata service is asked up to so many times.
 func (s *Server) ask(ctx context.Context, source Source, times int) (Identity, error) {
-	var data []byte
-	err := errors.New("no such source")
-	switch source {
-	case ConfigDrive:
-		data, err = s.drives.metadata(ctx)
-	case MetadataService:
-		data, err = s.readService(ctx, times)
-	}
+	data, err := s.read(ctx, source, times)
 	if err != nil {
 		return Identity{}, err
 	}
 	return parseMetadata(data)
 }
 
-func unknown(failures []string, cause error) error {
-	if len(failures) == 0 {
-		failures = []string{"no source was asked"}
+// read returns meta_data.json of one source.
+func (s *Server) read(ctx context.Context, source Source, times int) ([]byte, error) {
+	if source == ConfigDrive {
+		return s.drives.metadata(ctx)
 	}
-	err := fmt.Errorf("%w: %s", ErrUnknown, strings.Join(failures, "; "))
-	if cause != nil {
-		return fmt.Errorf("%w: %w", err, cause)
-	}
-	return err
+	return s.readService(ctx, times)
 }
 
 func (o Options) withDefaults() Options {

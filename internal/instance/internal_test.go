@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
 
 func TestAMountedDriveIsReadAndLeftAsItWas(t *testing.T) {
@@ -133,17 +135,9 @@ func write(t *testing.T, path, content string) {
 // ext4Drive returns a loop device with an empty ext4 on it.
 func ext4Drive(t *testing.T) (device, latest string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "drive")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(file, 8<<20); err != nil {
-		t.Fatal(err)
-	}
-	run(t, "mkfs.ext4", "-q", file)
-	device = strings.TrimSpace(run(t, "losetup", "--find", "--show", file))
-	t.Cleanup(func() { run(t, "losetup", "--detach", device) })
-	return device, filepath.Dir(metadataPath)
+	d := looptest.New(t, looptest.Options{Size: 8 << 20})
+	run(t, "mkfs.ext4", "-q", d.Path)
+	return d.Path, filepath.Dir(metadataPath)
 }
 
 func run(t *testing.T, name string, args ...string) string {

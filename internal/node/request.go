@@ -302,9 +302,10 @@ func (u capability) difference(mount, staging filesystem.MountPoint) string {
 // filesystemDifference is difference for the options that belong to a filesystem,
 // as far as the kernel shows them in a way that can be compared.
 func (u capability) filesystemDifference(mount filesystem.MountPoint) string {
+	t, err := filesystem.TypeOf(mount.FSType)
 	for _, name := range []string{"data", "discard", "sync", "dirsync"} {
-		if name == "discard" && mount.FSType == "btrfs" {
-			continue // which has it by default on some disks
+		if name == "discard" && (err != nil || t.OwnDiscard) {
+			continue
 		}
 		wants, has := optionOf(u.flags, name), optionOf(mount.SuperOptions, name)
 		switch {

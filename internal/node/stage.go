@@ -38,8 +38,12 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 	}
 	defer unlock()
 	disk, err := s.awaitDisk(ctx, r.volumeID)
+	untouched := false
 	if err == nil {
-		err = s.stageDisk(ctx, disk, r)
+		untouched, err = disk.UntouchedSince(r.firstPublished)
+	}
+	if err == nil {
+		err = s.stageDisk(ctx, disk, untouched, r)
 	}
 	if !saysNothingIsLeft(err) {
 		return err
@@ -73,7 +77,12 @@ const mostSteps = 8
 
 // stageDisk looks at the node, does what is next, and looks again, until the volume is
 // staged.
-func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageRequest) (err error) {
+//
+// A disk must be proven blank before something is made on it. The quick proof will do for
+// an untouched one: for a volume's first publication, until something was written to the
+// disk. The publication lasts as long as the attachment: the kubelet may have staged the
+// volume by it before, and a workload have written to it.
+func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, untouched bool, r stageRequest) (err error) {
 	pinned, err := disk.Pin()
 	if err != nil {
 		return err
@@ -84,9 +93,9 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageReque
 			return err
 		}
 	}
-	st := stageState{disk: disk}
-	if st.proof, err = proofFor(disk, r); err != nil {
-		return err
+	st := stageState{disk: disk, proof: filesystem.Thorough}
+	if untouched {
+		st.proof = filesystem.Quick
 	}
 	defer func() {
 		if err != nil && st.header != nil {
@@ -123,18 +132,6 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, r stageReque
 	return fmt.Errorf("%w: what is at %s changes again and again", errNotYet, r.staging)
 }
 
-// proofFor returns how a disk must be proven blank before something is made on it. A
-// first publication lasts as long as its attachment: the kubelet may have staged the
-// volume by it before, and a workload have written to it. The quick proof will do only
-// before that.
-func proofFor(disk blockdev.Disk, r stageRequest) (filesystem.Proof, error) {
-	untouched, err := disk.UntouchedSince(r.firstPublished)
-	if err != nil || !untouched {
-		return filesystem.Thorough, err
-	}
-	return filesystem.Quick, nil
-}
-
 // stageState is what a stage finds on the node, and knows from its steps.
 type stageState struct {
 	disk blockdev.Disk // the volume's own
@@ -156,7 +153,7 @@ type stageState struct {
 func (s *Server) readStage(ctx context.Context, st stageState, r stageRequest) (stageState, error) {
 	var err error
 	data := st.disk
-	if r.encrypted {
+	if st.open = false; r.encrypted {
 		if st.mapping, err = s.mapping(st.disk.VolumeID); err == nil && st.mapping != nil {
 			st.open, err = st.mapping.On(st.disk)
 		}
@@ -531,15 +528,13 @@ func (s *Server) checkGrown(ctx context.Context, disk blockdev.Disk, has *filesy
 	return s.growUnmounted(ctx, disk)
 }
 
-// growUnmounted grows an ext filesystem that nothing uses.
+// growUnmounted grows a filesystem that nothing uses.
 func (s *Server) growUnmounted(ctx context.Context, disk blockdev.Disk) error {
 	if err := disk.Verify(); err != nil {
 		return err
 	}
-	if _, err := s.cfg.FS.Grow(ctx, disk.Path, ""); err != nil {
-		return err
-	}
-	return nil
+	_, err := s.cfg.FS.Grow(ctx, disk.Path, "")
+	return err
 }
 
 // mountGrown mounts the disk, proves that it is what got mounted, and grows what

@@ -125,7 +125,7 @@ func (p pathState) is(d blockdev.Disk) bool {
 // has no block device of its number any more, so that no data can be reached
 // through it. A filesystem that never had a disk, such as a tmpfs, is not gone.
 func (p pathState) gone() bool {
-	if unix.Major(p.number) == 0 && p.mount.FSType != "btrfs" {
+	if _, err := filesystem.TypeOf(p.mount.FSType); err != nil && unix.Major(p.number) == 0 {
 		return false
 	}
 	_, err := os.Stat("/sys/dev/block/" + formatNumber(p.number))

@@ -33,7 +33,9 @@ func (b backup) cloud() cloud.Backup {
 	}
 }
 
-func (b backup) place() (string, time.Time) { return b.ID, b.CreatedAt.Time }
+func (b backup) key() string { return b.ID }
+
+func (b backup) created() time.Time { return b.CreatedAt.Time }
 
 func (b backup) lacks() string {
 	if b.Status == "" {

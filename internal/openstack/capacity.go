@@ -24,7 +24,7 @@ const (
 
 // Quota is one GET, or none within ten seconds of the last.
 func (c *Client) Quota(ctx context.Context) (cloud.Quota, error) {
-	kept, err := c.now().quota.get(ctx, c.now().session, quotaLife, c.readQuota)
+	kept, err := c.now().quota.get(ctx, c.now().closing, quotaLife, c.readQuota)
 	return cloud.Quota{Lines: maps.Clone(kept.Lines)}, err
 }
 
@@ -59,7 +59,7 @@ func (c *Client) readQuota(ctx context.Context) (cloud.Quota, error) {
 // ListPools is one GET, and another for the zones of the back ends, or none
 // within twenty seconds of the last.
 func (c *Client) ListPools(ctx context.Context) ([]cloud.Pool, error) {
-	kept, err := c.now().pools.get(ctx, c.now().session, poolsLife, func(ctx context.Context) (poolsAnswer, error) {
+	kept, err := c.now().pools.get(ctx, c.now().closing, poolsLife, func(ctx context.Context) (poolsAnswer, error) {
 		pools, err := c.listPools(ctx)
 		if errors.Is(err, cloud.ErrForbidden) {
 			return poolsAnswer{refused: err}, nil
@@ -93,7 +93,7 @@ type pool struct {
 	} `json:"capabilities"`
 }
 
-func (p pool) place() (string, time.Time) { return p.Name, time.Time{} }
+func (p pool) key() string { return p.Name }
 
 // backend is a service of Cinder that makes volumes.
 type backend struct {
@@ -101,7 +101,7 @@ type backend struct {
 	Zone string `json:"zone"`
 }
 
-func (b backend) place() (string, time.Time) { return b.Host, time.Time{} }
+func (b backend) key() string { return b.Host }
 
 func (c *Client) listPools(ctx context.Context) ([]cloud.Pool, error) {
 	r := call{

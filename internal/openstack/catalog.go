@@ -26,8 +26,8 @@ func (o offer) name() string { return cmp.Or(o.region, o.regionID) }
 
 // locate finds the URLs of services in the catalog, all in one region:
 //
-//	region is set     endpoints of that region, else endpoints of any region
-//	region is empty   the only region that these services have; it is an error if there
+//	a region is set   endpoints of that region, else those that serve every one
+//	none is set       the only region that these services have; it is an error if there
 //	                  are several, as volumes of one are of no use to servers of another
 func (c CloudConfig) locate(g grant, services ...service) (urls []string, err error) {
 	if len(g.catalog.Entries) == 0 {

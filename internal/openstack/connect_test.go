@@ -144,16 +144,19 @@ func TestAnEndpointWithoutAVersionDocument(t *testing.T) {
 		"a service that is down":  says(503, ""),
 		"a part":                  breakOff(200, `{"versions": [`),
 		"a connection that ends":  hangUp,
+		"nothing in time":         hang,
 		"more than an answer has": says(200, `["`+strings.Repeat("x", 65<<20)+`"]`),
 	}
 	for name, document := range none {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newTestCloud(t, good)
 			c.document = document
 			client := c.connect(t, Options{})
 			if _, err := client.GetVolume(t.Context(), idA); err != nil {
 				t.Error(err)
 			}
+			_, _ = client.ListAttachments(t.Context(), idA) // by then Nova has been asked as well
 			c.forget()
 			if _, err := client.GetVolume(t.Context(), idA); err != nil {
 				t.Error(err)
@@ -194,6 +197,35 @@ func TestAnEndpointWithoutAVersionDocument(t *testing.T) {
 			}
 			if err := client.ExtendVolume(t.Context(), idA, 2, true); !errors.Is(err, test.extendKind) {
 				t.Errorf("growth in use: %v", err)
+			}
+		})
+	}
+}
+
+// Nova refuses a multiattach volume without microversion 2.60, and may have it all the same.
+func TestAMultiattachVolumeAtANovaWithoutAVersionDocument(t *testing.T) {
+	for name, test := range map[string]struct {
+		has  bool
+		want error
+	}{"that has it": {true, nil}, "that is too old": {false, cloud.ErrUnsupported}} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestCloud(t, func(w http.ResponseWriter, req *http.Request) {
+				switch {
+				case req.Method == http.MethodGet:
+					answer(w, 200, `{}`)
+				case req.Header.Get("OpenStack-API-Version") == "compute 2.60" && test.has:
+					answer(w, 200, `{"volumeAttachment": {"volumeId": "`+idB+`"}}`)
+				default:
+					answer(w, 400, `{"badRequest": {"message": "Multiattach volumes are only supported starting with compute API version 2.60."}}`)
+				}
+			})
+			c.document = says(200, "<html>")
+			client := c.connect(t, Options{})
+			if _, err := client.AttachVolume(t.Context(), idA, idB); !errors.Is(err, test.want) {
+				t.Error(err)
+			}
+			if got := c.header("OpenStack-API-Version"); len(got) != 2 || got[0] != "" || got[1] != "compute 2.60" {
+				t.Errorf("asked for %q", got)
 			}
 		})
 	}

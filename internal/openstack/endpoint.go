@@ -6,10 +6,8 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"sync/atomic"
 
 	"github.com/gophercloud/gophercloud/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -50,13 +48,12 @@ type endpoint struct {
 	// bare tells that requests that need no microversion are sent without one.
 	bare bool
 
-	flight singleflight.Group
-	// learned tells that the microversions below are known, and stay as they are.
-	learned atomic.Bool
+	// asked is kept from when the microversions below are known: they stay as they are.
+	asked cached[struct{}]
 	// lowest and newest are the microversions that it has; zero where it tells none.
 	lowest, newest microversion
-	// plain is the microversion of requests that need none in particular.
-	plain microversion
+	// normal is the microversion of requests that need none in particular.
+	normal microversion
 }
 
 // at returns a client that asks for a microversion. It shares all but that.

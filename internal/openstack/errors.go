@@ -245,7 +245,11 @@ func (c CloudConfig) told(status gophercloud.ErrUnexpectedResponseCode) string {
 	if c.stranger {
 		return ""
 	}
-	return ": " + faultMessage(status.Body) + bracketed(status)
+	text := ": " + faultMessage(status.Body)
+	if id := requestID(status.ResponseHeader); id != "" {
+		text += " [" + id + "]"
+	}
+	return text
 }
 
 // authError says in one line what Keystone, or the way to it, did not like.
@@ -254,7 +258,7 @@ func (c CloudConfig) authError(err error) error {
 	var status gophercloud.ErrUnexpectedResponseCode
 	switch {
 	case errors.As(err, &status) && status.Actual == http.StatusUnauthorized:
-		return c.errorf("%w by %s: it does not accept %s with this secret%s", cloud.ErrUnauthorized, address, c.who(), c.traced(status))
+		return c.errorf("%w by %s: it does not accept %s with this secret%s", cloud.ErrUnauthorized, address, c.who(), c.told(status))
 	case errors.As(err, &status) && status.Actual == http.StatusForbidden:
 		return c.errorf("%w by %s for %s%s", cloud.ErrForbidden, address, c.who(), c.told(status))
 	case errors.As(err, &status) && (status.Actual >= 500 || status.Actual == http.StatusTooManyRequests):
@@ -326,20 +330,4 @@ func nonsense(err error) bool {
 		shape  *json.UnmarshalTypeError
 	)
 	return errors.Is(err, errNoKeystone) || errors.Is(err, errNotJSON) || errors.As(err, &syntax) || errors.As(err, &shape)
-}
-
-// traced is bracketed for an answer that may be told.
-func (c CloudConfig) traced(status gophercloud.ErrUnexpectedResponseCode) string {
-	if c.stranger {
-		return ""
-	}
-	return bracketed(status)
-}
-
-// bracketed returns the request id for the end of a line.
-func bracketed(status gophercloud.ErrUnexpectedResponseCode) string {
-	if id := requestID(status.ResponseHeader); id != "" {
-		return " [" + id + "]"
-	}
-	return ""
 }

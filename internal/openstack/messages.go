@@ -27,7 +27,7 @@ type message struct {
 	CreatedAt    timestamp `json:"created_at"`
 }
 
-func (m message) place() (string, time.Time) { return m.ResourceID, m.CreatedAt.Time }
+func (m message) key() string { return m.ResourceID }
 
 // newestFault returns the newest message about a resource, none where the account may
 // not read them. Filters need 3.5; the messages are compared again here, and all

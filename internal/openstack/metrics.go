@@ -21,53 +21,42 @@ type metrics struct {
 // there. A nil r leaves the metrics unregistered.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	labels := []string{"request"}
-	duration, err := register(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "openstack_api_request_duration_seconds",
-		Help: "Latency of an OpenStack API call",
-	}, labels))
-	if err != nil {
-		return nil, err
+	m := &metrics{
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "openstack_api_request_duration_seconds", Help: "Latency of an OpenStack API call",
+		}, labels),
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "openstack_api_requests_total", Help: "Total number of OpenStack API calls",
+		}, labels),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "openstack_api_request_errors_total", Help: "Total number of errors for an OpenStack API call",
+		}, labels),
+		waits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "cinder_csi_cloud_request_wait_seconds",
+			Help:    "How long requests to the cloud were held back by the limits of the driver's flags, by kind: read or write.",
+			Buckets: []float64{0.001, 0.01, 0.1, 1, 10},
+		}, []string{"kind"}),
 	}
-	total, err := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "openstack_api_requests_total",
-		Help: "Total number of OpenStack API calls",
-	}, labels))
-	if err != nil {
-		return nil, err
-	}
-	failed, err := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "openstack_api_request_errors_total",
-		Help: "Total number of errors for an OpenStack API call",
-	}, labels))
-	if err != nil {
-		return nil, err
-	}
-	waits, err := register(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "cinder_csi_cloud_request_wait_seconds",
-		Help:    "How long requests to the cloud were held back by the limits of the driver's flags, by kind: read or write.",
-		Buckets: []float64{0.001, 0.01, 0.1, 1, 10},
-	}, []string{"kind"}))
-	if err != nil {
-		return nil, err
-	}
-	return &metrics{duration: duration, total: total, failed: failed, waits: waits}, nil
+	return m, errors.Join(register(r, &m.duration), register(r, &m.total), register(r, &m.failed), register(r, &m.waits))
 }
 
-func register[C prometheus.Collector](r prometheus.Registerer, c C) (C, error) {
+// register registers a metric, or replaces it by the one that is registered already.
+func register[C prometheus.Collector](r prometheus.Registerer, c *C) error {
 	if r == nil {
-		return c, nil
+		return nil
 	}
-	err := r.Register(c)
+	err := r.Register(*c)
 	var known prometheus.AlreadyRegisteredError
 	if errors.As(err, &known) {
 		if existing, ok := known.ExistingCollector.(C); ok {
-			return existing, nil
+			*c = existing
+			return nil
 		}
 	}
 	if err != nil {
-		return c, fmt.Errorf("register the metrics of OpenStack requests: %w", err)
+		return fmt.Errorf("register the metrics of OpenStack requests: %w", err)
 	}
-	return c, nil
+	return nil
 }
 
 // observe records a call that began at start; it is for a defer, hence the

@@ -1,19 +1,17 @@
 package openstack
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/utils"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -47,19 +45,8 @@ const (
 )
 
 func parseMicroversion(s string) (microversion, bool) {
-	before, after, ok := strings.Cut(s, ".")
-	if !ok {
-		return 0, false
-	}
-	major, err := strconv.Atoi(before)
-	if err != nil || major < 1 || major > 9 {
-		return 0, false
-	}
-	minor, err := strconv.Atoi(after)
-	if err != nil || minor < 0 || minor > 999 {
-		return 0, false
-	}
-	return microversion(major*1000 + minor), true
+	major, minor, err := utils.ParseMicroversion(s)
+	return microversion(major*1000 + minor), err == nil && major > 0 && major < 10 && minor >= 0 && minor < 1000
 }
 
 func (v microversion) major() int { return int(v) / 1000 }
@@ -80,23 +67,16 @@ func (e *endpoint) has(v microversion) bool {
 // learn asks the endpoint for its microversions, unless they are known: once for all
 // callers who need them at the same time.
 func (e *endpoint) learn(ctx context.Context) error {
-	if e.learned.Load() {
-		return nil
-	}
-	_, err := await[struct{}](ctx, begin(ctx, e.conn.session.closing, &e.flight, func(ctx context.Context) (none struct{}, err error) {
-		if e.learned.Load() {
-			return none, nil
-		}
+	_, err := e.asked.get(ctx, e.conn.closing, forever, func(ctx context.Context) (none struct{}, err error) {
 		if e.lowest, e.newest, err = e.discover(ctx); err != nil {
 			return none, e.conn.cfg.serviceError(e.name, err)
 		}
-		// What plain requests are sent with: the preferred one, or the newest below it.
+		// What normal requests are sent with: the preferred one, or the newest below it.
 		if !e.bare && e.lowest <= e.preferred {
-			e.plain = min(e.newest, e.preferred)
+			e.normal = min(e.newest, e.preferred)
 		}
-		e.learned.Store(true)
 		return none, nil
-	}))
+	})
 	return err
 }
 
@@ -108,7 +88,7 @@ func (e *endpoint) learnSoon(ctx context.Context) error {
 	return e.learn(ctx)
 }
 
-// use sets the microversion of a request that takes at least v, to the plain one
+// use sets the microversion of a request that takes at least v, to the normal one
 // if that is enough, and reports whether the endpoint has one that does. What the
 // endpoint has is not known while it does not answer; the request then fails for that.
 func (r *call) use(ctx context.Context, v microversion) bool {
@@ -116,8 +96,8 @@ func (r *call) use(ctx context.Context, v microversion) bool {
 		return false
 	}
 	switch e := r.endpoint; {
-	case e.plain >= v:
-		r.version = e.plain
+	case e.normal >= v:
+		r.version = e.normal
 	case e.has(v):
 		r.version = v
 	default:
@@ -131,7 +111,7 @@ func (r *call) use(ctx context.Context, v microversion) bool {
 func (r *call) negotiate(ctx context.Context) error {
 	switch e := r.endpoint; {
 	case r.needs == 0 && r.version == 0:
-		r.version = e.plain
+		r.version = e.normal
 	case r.needs == 0 || r.use(ctx, r.needs):
 	case r.dares && e.newest == 0:
 		r.version = r.needs
@@ -165,8 +145,8 @@ const documentPatience = 5 * time.Second
 // An API without a range in its document does not exist: a gateway before it is at fault.
 // Where the catalog's URL names no version, the list has to show that the driver's is there.
 func (e *endpoint) discover(ctx context.Context) (lowest, newest microversion, err error) {
-	if lowest, newest, err = e.document(ctx); err != nil || newest != 0 {
-		return lowest, newest, err
+	if lowest, newest = e.document(ctx); newest != 0 {
+		return lowest, newest, nil
 	}
 	accept := []int{http.StatusOK, http.StatusNotAcceptable}
 	a, err := fetch(ctx, e.at(e.preferred), http.MethodGet, e.client.ServiceURL(e.list)+"?limit=1", &gophercloud.RequestOpts{OkCodes: accept})
@@ -189,40 +169,26 @@ func (e *endpoint) discover(ctx context.Context) (lowest, newest microversion, e
 var offered = regexp.MustCompile(`(?i)minimum is ([0-9.]+[0-9]) and maximum is ([0-9.]+[0-9])`)
 
 // document reads the version document of an endpoint; the range is zero where there is no
-// such document. Its error is that the endpoint may not be asked.
-func (e *endpoint) document(ctx context.Context) (lowest, newest microversion, err error) {
+// such document.
+func (e *endpoint) document(ctx context.Context) (lowest, newest microversion) {
 	u, err := url.Parse(e.client.Endpoint)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0
 	}
 	_, end := lastVersion(u.Path)
 	u.Path, u.RawPath = u.Path[:end], ""
 	ctx, cancel := context.WithTimeout(ctx, documentPatience)
 	defer cancel()
-	a, err := fetch(ctx, &e.client, http.MethodGet, gophercloud.NormalizeURL(u.String()), &gophercloud.RequestOpts{
-		OkCodes: []int{http.StatusOK, http.StatusMultipleChoices},
-	})
-	if errors.Is(err, cloud.ErrForbidden) {
-		return 0, 0, err
+	found, err := utils.GetServiceVersions(ctx, e.client.ProviderClient, gophercloud.NormalizeURL(u.String()), true)
+	if err != nil {
+		return 0, 0
 	}
-	type version struct {
-		Version    string `json:"version"`
-		MaxVersion string `json:"max_version"`
-		MinVersion string `json:"min_version"`
-	}
-	var document struct {
-		Version  version   `json:"version"`
-		Versions []version `json:"versions"`
-	}
-	if err != nil || json.Unmarshal(a.body, &document) != nil {
-		return 0, 0, nil
-	}
-	for _, v := range append(document.Versions, document.Version) {
-		if low, high := e.between(v.MinVersion, cmp.Or(v.Version, v.MaxVersion)); high != 0 {
-			return low, high, nil
+	for _, v := range found {
+		if v.MinMajor == e.major && v.MaxMajor == e.major {
+			return microversion(v.MinMajor*1000 + v.MinMinor), microversion(v.MaxMajor*1000 + v.MaxMinor)
 		}
 	}
-	return 0, 0, nil
+	return 0, 0
 }
 
 // between reads a range of microversions, zero unless it is one of the API's major version.

@@ -40,9 +40,8 @@ func filters(page cloud.Page, pairs ...string) url.Values {
 
 // entry is one of a list.
 type entry interface {
-	// place returns what the entry is known by, and when it was created where the list may
-	// be a stable one.
-	place() (id string, created time.Time)
+	// key returns the id, or what else the entry is known by.
+	key() string
 }
 
 // thing is an entry that is asked for by its id, too.
@@ -51,6 +50,12 @@ type thing[C any] interface {
 	cloud() C
 	// lacks names what is missing in an answer about it.
 	lacks() string
+}
+
+// dated is an entry of a list that may be a stable one.
+type dated interface {
+	entry
+	created() time.Time
 }
 
 // one sends r and returns the thing under key, and get checks that it is the wanted one
@@ -64,7 +69,7 @@ func one[T thing[C], C any](ctx context.Context, c *Client, r call, key string) 
 	if err := json.Unmarshal(answer[key], &t); err != nil {
 		return t, r.unexpected("the answer holds no %s that can be read: %w", key, err)
 	}
-	if id, _ := t.place(); id == "" {
+	if t.key() == "" {
 		return t, r.unexpected("the answer names no %s", key)
 	}
 	return t, nil
@@ -75,8 +80,8 @@ func get[T thing[C], C any](ctx context.Context, c *Client, r call, key string) 
 	if err != nil {
 		return nil, err
 	}
-	if id, _ := t.place(); !sameID(id, r.ids[0]) {
-		return nil, r.unexpected("the answer is about %s %q", key, id)
+	if !sameID(t.key(), r.ids[0]) {
+		return nil, r.unexpected("the answer is about %s %q", key, t.key())
 	}
 	if lacking := t.lacks(); lacking != "" {
 		return nil, r.unexpected("the answer tells no %s of the %s", lacking, key)
@@ -103,11 +108,10 @@ func list[T entry](ctx context.Context, c *Client, r call, key string, page clou
 	for _, text := range listed {
 		var one T
 		err := json.Unmarshal(text, &one)
-		id, _ := one.place()
-		if err != nil || id == "" {
-			c.tellOdd(ctx, key, id, err)
+		if err != nil || one.key() == "" {
+			c.tellOdd(ctx, key, one.key(), err)
 		}
-		if id != "" {
+		if one.key() != "" {
 			entries = append(entries, one)
 		}
 	}
@@ -174,7 +178,10 @@ const stable = "created_at:desc,id:desc"
 // marker that is gone: its place is found again then by when it was created,
 // where the page tells. resume has the last word about that request. What does not
 // match is left out.
-func listFrom[T thing[C], C any](ctx context.Context, c *Client, r call, key string, page cloud.Page, matches func(T) bool, resume func(*call)) ([]C, string, error) {
+func listFrom[T interface {
+	thing[C]
+	dated
+}, C any](ctx context.Context, c *Client, r call, key string, page cloud.Page, matches func(T) bool, resume func(*call)) ([]C, string, error) {
 	listed, next, err := resumed[T](ctx, c, r, key, page, resume)
 	if err != nil {
 		return nil, "", err
@@ -188,7 +195,7 @@ func listFrom[T thing[C], C any](ctx context.Context, c *Client, r call, key str
 	return found, next, nil
 }
 
-func resumed[T entry](ctx context.Context, c *Client, r call, key string, page cloud.Page, resume func(*call)) ([]T, string, error) {
+func resumed[T dated](ctx context.Context, c *Client, r call, key string, page cloud.Page, resume func(*call)) ([]T, string, error) {
 	if page.Stable {
 		r.query.Set("sort", stable)
 	}
@@ -207,9 +214,8 @@ func resumed[T entry](ctx context.Context, c *Client, r call, key string, page c
 			return nil, "", err
 		}
 		after := slices.IndexFunc(listed, func(entry T) bool {
-			id, created := entry.place()
-			order := created.Compare(page.MarkerCreated)
-			return order < 0 || order == 0 && id < page.Marker
+			order := entry.created().Compare(page.MarkerCreated)
+			return order < 0 || order == 0 && entry.key() < page.Marker
 		})
 		if after >= 0 {
 			return listed[after:], next, nil

@@ -3,7 +3,6 @@ package openstack
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -16,7 +15,7 @@ type record struct {
 	VolumeID string `json:"volume_id"`
 }
 
-func (a record) place() (string, time.Time) { return a.ID, time.Time{} }
+func (a record) key() string { return a.ID }
 
 // ListAttachmentRecords is one GET per 1000 records. It needs microversion 3.27.
 func (c *Client) ListAttachmentRecords(ctx context.Context, volumeID string) ([]cloud.AttachmentRecord, error) {

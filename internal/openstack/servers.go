@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
@@ -19,9 +18,9 @@ type server struct {
 	Zone   string `json:"OS-EXT-AZ:availability_zone"`
 }
 
-func (s server) place() (string, time.Time) { return s.ID, time.Time{} }
-func (s server) cloud() cloud.Server        { return cloud.Server(s) }
-func (s server) lacks() string              { return "" }
+func (s server) key() string         { return s.ID }
+func (s server) cloud() cloud.Server { return cloud.Server(s) }
+func (s server) lacks() string       { return "" }
 
 // volumeAttachment is Nova's view of an attachment.
 type volumeAttachment struct {
@@ -30,7 +29,7 @@ type volumeAttachment struct {
 	Device   string `json:"device"`
 }
 
-func (a volumeAttachment) place() (string, time.Time) { return a.VolumeID, time.Time{} }
+func (a volumeAttachment) key() string { return a.VolumeID }
 
 // GetServer is one GET, or none for an id that is not a UUID.
 func (c *Client) GetServer(ctx context.Context, id string) (*cloud.Server, error) {

@@ -27,7 +27,9 @@ func (s snapshot) cloud() cloud.Snapshot {
 	}
 }
 
-func (s snapshot) place() (string, time.Time) { return s.ID, s.CreatedAt.Time }
+func (s snapshot) key() string { return s.ID }
+
+func (s snapshot) created() time.Time { return s.CreatedAt.Time }
 
 func (s snapshot) lacks() string {
 	if s.Status == "" {
@@ -56,7 +58,7 @@ func (c *Client) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) 
 	}
 	r.body = map[string]newSnapshot{"snapshot": {
 		VolumeID: req.VolumeID, Name: req.Name, Description: req.Description, Metadata: req.Metadata,
-		Force: req.Force && r.endpoint.plain < cinderForceless,
+		Force: req.Force && r.endpoint.normal < cinderForceless,
 	}}
 	made, err := one[snapshot](ctx, c, r, "snapshot")
 	if err != nil {

@@ -39,7 +39,7 @@ type testCloud struct {
 	tokenLife time.Duration
 	// serve answers everything but tokens and versions.
 	serve http.HandlerFunc
-	// document answers for Cinder's versions, where it is set.
+	// document answers for the versions of both, where it is set.
 	document http.HandlerFunc
 	// catalog is Keystone's, where it is set: ADDRESS stands for the server's address.
 	catalog string
@@ -144,7 +144,7 @@ func (c *testCloud) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	switch {
 	case path == "/identity/v3/auth/tokens":
 		c.token(w)
-	case path == "/volume/v3" && c.document != nil:
+	case (path == "/volume/v3" || path == "/compute/v2.1") && c.document != nil:
 		c.document(w, req)
 	case path == "/volume/v3":
 		_, _ = fmt.Fprintf(w, `{"versions": [{"id": "v3.0", "status": "CURRENT", "version": %q, "min_version": "3.0", "links": []}]}`, c.cinder)

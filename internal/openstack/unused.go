@@ -51,7 +51,7 @@ func unused(path string, warning error) (Unused, bool) {
 	case key == "":
 		found.Reason = "a name in the line that begins the section is possible for [Global] alone"
 	default:
-		found.Reason = fmt.Sprintf("the key is unknown; the nearest to it is %s", nearest.Of(key, known))
+		found.Reason = "the key is unknown; the nearest to it is " + nearest.Of(key, known)
 	}
 	return found, true
 }

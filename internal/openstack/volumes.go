@@ -50,7 +50,9 @@ func (v volume) cloud() cloud.Volume {
 	return result
 }
 
-func (v volume) place() (string, time.Time) { return v.ID, v.CreatedAt.Time }
+func (v volume) key() string { return v.ID }
+
+func (v volume) created() time.Time { return v.CreatedAt.Time }
 
 func (v volume) lacks() string {
 	switch {

@@ -15,7 +15,7 @@ const zonesLife = 5 * time.Minute
 // ListZones is one GET, or none within five minutes of the last. Zones that are
 // out of service are among them.
 func (c *Client) ListZones(ctx context.Context) ([]string, error) {
-	names, err := c.now().zones.get(ctx, c.now().session, zonesLife, c.listZones)
+	names, err := c.now().zones.get(ctx, c.now().closing, zonesLife, c.listZones)
 	return slices.Clone(names), err
 }
 
@@ -23,7 +23,7 @@ type zone struct {
 	Name string `json:"zoneName"`
 }
 
-func (z zone) place() (string, time.Time) { return z.Name, time.Time{} }
+func (z zone) key() string { return z.Name }
 
 func (c *Client) listZones(ctx context.Context) ([]string, error) {
 	listed, _, err := list[zone](ctx, c, call{

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	api "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -67,7 +68,7 @@ func startLooking(t *testing.T, dir string, every time.Duration) *plugin {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			return errors.New("it does not stop")
 		}
 	}
@@ -94,7 +95,7 @@ func shortDir(t *testing.T) string {
 // until waits for something to come true.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}
@@ -114,7 +115,7 @@ func kubelet(t *testing.T, path string, verdict *api.RegistrationStatus) *api.Pl
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := api.NewRegistrationClient(conn)
 	info, err := client.GetInfo(ctx, &api.InfoRequest{}, grpc.WaitForReady(true))
@@ -233,15 +234,16 @@ func TestTheSocketOfAPluginThatWasKilledIsReplaced(t *testing.T) {
 	kubelet(t, p.cfg.Path(), &api.RegistrationStatus{PluginRegistered: true})
 }
 
-// stranger is another plugin's registrar.
-func stranger(t *testing.T, path string) *net.UnixListener {
+// stranger is another plugin's registrar, which takes the place of whoever is there in
+// one step: a plugin that looks in between would take its path back.
+func stranger(t *testing.T, path string) *unixsocket.Listener {
 	t.Helper()
-	l, err := net.Listen("unix", path)
+	l, err := unixsocket.Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	return l.(*net.UnixListener)
+	return l
 }
 
 // TestALostSocketIsToldAndTakenBackWhenThePathIsFree over what happens to it on a node.
@@ -263,17 +265,18 @@ func TestALostSocketIsToldAndTakenBackWhenThePathIsFree(t *testing.T) {
 			return nil
 		}},
 		{"the directory removed and made again, as with a reset of the kubelet", func(t *testing.T, path string) func() {
-			must(t, os.RemoveAll(filepath.Dir(path)))
+			must(t, os.Rename(filepath.Dir(path), filepath.Dir(path)+".gone"))
 			return func() { must(t, os.Mkdir(filepath.Dir(path), 0o700)) }
 		}},
 		{"the directory replaced by a file", func(t *testing.T, path string) func() {
-			must(t, os.RemoveAll(filepath.Dir(path)))
-			must(t, os.WriteFile(filepath.Dir(path), nil, 0o600))
+			file := filepath.Dir(path) + ".file"
+			must(t, os.WriteFile(file, nil, 0o600))
+			must(t, unix.Renameat2(unix.AT_FDCWD, file, unix.AT_FDCWD, filepath.Dir(path), unix.RENAME_EXCHANGE))
 			return func() { must(t, errors.Join(os.Remove(filepath.Dir(path)), os.Mkdir(filepath.Dir(path), 0o700))) }
 		}},
 		{"replaced by a file", func(t *testing.T, path string) func() {
-			must(t, os.Remove(path))
-			must(t, os.WriteFile(path, []byte("precious"), 0o600))
+			must(t, os.WriteFile(path+".file", []byte("precious"), 0o600))
+			must(t, os.Rename(path+".file", path))
 			return func() {
 				if content, err := os.ReadFile(path); err != nil || string(content) != "precious" {
 					t.Errorf("the file became %q, %v", content, err)
@@ -282,31 +285,26 @@ func TestALostSocketIsToldAndTakenBackWhenThePathIsFree(t *testing.T) {
 			}
 		}},
 		{"replaced by the dead socket of another plugin", func(t *testing.T, path string) func() {
-			must(t, os.Remove(path))
-			leave(t, path)
+			leave(t, path+".dead")
+			must(t, os.Rename(path+".dead", path))
 			return nil
 		}},
 		{"replaced by another plugin, which ends in good order", func(t *testing.T, path string) func() {
-			must(t, os.Remove(path))
 			other := stranger(t, path)
-			return func() { must(t, other.Close()) }
+			return func() { must(t, errors.Join(other.Remove(), other.Close())) }
 		}},
 		{"replaced by another plugin, which is killed", func(t *testing.T, path string) func() {
-			must(t, os.Remove(path))
 			other := stranger(t, path)
-			other.SetUnlinkOnClose(false)
 			return func() { must(t, other.Close()) }
 		}},
 		{"replaced by another plugin, which restarts twice before its DaemonSet is deleted", func(t *testing.T, path string) func() {
-			must(t, os.Remove(path))
 			other := stranger(t, path)
 			for range 2 {
-				next, err := unixsocket.Listen(t.Context(), path)
-				must(t, err)
+				next := stranger(t, path)
 				must(t, other.Close())
-				other = next.UnixListener
+				other = next
 			}
-			return func() { must(t, errors.Join(other.Close(), os.Remove(path))) }
+			return func() { must(t, errors.Join(other.Remove(), other.Close())) }
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -316,6 +314,7 @@ func TestALostSocketIsToldAndTakenBackWhenThePathIsFree(t *testing.T) {
 			until(t, "the plugin says that the kubelet has lost it", func() bool { return p.verdict.Load() == "false" })
 			if free != nil {
 				before, _ := os.Lstat(p.cfg.Path())
+				until(t, "the plugin says that it waits", func() bool { return p.logs.FilterLevelExact(zapcore.WarnLevel).Len() >= 2 })
 				time.Sleep(100 * time.Millisecond) // ten looks
 				if after, _ := os.Lstat(p.cfg.Path()); before != nil && !os.SameFile(before, after) {
 					t.Error("what is in its place was taken away")
@@ -398,7 +397,7 @@ func TestADirectoryThatIsGoneForGoodEndsThePlugin(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "started again") {
 			t.Errorf("it ended with %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it goes on")
 	}
 }
