@@ -1,7 +1,6 @@
 package watch_test
 
 import (
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -11,12 +10,12 @@ import (
 )
 
 // taking returns how long operations take.
-type taking func(n int) time.Duration
+type taking func(s *source, n int) time.Duration
 
-func always(d time.Duration) taking { return func(int) time.Duration { return d } }
+func always(d time.Duration) taking { return func(*source, int) time.Duration { return d } }
 
 func between(lo, hi time.Duration) taking {
-	return func(int) time.Duration { return lo + rand.N(hi-lo) }
+	return func(s *source, _ int) time.Duration { return lo + time.Duration(s.random()*float64(hi-lo)) }
 }
 
 func TestALoneWaiterIsAnsweredSoonWithFewQuestions(t *testing.T) {
@@ -31,16 +30,16 @@ func TestALoneWaiterIsAnsweredSoonWithFewQuestions(t *testing.T) {
 		"operations that always take 20 s":              {always(20 * time.Second), 250 * time.Millisecond, 8},
 		"operations that take between 50 ms and 2 s":    {between(50*time.Millisecond, 2*time.Second), 250 * time.Millisecond, 5},
 		"operations that take between 1.5 s and 2.5 s":  {between(1500*time.Millisecond, 2500*time.Millisecond), 250 * time.Millisecond, 5},
-		"operations that have become ten times shorter": {func(n int) time.Duration { return time.Second / time.Duration(1+9*min(n/50, 1)) }, 250 * time.Millisecond, 3},
+		"operations that have become ten times shorter": {func(_ *source, n int) time.Duration { return time.Second / time.Duration(1+9*min(n/50, 1)) }, 250 * time.Millisecond, 3},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSource()
-				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2})
+				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Random: s.random})
 				const rounds, skip = 200, 20
 				for n := range rounds {
-					s.start(n, c.takes(n))
+					s.start(n, c.takes(s, n))
 					if err := s.wait(t.Context(), w, n, "create"); err != nil {
 						t.Fatal(err)
 					}
@@ -79,7 +78,7 @@ func TestManyWaitersShareOneQuestionASecond(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSource()
-				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3})
+				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3, Random: s.random})
 				const callers, rounds = 200, 30
 				start := time.Now()
 				var group sync.WaitGroup
@@ -87,7 +86,7 @@ func TestManyWaitersShareOneQuestionASecond(t *testing.T) {
 					group.Go(func() {
 						for round := range rounds {
 							key := caller*rounds + round
-							s.start(key, c.takes(round))
+							s.start(key, c.takes(s, round))
 							if err := s.wait(t.Context(), w, key, "create"); err != nil {
 								t.Error(err)
 							}
@@ -129,13 +128,13 @@ func (s *source) lists(few int) (n int) {
 func TestABurstAfterAQuietTimeIsAnsweredQuickly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSource()
-		w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3})
+		w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3, Random: s.random})
 		for round := range 20 {
 			var group sync.WaitGroup
 			for caller := range 20 {
 				group.Go(func() {
 					key := round*20 + caller
-					s.start(key, 300*time.Millisecond+rand.N(300*time.Millisecond))
+					s.start(key, between(300*time.Millisecond, 600*time.Millisecond)(s, key))
 					if err := s.wait(t.Context(), w, key, "create"); err != nil {
 						t.Error(err)
 					}
