@@ -109,8 +109,8 @@ func TestTheZoneOfServersWithoutOneIsAskedForInThreeWays(t *testing.T) {
 		if !given {
 			got = "none"
 		}
-		if got != want || flags["--nodeid"] != "$(NODE_NAME)" {
-			t.Errorf("%s: --zone-fallback is %q, want %q; --nodeid=%s", set, got, want, flags["--nodeid"])
+		if got != want || flags["--node-name"] != "$(NODE_NAME)" {
+			t.Errorf("%s: --zone-fallback is %q, want %q; --node-name=%s", set, got, want, flags["--node-name"])
 		}
 	}
 }

@@ -129,7 +129,8 @@ func nodeFlags(cfg *driver.Config) *pflag.FlagSet {
 	fs := newFlags()
 	fs.StringVar(&cfg.KubeletRegistrationPath, "kubelet-registration-path", "", "path of the CSI socket on the node; when set, the node role registers itself with the kubelet")
 	fs.StringVar(&cfg.PluginRegistrationPath, "plugin-registration-path", "/registration", "the kubelet's directory plugins_registry, as it is mounted here")
-	fs.StringVar(&cfg.NodeID, "nodeid", "", "UUID of this server, where neither config drive nor metadata service tell it; or the name of its Node, for the log")
+	fs.StringVar(&cfg.NodeID, "nodeid", "", "UUID of this server, where neither config drive nor metadata service tell it")
+	fs.StringVar(&cfg.NodeName, "node-name", "", "name of this server's Node, for the log; the hostname if empty")
 	fs.StringVar(&cfg.MetadataURL, "metadata-url", "http://169.254.169.254", "the metadata service")
 	fs.Func("zone-fallback", "zone of a server of which neither config drive nor metadata service tell one. Without this flag the kubelet doesn't register the driver on such a server; an empty zone is told as an empty label, as by the reference driver, which no volume in a zone fits unless cloud.conf has ignore-volume-az", func(zone string) error {
 		cfg.ZoneFallback = &zone

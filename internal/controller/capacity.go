@@ -43,10 +43,6 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 		ask.Zone = cmp.Or(ask.Zone, label)
 	}
 	room, err := service.Capacity(ctx, ask)
-	if errors.Is(err, cloud.ErrInvalid) && ask.Type != "" {
-		ask.Type = ""
-		room, err = service.Capacity(ctx, ask)
-	}
 	if err != nil {
 		return nil, statusOf(err)
 	}

@@ -36,12 +36,12 @@ func storageClassCases() []classCase {
 		{"appendVolumeMetadata", "", "", ""},
 		{"appendVolumeMetadata", "a=b", "", "!JSON object of strings"},
 		{"blockSize", "4096", "ext4", ""},
-		{"blockSize", "4096", "btrfs", "!can't be set for filesystem"},
+		{"blockSize", "4096", "btrfs", "!can't be set for this filesystem"},
 		{"blockSize", "4k", "ext4", "!number of bytes"},
 		{"blockSize", "0", "ext4", "!number of bytes"},
 		{"inodeSize", "512", "xfs", ""},
 		{"bytesPerInode", "8192", "ext3", ""},
-		{"bytesPerInode", "8192", "xfs", "!can't be set for filesystem"},
+		{"bytesPerInode", "8192", "xfs", "!can't be set for this filesystem"},
 		{"encrypted", "luks2", "ext4", ""},
 		{"encrypted", "LUKS2", "ext4", ""},
 		{"encrypted", "false", "ext4", ""},
@@ -94,7 +94,7 @@ func storageClassCases() []classCase {
 		"xfs -i size=1024 -K": "", "btrfs -K -f": "", "btrfs --nodesize=32768": "", "btrfs -n32k": "", "ext3 -j": "", "ext2 -m0": "",
 		"-m": "!value is missing", "-m 51": "!from 0 to 50", "-n": "!it makes no filesystem", "-d /etc": "!a file or a device",
 		"/dev/sda": "!no option", "-b 65536": "!power of two", "-U random": "!UUID", "ext2 -j": "!no journal", "xfs -N": "!it makes no filesystem",
-		"xfs -d agcount=3": "!power of two", "btrfs -O zoned": "!zoned", "--nodesize=32768": "!no such option", "ntfs -q": "!not supported",
+		"xfs -d agcount=3": "!power of two", "btrfs -O zoned": "!zoned", "--nodesize=32768": "!no such option", "ntfs -q": "!unsupported filesystem",
 	} {
 		fsType := "ext4"
 		if first, rest, _ := strings.Cut(words, " "); first[0] != '-' && first[0] != '/' {

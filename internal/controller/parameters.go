@@ -18,6 +18,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/mkfs"
+	"github.com/cinder-csi/cinder-csi/internal/nearest"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -78,9 +79,9 @@ func storageClass() class {
 		{name: paramAppendMetadata, others: []string{"metadata", "tags", "labels"}},
 		{name: "mkfsOptions", node: mkfs.OptionsKey, others: []string{"formatOptions"}},
 		{name: "mkfs-options", node: mkfs.OptionsKey},
-		{name: "blockSize", node: mkfs.BlockSizeKey, value: bytes},
-		{name: "inodeSize", node: mkfs.InodeSizeKey, value: bytes},
-		{name: "bytesPerInode", node: mkfs.BytesPerInodeKey, value: bytes},
+		{name: "blockSize", node: mkfs.BlockSizeKey, value: number(1, "bytes")},
+		{name: "inodeSize", node: mkfs.InodeSizeKey, value: number(1, "bytes")},
+		{name: "bytesPerInode", node: mkfs.BytesPerInodeKey, value: number(1, "bytes")},
 		{name: "encrypted", node: "cinder.csi.openstack.org/encrypted", value: encryption, others: []string{"encryption"}},
 		{name: paramFSType, unused: usedByAnother + "fstype"},
 		{name: paramSidecarFSType, unused: "the volume capability names the filesystem"},
@@ -109,7 +110,7 @@ func snapshotClass() class {
 		{name: paramIncremental, ofBackups: true, value: boolean},
 		{name: paramAppendMetadata, others: []string{"metadata", "tags", "labels", "appendSnapshotMetadata"}},
 		{name: "force-create", value: boolean, unused: "a volume in use is always snapshotted"},
-		{name: "backup-max-duration-seconds-per-gb", value: seconds, unused: "a backup is asked for again until it is ready, however long it takes"},
+		{name: "backup-max-duration-seconds-per-gb", value: number(0, "seconds"), unused: "a backup is asked for again until it is ready, however long it takes"},
 		{name: "csiSnapshotterSecretName", unused: removed + "snapshotter-secret-name"},
 		{name: "csiSnapshotterSecretNamespace", unused: removed + "snapshotter-secret-namespace"},
 		{name: "deletionPolicy", value: oneOf("Delete", "Retain"), unused: "it is a field of the VolumeSnapshotClass, beside the parameters"},
@@ -259,44 +260,19 @@ func checkFilesystem(mount *csi.VolumeCapability_MountVolume, wanted volumeClass
 
 // unknown is the text of the error for a key that is in no table.
 func (c class) unknown(key string) string {
-	var used []string
-	nearest, least := "", -1
+	var used, names []string
+	meant := ""
 	for _, p := range c.parameters {
-		d := distance(strings.ToLower(key), strings.ToLower(p.name))
+		names = append(names, p.name)
 		if slices.ContainsFunc(p.others, func(word string) bool { return strings.EqualFold(word, key) }) {
-			d = 0
-		}
-		if least < 0 || d < least {
-			nearest, least = p.name, d
+			meant = p.name
 		}
 		if p.unused == "" {
 			used = append(used, p.name)
 		}
 	}
 	return fmt.Sprintf("parameter %q is unknown; there are %s and those that begin with %s; the nearest to it is %s",
-		key, strings.Join(used, ", "), sidecarPrefix, nearest)
-}
-
-// distance is how many characters have to be put in, taken out or exchanged to make
-// b of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, diagonal+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+		key, strings.Join(used, ", "), sidecarPrefix, cmp.Or(meant, nearest.Of(key, names)))
 }
 
 // nodeContext returns the volume context that takes parameters to the node.
@@ -315,19 +291,15 @@ func (c class) nodeContext(params parameters) (map[string]string, error) {
 	return context, nil
 }
 
-func bytes(value string) (string, error) {
-	n, err := strconv.ParseUint(value, 10, 32)
-	if err != nil || n == 0 {
-		return "", errors.New("it must be a number of bytes")
+// number takes whole numbers of some unit from least on.
+func number(least uint64, unit string) func(string) (string, error) {
+	return func(value string) (string, error) {
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err != nil || n < least {
+			return "", errors.New("it must be a number of " + unit)
+		}
+		return strconv.FormatUint(n, 10), nil
 	}
-	return strconv.FormatUint(n, 10), nil
-}
-
-func seconds(value string) (string, error) {
-	if _, err := strconv.ParseUint(value, 10, 32); err != nil {
-		return "", errors.New("it must be a number of seconds")
-	}
-	return value, nil
 }
 
 // boolean takes true, false and what else strconv.ParseBool does.

@@ -73,9 +73,11 @@ type Config struct {
 	Limits openstack.Limits
 	// UserAgent is added to the HTTP user agent.
 	UserAgent []string
-	// NodeID is this server's UUID, used where the cloud does not tell it, or the name that
-	// Kubernetes has for the node, for the log.
+	// NodeID is this server's UUID, used where the cloud does not tell it.
 	NodeID string
+	// NodeName is the name of this server's Node, for the log; its hostname where it is
+	// empty.
+	NodeName string
 	// DefaultFSType is the filesystem of volumes that ask for none.
 	DefaultFSType string
 	// MetadataURL is the metadata service.

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"time"
@@ -82,16 +83,13 @@ func identify(cfg Config, server *instance.Server) func(context.Context) (instan
 	}
 }
 
-// nodeName is what Kubernetes calls the node: its hostname, unless another name is given.
+// nodeName is what Kubernetes calls the node.
 func (c *Config) nodeName() string {
-	if _, err := instance.ParseID(c.NodeID); err != nil && c.NodeID != "" {
-		return c.NodeID
-	}
-	name, err := os.Hostname()
+	hostname, err := os.Hostname()
 	if err != nil {
-		return "NODE"
+		hostname = "NODE"
 	}
-	return name
+	return cmp.Or(c.NodeName, hostname)
 }
 
 func (r *nodeRole) register(registrar grpc.ServiceRegistrar) {

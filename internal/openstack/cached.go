@@ -60,11 +60,11 @@ type cached[T any] struct {
 }
 
 // get returns the answer, at most life old.
-func (k *cached[T]) get(ctx context.Context, s *session, life time.Duration, ask func(context.Context) (T, error)) (T, error) {
+func (k *cached[T]) get(ctx, closing context.Context, life time.Duration, ask func(context.Context) (T, error)) (T, error) {
 	if value, ok := k.kept(); ok {
 		return value, nil
 	}
-	return await[T](ctx, begin(ctx, s.closing, &k.flight, func(ctx context.Context) (T, error) {
+	return await[T](ctx, begin(ctx, closing, &k.flight, func(ctx context.Context) (T, error) {
 		if value, ok := k.kept(); ok {
 			return value, nil
 		}

@@ -24,7 +24,7 @@ const (
 
 // Quota is one GET, or none within ten seconds of the last.
 func (c *Client) Quota(ctx context.Context) (cloud.Quota, error) {
-	kept, err := c.now().quota.get(ctx, c.now().session, quotaLife, c.readQuota)
+	kept, err := c.now().quota.get(ctx, c.now().closing, quotaLife, c.readQuota)
 	return cloud.Quota{Lines: maps.Clone(kept.Lines)}, err
 }
 
@@ -59,7 +59,7 @@ func (c *Client) readQuota(ctx context.Context) (cloud.Quota, error) {
 // ListPools is one GET, and another for the zones of the back ends, or none
 // within twenty seconds of the last.
 func (c *Client) ListPools(ctx context.Context) ([]cloud.Pool, error) {
-	kept, err := c.now().pools.get(ctx, c.now().session, poolsLife, func(ctx context.Context) (poolsAnswer, error) {
+	kept, err := c.now().pools.get(ctx, c.now().closing, poolsLife, func(ctx context.Context) (poolsAnswer, error) {
 		pools, err := c.listPools(ctx)
 		if errors.Is(err, cloud.ErrForbidden) {
 			return poolsAnswer{refused: err}, nil

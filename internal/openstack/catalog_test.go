@@ -47,6 +47,7 @@ func TestServicesAreOfOneRegion(t *testing.T) {
 		{"its name alone", plain(`{"interface": "public", "region": "GRA7", "url": "ADDRESSPATH"}`), "GRA7", "/c/v3/p1/", "/n/v2.1/", nil},
 		{"no region at all", plain(`{"interface": "public", "url": "ADDRESSPATH"}`), "", "/c/v3/p1/", "/n/v2.1/", nil},
 		{"no region at all, one named", plain(`{"interface": "public", "url": "ADDRESSPATH"}`), "R1", "/c/v3/p1/", "/n/v2.1/", nil},
+		{"interfaces in capitals", plain(`{"interface": "Public", "region": "R1", "url": "ADDRESSPATH"}`), "R1", "/c/v3/p1/", "/n/v2.1/", nil},
 		{"interfaces of Keystone v2", plain(`{"interface": "publicURL", "region": "R1", "url": "ADDRESSPATH"}`), "R1", "/c/v3/p1/", "/n/v2.1/", nil},
 		{"version 2 alone", in("volumev2", "/v2/p1", "R1") + ", " + in("compute", "/v2.1", "R1"), "", "", "", []string{"volumev2, which is version 2", "version 3"}},
 		{"version 2 by its address", in("volume", "/v2/p1", "R1") + ", " + in("compute", "/v2.1", "R1"), "R1", "", "", []string{"volume, which is version 2"}},

@@ -200,7 +200,7 @@ type call struct {
 	needs   microversion
 	feature string
 	dares   bool
-	// version is the microversion that is asked for; the endpoint's plain one where unset.
+	// version is the microversion that is asked for; the endpoint's normal one where unset.
 	version microversion
 	// method is GET where it is empty.
 	method string

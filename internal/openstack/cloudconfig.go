@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/gophercloud/gophercloud/v2"
 )
@@ -165,16 +166,14 @@ func (c CloudConfig) who() string {
 	return fmt.Sprintf("username %q", c.Username)
 }
 
-// availability reads os-endpoint-type. The long values are Keystone v2's, which
-// clouds.yaml may still have.
+// availability reads os-endpoint-type, or the interface of an endpoint. The long values
+// are Keystone v2's, which clouds.yaml and catalogs may still have.
 func availability(endpointType string) (gophercloud.Availability, bool) {
-	switch endpointType {
-	case "", "public", "publicURL":
+	switch short := gophercloud.Availability(strings.TrimSuffix(strings.ToLower(endpointType), "url")); short {
+	case "":
 		return gophercloud.AvailabilityPublic, true
-	case "internal", "internalURL":
-		return gophercloud.AvailabilityInternal, true
-	case "admin", "adminURL":
-		return gophercloud.AvailabilityAdmin, true
+	case gophercloud.AvailabilityPublic, gophercloud.AvailabilityInternal, gophercloud.AvailabilityAdmin:
+		return short, true
 	}
 	return "", false
 }

@@ -30,7 +30,10 @@ type connection struct {
 	limits  *limits
 	agent   gophercloud.UserAgent
 	base    *http.Transport
+	metrics *metrics
 	session *session
+	// closing ends with the client, by close.
+	closing context.Context //nolint:containedctx // it is the client's own lifetime
 	close   context.CancelFunc
 
 	flight singleflight.Group
@@ -66,17 +69,14 @@ func newConnection(cfg CloudConfig, opts Options, l *limits, m *metrics) (*conne
 		return nil, err
 	}
 	c := &connection{
-		cfg: cfg, opts: opts, limits: l, base: newTransport(tlsConfig),
+		cfg: cfg, opts: opts, limits: l, metrics: m, base: newTransport(tlsConfig),
 		down: failure{first: downPause, most: maxDownPause},
 	}
 	c.agent.Prepend("cinder-csi/" + cmp.Or(opts.Version, "unknown"))
 	c.agent.Prepend(opts.UserAgent...)
-	closing, done := context.WithCancel(context.Background())
-	c.close = done
+	c.closing, c.close = context.WithCancel(context.Background())
 	c.session = &session{
-		cfg: cfg, agent: c.agent, metric: m, closing: closing, timeout: opts.LoginTimeout,
-		client:  c.httpClient(c.chain(identityService)),
-		fixed:   cfg.Token != "",
+		conn: c, client: c.httpClient(c.chain(identityService)),
 		refused: failure{first: refusedPause, most: maxRefusedPause},
 	}
 	return c, nil
@@ -91,7 +91,7 @@ func (c *connection) ready(ctx context.Context) error {
 	if err := c.down.remembered(); err != nil {
 		return err
 	}
-	_, err := await[struct{}](ctx, begin(ctx, c.session.closing, &c.flight, func(ctx context.Context) (none struct{}, err error) {
+	_, err := await[struct{}](ctx, begin(ctx, c.closing, &c.flight, func(ctx context.Context) (none struct{}, err error) {
 		if c.connected.Load() {
 			return none, nil
 		}

@@ -48,12 +48,12 @@ type endpoint struct {
 	// bare tells that requests that need no microversion are sent without one.
 	bare bool
 
-	// known is kept when the microversions below are: they stay as they are.
-	known cached[struct{}]
+	// asked is kept from when the microversions below are known: they stay as they are.
+	asked cached[struct{}]
 	// lowest and newest are the microversions that it has; zero where it tells none.
 	lowest, newest microversion
-	// plain is the microversion of requests that need none in particular.
-	plain microversion
+	// normal is the microversion of requests that need none in particular.
+	normal microversion
 }
 
 // at returns a client that asks for a microversion. It shares all but that.

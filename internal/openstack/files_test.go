@@ -46,3 +46,27 @@ func TestTheFingerprintChangesWithEveryFileThatCounts(t *testing.T) {
 	}
 	note("without its first file")
 }
+
+func TestTheFingerprintChangesWithWhatACloudsFileNames(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	conf := write("cloud.conf", "[Global]\nuse-clouds=true\nclouds-file="+filepath.Join(dir, "clouds.yaml")+"\n")
+	write("clouds.yaml", "clouds: {c: {profile: p, cacert: "+filepath.Join(dir, "ca.pem")+"}}")
+	write("clouds-public.yaml", "public-clouds: {p: {auth: {auth_url: 'http://k/v3'}}}")
+	last := Fingerprint([]string{conf})
+	for _, name := range []string{"ca.pem", "clouds-public.yaml", "secure.yaml"} {
+		write(name, "public-clouds: {p: {auth: {auth_url: 'http://other/v3'}}} # "+name)
+		now := Fingerprint([]string{conf})
+		if now == last {
+			t.Errorf("%s does not count", name)
+		}
+		last = now
+	}
+}

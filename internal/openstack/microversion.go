@@ -67,13 +67,13 @@ func (e *endpoint) has(v microversion) bool {
 // learn asks the endpoint for its microversions, unless they are known: once for all
 // callers who need them at the same time.
 func (e *endpoint) learn(ctx context.Context) error {
-	_, err := e.known.get(ctx, e.conn.session, forever, func(ctx context.Context) (none struct{}, err error) {
+	_, err := e.asked.get(ctx, e.conn.closing, forever, func(ctx context.Context) (none struct{}, err error) {
 		if e.lowest, e.newest, err = e.discover(ctx); err != nil {
 			return none, e.conn.cfg.serviceError(e.name, err)
 		}
-		// What plain requests are sent with: the preferred one, or the newest below it.
+		// What normal requests are sent with: the preferred one, or the newest below it.
 		if !e.bare && e.lowest <= e.preferred {
-			e.plain = min(e.newest, e.preferred)
+			e.normal = min(e.newest, e.preferred)
 		}
 		return none, nil
 	})
@@ -88,7 +88,7 @@ func (e *endpoint) learnSoon(ctx context.Context) error {
 	return e.learn(ctx)
 }
 
-// use sets the microversion of a request that takes at least v, to the plain one
+// use sets the microversion of a request that takes at least v, to the normal one
 // if that is enough, and reports whether the endpoint has one that does. What the
 // endpoint has is not known while it does not answer; the request then fails for that.
 func (r *call) use(ctx context.Context, v microversion) bool {
@@ -96,8 +96,8 @@ func (r *call) use(ctx context.Context, v microversion) bool {
 		return false
 	}
 	switch e := r.endpoint; {
-	case e.plain >= v:
-		r.version = e.plain
+	case e.normal >= v:
+		r.version = e.normal
 	case e.has(v):
 		r.version = v
 	default:
@@ -111,7 +111,7 @@ func (r *call) use(ctx context.Context, v microversion) bool {
 func (r *call) negotiate(ctx context.Context) error {
 	switch e := r.endpoint; {
 	case r.needs == 0 && r.version == 0:
-		r.version = e.plain
+		r.version = e.normal
 	case r.needs == 0 || r.use(ctx, r.needs):
 	case r.dares && e.newest == 0:
 		r.version = r.needs

@@ -13,6 +13,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 
+	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
@@ -124,8 +125,13 @@ func (r *retrier) once(req *http.Request) (*http.Response, error) {
 
 // again reports whether a request that got no answer may be sent again.
 func (r *retrier) again(req *http.Request, err error) bool {
-	if req.Context().Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTooLarge) || tlsFailure(err) {
+	if req.Context().Err() != nil || tlsFailure(err) {
 		return false
+	}
+	for _, final := range []error{context.DeadlineExceeded, errTooLarge, cloud.ErrForbidden} {
+		if errors.Is(err, final) {
+			return false
+		}
 	}
 	var send *sendError
 	sent := !errors.As(err, &send) || send.sent

@@ -34,19 +34,11 @@ const (
 // session holds the token of a cloud and renews it, once for everybody who
 // needs it.
 type session struct {
-	cfg    CloudConfig
-	agent  gophercloud.UserAgent
+	conn   *connection
 	client http.Client
-	metric *metrics
-	// timeout bounds one authentication.
-	timeout time.Duration
-	// closing ends with the client.
-	closing context.Context //nolint:containedctx // it is the client's own lifetime
-	flight  singleflight.Group
+	flight singleflight.Group
 	// refused is the last authentication that Keystone refused.
 	refused failure
-	// fixed marks a token from the configuration, which can't be renewed.
-	fixed bool
 
 	mu      sync.Mutex
 	token   string
@@ -62,13 +54,16 @@ type grant struct {
 	catalog  *tokens.ServiceCatalog
 }
 
+// fixed tells that the token is one of the configuration, which can't be renewed.
+func (s *session) fixed() bool { return s.conn.cfg.Token != "" }
+
 // current returns a token that is believed to be good. One near its end is
 // returned while it is renewed beside.
 func (s *session) current(ctx context.Context) (string, error) {
 	s.mu.Lock()
 	token, now := s.token, time.Now()
-	good := token != "" && (s.fixed || now.Before(s.expires))
-	renew := good && !s.fixed && now.After(s.renewAt)
+	good := token != "" && (s.fixed() || now.Before(s.expires))
+	renew := good && !s.fixed() && now.After(s.renewAt)
 	if renew {
 		s.renewAt = now.Add(renewalPause)
 	}
@@ -76,7 +71,7 @@ func (s *session) current(ctx context.Context) (string, error) {
 	if good && !renew {
 		return token, nil
 	}
-	done := begin(ctx, s.closing, &s.flight, func(ctx context.Context) (string, error) {
+	done := begin(ctx, s.conn.closing, &s.flight, func(ctx context.Context) (string, error) {
 		if newer := s.replaced(token); newer != "" {
 			return newer, nil
 		}
@@ -102,7 +97,7 @@ func (s *session) replaced(old string) string {
 // refuse forgets a token that a service has refused, unless it has been
 // replaced meanwhile. It reports whether there can be another one.
 func (s *session) refuse(token string) bool {
-	if s.fixed {
+	if s.fixed() {
 		return false
 	}
 	s.mu.Lock()
@@ -119,24 +114,24 @@ func (s *session) authenticate(ctx context.Context) (g grant, err error) {
 	if err := s.refused.remembered(); err != nil {
 		return g, err
 	}
-	defer s.metric.observe("token_create", time.Now(), &err)
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer s.conn.metrics.observe("token_create", time.Now(), &err)
+	ctx, cancel := context.WithTimeout(ctx, s.conn.opts.LoginTimeout)
 	defer cancel()
-	provider, err := gopherstack.NewClient(s.cfg.AuthURL)
+	provider, err := gopherstack.NewClient(s.conn.cfg.AuthURL)
 	if err != nil {
-		return g, s.cfg.errorf("auth-url: %w", err)
+		return g, s.conn.cfg.errorf("auth-url: %w", err)
 	}
-	provider.HTTPClient, provider.UserAgent = s.client, s.agent
-	opts := s.cfg.authOptions()
+	provider.HTTPClient, provider.UserAgent = s.client, s.conn.agent
+	opts := s.conn.cfg.authOptions()
 	if err := gopherstack.AuthenticateV3(ctx, provider, &opts, gophercloud.EndpointOpts{}); err != nil {
-		if err = s.cfg.authError(err); errors.Is(err, cloud.ErrUnauthorized) {
+		if err = s.conn.cfg.authError(err); errors.Is(err, cloud.ErrUnauthorized) {
 			s.refused.note(err)
 		}
 		return g, err
 	}
 	s.refused.note(nil)
 	if g, err = newGrant(provider); err != nil {
-		return g, s.cfg.authError(err)
+		return g, s.conn.cfg.authError(err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -58,7 +58,7 @@ func (c *Client) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) 
 	}
 	r.body = map[string]newSnapshot{"snapshot": {
 		VolumeID: req.VolumeID, Name: req.Name, Description: req.Description, Metadata: req.Metadata,
-		Force: req.Force && r.endpoint.plain < cinderForceless,
+		Force: req.Force && r.endpoint.normal < cinderForceless,
 	}}
 	made, err := one[snapshot](ctx, c, r, "snapshot")
 	if err != nil {

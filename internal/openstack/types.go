@@ -25,7 +25,7 @@ func (t volumeType) key() string { return t.ID }
 
 // ListVolumeTypes is one GET per 1000 types, or none within a minute of the last.
 func (c *Client) ListVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
-	kept, err := c.now().types.get(ctx, c.now().session, typesLife, c.listVolumeTypes)
+	kept, err := c.now().types.get(ctx, c.now().closing, typesLife, c.listVolumeTypes)
 	types := slices.Clone(kept)
 	for i := range types {
 		types[i].ExtraSpecs = maps.Clone(types[i].ExtraSpecs)
@@ -47,7 +47,7 @@ func (c *Client) listVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error
 
 // DefaultVolumeType is one GET, or none within a minute of the last.
 func (c *Client) DefaultVolumeType(ctx context.Context) (cloud.VolumeType, error) {
-	kept, err := c.now().defaultType.get(ctx, c.now().session, typesLife, c.defaultVolumeType)
+	kept, err := c.now().defaultType.get(ctx, c.now().closing, typesLife, c.defaultVolumeType)
 	kept.ExtraSpecs = maps.Clone(kept.ExtraSpecs)
 	return kept, err
 }

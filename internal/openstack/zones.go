@@ -15,7 +15,7 @@ const zonesLife = 5 * time.Minute
 // ListZones is one GET, or none within five minutes of the last. Zones that are
 // out of service are among them.
 func (c *Client) ListZones(ctx context.Context) ([]string, error) {
-	names, err := c.now().zones.get(ctx, c.now().session, zonesLife, c.listZones)
+	names, err := c.now().zones.get(ctx, c.now().closing, zonesLife, c.listZones)
 	return slices.Clone(names), err
 }
 
