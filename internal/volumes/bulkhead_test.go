@@ -137,6 +137,7 @@ func TestServersThatAreBrokenCostTheirOwnPodsOnly(t *testing.T) {
 		for _, detach := range []bool{false, true} {
 			for _, n := range []int{1, 2, 4, 10} {
 				t.Run(fmt.Sprintf("%d of 100 servers: each %s, detaching: %t", n, how, detach), func(t *testing.T) {
+					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						c := &broken{Cloud: cloudtest.New(), servers: map[string]bool{}, how: how, inFlight: map[string]int{}}
 						c.Latency = cloudtest.Latency{Request: 10 * time.Millisecond, Attach: time.Second, Detach: time.Second}

@@ -113,6 +113,7 @@ func TestCallsReturnSoonAfterTheCloudIsDone(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				l, requests, took := busy(t, c.callers, c.rounds, c.servers, c.others, c.spread)
 				total := 0

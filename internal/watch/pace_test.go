@@ -1,6 +1,9 @@
 package watch_test
 
 import (
+	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -9,13 +12,36 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/watch"
 )
 
-// taking returns how long operations take.
-type taking func(s *source, n int) time.Duration
+// chance returns numbers in [0, 1) of a seed that is logged: WATCH_SEED has a test draw
+// the same numbers again.
+func chance(t *testing.T) func() float64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("WATCH_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("WATCH_SEED: %v", err)
+		}
+	}
+	t.Logf("WATCH_SEED=%d", seed)
+	var mu sync.Mutex
+	dice := rand.New(rand.NewPCG(seed, 0))
+	return func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return dice.Float64()
+	}
+}
 
-func always(d time.Duration) taking { return func(*source, int) time.Duration { return d } }
+// taking returns how long the operation of a number takes.
+type taking func(n int, random func() float64) time.Duration
+
+func always(d time.Duration) taking {
+	return func(int, func() float64) time.Duration { return d }
+}
 
 func between(lo, hi time.Duration) taking {
-	return func(s *source, _ int) time.Duration { return lo + time.Duration(s.random()*float64(hi-lo)) }
+	return func(_ int, random func() float64) time.Duration { return lo + time.Duration(random()*float64(hi-lo)) }
 }
 
 func TestALoneWaiterIsAnsweredSoonWithFewQuestions(t *testing.T) {
@@ -30,16 +56,16 @@ func TestALoneWaiterIsAnsweredSoonWithFewQuestions(t *testing.T) {
 		"operations that always take 20 s":              {always(20 * time.Second), 250 * time.Millisecond, 8},
 		"operations that take between 50 ms and 2 s":    {between(50*time.Millisecond, 2*time.Second), 250 * time.Millisecond, 5},
 		"operations that take between 1.5 s and 2.5 s":  {between(1500*time.Millisecond, 2500*time.Millisecond), 250 * time.Millisecond, 5},
-		"operations that have become ten times shorter": {func(_ *source, n int) time.Duration { return time.Second / time.Duration(1+9*min(n/50, 1)) }, 250 * time.Millisecond, 3},
+		"operations that have become ten times shorter": {func(n int, _ func() float64) time.Duration { return time.Second / time.Duration(1+9*min(n/50, 1)) }, 250 * time.Millisecond, 3},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newSource()
-				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Random: s.random})
-				const rounds, skip = 200, 20
+				s, random := newSource(), chance(t)
+				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Random: random})
+				const rounds, skip = 1000, 20 // so many that chance decides nothing
 				for n := range rounds {
-					s.start(n, c.takes(s, n))
+					s.start(n, c.takes(n, random))
 					if err := s.wait(t.Context(), w, n, "create"); err != nil {
 						t.Fatal(err)
 					}
@@ -77,8 +103,8 @@ func TestManyWaitersShareOneQuestionASecond(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newSource()
-				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3, Random: s.random})
+				s, random := newSource(), chance(t)
+				w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3, Random: random})
 				const callers, rounds = 200, 30
 				start := time.Now()
 				var group sync.WaitGroup
@@ -86,7 +112,7 @@ func TestManyWaitersShareOneQuestionASecond(t *testing.T) {
 					group.Go(func() {
 						for round := range rounds {
 							key := caller*rounds + round
-							s.start(key, c.takes(s, round))
+							s.start(key, c.takes(round, random))
 							if err := s.wait(t.Context(), w, key, "create"); err != nil {
 								t.Error(err)
 							}
@@ -127,14 +153,14 @@ func (s *source) lists(few int) (n int) {
 
 func TestABurstAfterAQuietTimeIsAnsweredQuickly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSource()
-		w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3, Random: s.random})
+		s, random := newSource(), chance(t)
+		w := watch.New(watch.Options[int, bool]{Ask: s.ask, Few: 2, Burst: 3, Random: random})
 		for round := range 20 {
 			var group sync.WaitGroup
 			for caller := range 20 {
 				group.Go(func() {
 					key := round*20 + caller
-					s.start(key, between(300*time.Millisecond, 600*time.Millisecond)(s, key))
+					s.start(key, between(300*time.Millisecond, 600*time.Millisecond)(round, random))
 					if err := s.wait(t.Context(), w, key, "create"); err != nil {
 						t.Error(err)
 					}

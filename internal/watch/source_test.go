@@ -3,7 +3,6 @@ package watch_test
 import (
 	"context"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -25,20 +24,9 @@ type source struct {
 	asked  []int
 	times  []time.Time
 	lags   []time.Duration
-	chance *rand.Rand
 }
 
-// newSource returns a source whose chance is the same in every run.
-func newSource() *source {
-	return &source{doneAt: make(map[int]time.Time), chance: rand.New(rand.NewPCG(1, 2))}
-}
-
-// random returns a number in [0, 1).
-func (s *source) random() float64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.chance.Float64()
-}
+func newSource() *source { return &source{doneAt: make(map[int]time.Time)} }
 
 func (s *source) start(key int, takes time.Duration) {
 	s.mu.Lock()
