@@ -210,6 +210,9 @@ func (s *Service) deleteBackup(ctx context.Context, id string) error {
 // backupNotDeleted reads a backup whose deletion was refused, or whose answer
 // was lost. again tells to try again.
 func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error) (again bool, why error) {
+	if errors.Is(refusal, cloud.ErrNotFound) {
+		return false, nil
+	}
 	backup, err := ifExists(s.cloud.GetBackup(ctx, id))
 	switch {
 	case err != nil:

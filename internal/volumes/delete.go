@@ -49,6 +49,9 @@ func (s *Service) untilGone(ctx context.Context, id string) error {
 
 // notDeleted decides as the table says.
 func (s *Service) notDeleted(ctx context.Context, id string, refusal error) (again bool, why error) {
+	if errors.Is(refusal, cloud.ErrNotFound) {
+		return false, nil
+	}
 	v, err := ifExists(s.cloud.GetVolume(ctx, id))
 	switch {
 	case err != nil:

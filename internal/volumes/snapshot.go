@@ -280,12 +280,13 @@ func (s *Service) deleteSnapshot(ctx context.Context, id string) (found bool, er
 	}, func() error {
 		return s.waitSnapshotGone(ctx, id)
 	}, func(refusal error) (again bool, why error) {
-		snapshot, err := ifExists(s.cloud.GetSnapshot(ctx, id))
-		switch {
-		case err != nil:
-			return false, unfinished(errors.Join(refusal, err))
-		case snapshot == nil:
-			found = false
+		var snapshot *cloud.Snapshot
+		if !errors.Is(refusal, cloud.ErrNotFound) {
+			if snapshot, err = ifExists(s.cloud.GetSnapshot(ctx, id)); err != nil {
+				return false, unfinished(errors.Join(refusal, err))
+			}
+		}
+		if found = snapshot != nil; !found {
 			return false, nil
 		}
 		return s.snapshotNotDeleted(ctx, snapshot, refusal)
