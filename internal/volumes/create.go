@@ -37,11 +37,10 @@ type CreateRequest struct {
 	Multiattach bool
 	// Metadata is recorded with the volume, besides the driver's own.
 	Metadata map[string]string
-	// Affinity returns what the volume is to be near, or far from; nil where
-	// that is nothing. It is called when a volume has to be made, and not when
-	// one is found: a repetition gets the answer of the first call, whatever
-	// has changed meanwhile.
-	Affinity func(context.Context) (Affinity, error)
+	// Claim returns what the volume is claimed with; nil for nothing. It is called when a
+	// volume has to be made, and not when one is found: a repetition gets the answer of
+	// the first call, whatever has changed meanwhile.
+	Claim func(context.Context) (Claim, error)
 }
 
 // attempt is how far a creation has come.
