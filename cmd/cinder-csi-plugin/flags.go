@@ -93,7 +93,7 @@ func rolesFlags(cfg *driver.Config) *pflag.FlagSet {
 	fs.BoolVar(&cfg.Node, "provide-node-service", true, "serve the node role")
 	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics, /healthz and /readyz on; empty for none")
 	fs.BoolVar(&cfg.Topology, "with-topology", true, "bind volumes to availability zones")
-	fs.BoolVar(&cfg.WellKnownZone, "well-known-zone", false, "tell zones under topology.kubernetes.io/zone besides (both roles): nodes report it, and volumes can be used from nodes that have just that label, as those that an autoscaler plans. Where something else sets that label on nodes, it has to be to the same zones")
+	fs.BoolVar(&cfg.WellKnownZone, "well-known-zone", false, "also report zones as topology.kubernetes.io/zone, and make new volumes usable from nodes that have only that label, such as those that an autoscaler plans (both roles). If something else sets that label, it has to be to the same zone")
 	return fs
 }
 
@@ -132,7 +132,7 @@ func nodeFlags(cfg *driver.Config) *pflag.FlagSet {
 	fs.StringVar(&cfg.NodeID, "nodeid", "", "UUID of this server, where neither config drive nor metadata service tell it")
 	fs.StringVar(&cfg.NodeName, "node-name", "", "name of this server's Node, for the log; the hostname if empty")
 	fs.StringVar(&cfg.MetadataURL, "metadata-url", "http://169.254.169.254", "the metadata service")
-	fs.Func("zone-fallback", "zone of a server of which neither config drive nor metadata service tell one. Without this flag the kubelet doesn't register the driver on such a server; an empty zone is told as an empty label, as by the reference driver, which no volume in a zone fits unless cloud.conf has ignore-volume-az", func(zone string) error {
+	fs.Func("zone-fallback", "`zone` for a server whose zone neither config drive nor metadata service tell; empty for an empty label, as the reference driver gives, which fits volumes only with ignore-volume-az in cloud.conf. Without this flag, the kubelet doesn't register the driver on such a server", func(zone string) error {
 		cfg.ZoneFallback = &zone
 		return nil
 	})

@@ -67,7 +67,7 @@ func (s *Server) createRequest(ctx context.Context, req *csi.CreateVolumeRequest
 		Name: req.GetName(), SizeGiB: size, LimitGiB: limit, Type: wanted.kind(),
 		Zone: where.zone, AcceptZones: where.accept, AnyZone: where.anyZone,
 		Multiattach: needed.multiattach,
-		Affinity:    s.claim(req.GetParameters(), metadata),
+		Claim:       s.claim(req.GetParameters(), metadata),
 		Metadata:    metadata,
 	}
 	if source := req.GetVolumeContentSource(); source != nil {

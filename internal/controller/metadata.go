@@ -110,11 +110,11 @@ func (o object) expand(template string, raw map[string]string) (expanded string,
 // claim returns a function that reads the claim of a volume: which volumes it is to be near
 // and far from, and which tags it gets beside its metadata. It returns nil where claims
 // are not read.
-func (s *Server) claim(raw, metadata map[string]string) func(context.Context) (volumes.Affinity, error) {
+func (s *Server) claim(raw, metadata map[string]string) func(context.Context) (volumes.Claim, error) {
 	if s.cfg.Annotations == nil {
 		return nil
 	}
-	return func(ctx context.Context) (claim volumes.Affinity, err error) {
+	return func(ctx context.Context) (claim volumes.Claim, err error) {
 		annotations, err := s.annotations(ctx, claimObject(), raw)
 		if err != nil {
 			return claim, err

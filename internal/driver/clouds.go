@@ -281,10 +281,11 @@ func (a *account) notReady(err error) error {
 			return fmt.Errorf("connecting with the credentials of a secret: %w", err)
 		}
 	}
+	kind := cloud.ErrInvalid
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return fmt.Errorf("connecting with the credentials of a secret: %w: %w", cloud.ErrUnavailable, err)
+		kind = cloud.ErrUnavailable
 	}
-	return fmt.Errorf("connecting with the credentials of a secret: %w: %w", cloud.ErrInvalid, err)
+	return fmt.Errorf("connecting with the credentials of a secret: %w: %w", kind, err)
 }
 
 // All returns all clouds that are known, each project once: the sections of cloud.conf

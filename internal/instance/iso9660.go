@@ -10,11 +10,10 @@ import (
 )
 
 // A reader of ISO 9660 that can do one thing: return a small file by its path.
-// Everything that the image says about itself is bounded before it is believed:
-// a label is no proof, and a container may have put it on its own volume. The reader
-// of github.com/diskfs/go-diskfs 1.9.4, which writes the development cloud's
-// drives, isn't for this: it allocates what the image asks for, panics on
-// images that are damaged, and finds nothing below the first directory of a Joliet tree.
+// Everything that the image says about itself is bounded before it is believed: a label is
+// no proof. The reader of github.com/diskfs/go-diskfs 1.9.4, which writes the development
+// cloud's drives, isn't for this: it allocates as much as the image asks for, fuzzing it
+// ended the process, and it finds nothing below the first directory of a Joliet tree.
 
 const (
 	sectorSize     = 2048
@@ -48,29 +47,20 @@ type tree struct {
 // with errNotISO where there is no such filesystem.
 func readISO(r io.ReaderAt, path string) ([]byte, error) {
 	trees, err := readVolumes(r)
-	if err != nil {
-		return nil, err
-	}
-	var lookupErr error
 	for _, t := range trees {
-		file, err := t.lookup(r, path)
-		if err != nil {
-			lookupErr = err
+		var file extent
+		if file, err = t.lookup(r, path); err != nil {
 			continue
 		}
-		return readFile(r, file, path)
+		switch {
+		case file.flags&flagDirectory != 0:
+			return nil, fmt.Errorf("%s is a directory", path)
+		case file.flags&flagMoreExtent != 0 || file.size > maxMetadata:
+			return nil, fmt.Errorf("%s is %w", path, errTooLarge)
+		}
+		return readExtent(r, file)
 	}
-	return nil, lookupErr
-}
-
-func readFile(r io.ReaderAt, file extent, path string) ([]byte, error) {
-	switch {
-	case file.flags&flagDirectory != 0:
-		return nil, fmt.Errorf("%s is a directory", path)
-	case file.flags&flagMoreExtent != 0 || file.size > maxMetadata:
-		return nil, fmt.Errorf("%s is %w", path, errTooLarge)
-	}
-	return readExtent(r, file)
+	return nil, err
 }
 
 // readVolumes returns the directory trees that the volume descriptors name, at
@@ -79,19 +69,14 @@ func readVolumes(r io.ReaderAt) ([]tree, error) {
 	var trees []tree
 	sector := make([]byte, sectorSize)
 	for i := range int64(maxVolumes) {
-		if _, err := r.ReadAt(sector, (firstVolume+i)*sectorSize); err != nil {
-			if i == 0 && errors.Is(err, io.EOF) {
-				return nil, errNotISO
-			}
+		_, err := r.ReadAt(sector, (firstVolume+i)*sectorSize)
+		switch {
+		case i == 0 && (errors.Is(err, io.EOF) || err == nil && string(sector[1:6]) != "CD001"):
+			return nil, errNotISO
+		case err != nil:
 			return nil, fmt.Errorf("volume descriptor %d: %w", i, err)
 		}
-		if string(sector[1:6]) != "CD001" {
-			if i == 0 {
-				return nil, errNotISO
-			}
-			break
-		}
-		if sector[0] == 255 {
+		if string(sector[1:6]) != "CD001" || sector[0] == 255 {
 			break
 		}
 		if t, ok := parseVolume(sector); ok {
@@ -107,19 +92,13 @@ func readVolumes(r io.ReaderAt) ([]tree, error) {
 // parseVolume reads one volume descriptor; ok is false for one that names no
 // tree.
 func parseVolume(d []byte) (t tree, ok bool) {
-	switch d[0] {
-	case 1:
-	case 2:
-		escape := string(d[88:91])
-		if escape != "%/@" && escape != "%/C" && escape != "%/E" {
-			return tree{}, false
-		}
-		t.joliet = true
-	default:
-		return tree{}, false
-	}
 	t.block = int64(binary.LittleEndian.Uint16(d[128:]))
-	if t.block != 512 && t.block != 1024 && t.block != 2048 {
+	t.joliet = d[0] == 2
+	escape := string(d[88:91])
+	switch {
+	case d[0] != 1 && !t.joliet,
+		t.joliet && escape != "%/@" && escape != "%/C" && escape != "%/E",
+		t.block != 512 && t.block != 1024 && t.block != 2048:
 		return tree{}, false
 	}
 	rec, ok := parseRecord(d[156:190], t.block)

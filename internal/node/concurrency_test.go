@@ -24,7 +24,7 @@ func TestManyVolumesAtOnce(t *testing.T) {
 	const volumes = 64
 	r := newRig(t)
 	s := r.server()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // some seconds on a quiet machine
 	defer cancel()
 	kinds := []string{"ext4", "xfs", "btrfs", "block"}
 	attached := make([]volume, volumes)

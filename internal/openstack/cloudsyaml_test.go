@@ -150,6 +150,7 @@ func TestFormsOfCloudsFiles(t *testing.T) {
 		{name: "secure.yaml goes first", text: strings.Replace(base, "password: p", "password: old", 1), beside: map[string]string{"secure.yaml": "clouds: {c: {auth: {password: p}}}"}, want: full},
 		{name: "a secure.yaml that is broken", text: base, beside: map[string]string{"secure.yaml": "clouds: ["}, refused: []string{"secure.yaml"}},
 		{name: "merge keys and anchors", text: "x: &x {auth_url: 'http://k/v3', username: u, password: p, project_name: n}\nclouds: {c: {auth: {<<: *x, user_domain_name: U, project_domain_name: P}}}", want: full},
+		{name: "a byte order mark and Windows lines", text: "\ufeff" + strings.ReplaceAll(base, "\n", "\r\n"), want: full},
 		{name: "JSON", text: `{"clouds": {"c": {"auth": {"auth_url": "http://k/v3", "username": "u", "password": "p", "project_name": "n", "user_domain_name": "U", "project_domain_name": "P"}}}}`, want: full},
 		{name: "a cloud that is null", text: "clouds: {c: null}", refused: []string{"auth-url is empty"}},
 		{name: "a text in the place of auth", text: "clouds: {c: {auth: keep-this-secret}}", refused: []string{"line 1"}},

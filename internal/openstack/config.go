@@ -108,8 +108,14 @@ func ReadConfig(paths ...string) (Config, error) {
 	}
 	for name, cloud := range cfg.Global {
 		cloud.source = strings.Join(paths, ", ") + " " + section(name)
+		tell := func(key, reason string) {
+			cfg.unused = append(cfg.unused, Unused{strings.Join(paths, ", "), section(name), key, reason})
+		}
 		if cloud.TLSInsecure != "" && cloud.TLSInsecure != "true" && !strings.EqualFold(cloud.TLSInsecure, "false") {
-			cfg.unused = append(cfg.unused, Unused{strings.Join(paths, ", "), section(name), "tls-insecure", "certificates are verified: only the value true, in small letters, turns that off"})
+			tell("tls-insecure", "certificates are verified: only the value true, in small letters, turns that off")
+		}
+		if cloud.CloudsFile+cloud.Cloud != "" && !cloud.UseClouds {
+			tell("clouds-file, cloud", "no clouds.yaml is read unless use-clouds is true")
 		}
 	}
 	if cfg.Metadata.SearchOrder == "" {

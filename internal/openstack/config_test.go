@@ -153,6 +153,7 @@ secret-name = b
 tls-insecure = True
 [Global "two"]
 pasword = c
+cloud = x
 [BlockStorage]
 rescan-on-resize = true
 bs-version = v3
@@ -198,6 +199,11 @@ subnet-id = x
 	}
 	if cfg, err = ReadConfig(paths[0]); err != nil || !slices.ContainsFunc(cfg.Unused(), func(u Unused) bool { return u.Key == "tls-insecure" }) {
 		t.Errorf("tls-insecure: %v", err)
+	}
+	if !slices.ContainsFunc(cfg.Unused(), func(u Unused) bool {
+		return u.Section == `[Global "two"]` && strings.Contains(u.Reason, "use-clouds")
+	}) {
+		t.Error("a cloud without use-clouds is not told")
 	}
 }
 

@@ -245,7 +245,10 @@ func (c CloudConfig) told(status gophercloud.ErrUnexpectedResponseCode) string {
 	if c.stranger {
 		return ""
 	}
-	text := ": " + faultMessage(status.Body)
+	text := faultMessage(status.Body)
+	if text != "" {
+		text = ": " + text
+	}
 	if id := requestID(status.ResponseHeader); id != "" {
 		text += " [" + id + "]"
 	}

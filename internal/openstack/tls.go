@@ -52,18 +52,12 @@ func (c CloudConfig) tlsConfig() (*tls.Config, error) {
 func tlsFailure(err error) bool {
 	var (
 		verification *tls.CertificateVerificationError
-		authority    x509.UnknownAuthorityError
-		hostname     x509.HostnameError
-		invalid      x509.CertificateInvalidError
 		record       tls.RecordHeaderError
 		alert        tls.AlertError
 		op           *net.OpError
 	)
 	switch {
-	case errors.As(err, &verification), errors.As(err, &authority), errors.As(err, &hostname),
-		errors.As(err, &invalid), errors.As(err, &record), errors.As(err, &alert):
-		return true
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case errors.As(err, &verification), errors.As(err, &record), errors.As(err, &alert), errors.Is(err, http.ErrSchemeMismatch):
 		return true
 	case errors.As(err, &op):
 		return op.Op == "remote error" || op.Op == "local error"

@@ -32,10 +32,9 @@ const (
 	lookups = 8
 )
 
-// Affinity names volumes by name or id, and says what else the one for whom a volume is
-// made has to say about it.
-type Affinity struct {
-	// SameHost are volumes whose back end host a new volume is to share, and
+// Claim is what the one who claims a new volume asks for besides the CreateRequest.
+type Claim struct {
+	// SameHost are volumes, by name or id, whose back end host the volume is to share, and
 	// DifferentHost those whose host it is to avoid.
 	SameHost, DifferentHost []string
 	// Metadata is recorded with the volume, besides that of the CreateRequest.
@@ -75,13 +74,13 @@ func record(metadata map[string]string, key string, ids []string) {
 	}
 }
 
-// addNeighbours finds the volumes that a new volume is to be near, or far from, and
-// adds them to what is asked for.
+// addNeighbours adds a claim to the request for a new volume: the ids of the volumes that
+// it is to be near, or far from, and its metadata.
 func (s *Service) addNeighbours(ctx context.Context, p *plan) error {
-	if p.Affinity == nil {
+	if p.Claim == nil {
 		return nil
 	}
-	wanted, err := p.Affinity(ctx)
+	wanted, err := p.Claim(ctx)
 	if err != nil {
 		return err
 	}
@@ -91,7 +90,7 @@ func (s *Service) addNeighbours(ctx context.Context, p *plan) error {
 	if p.ask.DifferentHost, err = s.identify(ctx, wanted.DifferentHost); err != nil {
 		return fmt.Errorf("anti-affinity: %w", err)
 	}
-	p.Affinity = nil // for the next zone they are the same
+	p.Claim = nil // for the next zone they are the same
 	maps.Copy(p.ask.Metadata, wanted.Metadata)
 	record(p.ask.Metadata, affinityKey, p.ask.SameHost)
 	record(p.ask.Metadata, antiAffinityKey, p.ask.DifferentHost)

@@ -58,8 +58,8 @@ func (s *Service) AttachAlone(ctx context.Context, volumeID, serverID string) (*
 }
 
 func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone bool) (*Attached, error) {
-	volumeID, serverID = plain(volumeID), plain(serverID)
-	if err := errors.Join(exists("volume", volumeID), exists("server", serverID)); err != nil {
+	volumeID, serverID = canonicalID(volumeID), canonicalID(serverID)
+	if err := errors.Join(checkID("volume", volumeID), checkID("server", serverID)); err != nil {
 		return nil, err
 	}
 	unlock, err := s.lockToShare(ctx, volumeID)
@@ -72,7 +72,7 @@ func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone b
 		return nil, fmt.Errorf("attaching volume %s: %w", volumeID, err)
 	}
 	defer visit.leave()
-	view, release := s.servers.use(serverID)
+	view, release := s.servers.acquire(serverID)
 	defer release()
 	a := &attachment{pair: pair{s: s, view: view, volumeID: volumeID, serverID: serverID}}
 	volume, err := a.untilAttached(limited)
@@ -154,15 +154,15 @@ func (a *attachment) untilAttached(ctx context.Context) (volume *cloud.Volume, e
 		volume, err = a.follow(ctx)
 		return err
 	}, func(refusal error) (again bool, err error) {
-		volume, again, err = a.refused(ctx, refusal)
+		volume, again, err = a.afterRefusal(ctx, refusal)
 		return again, err
 	})
 	return volume, err
 }
 
-// refused finds out what a refusal, or a lost answer, means, as the table says. again
+// afterRefusal finds out what a refusal, or a lost answer, means, as the table says. again
 // tells that the reason why it did not work, which is returned too, may be over.
-func (a *attachment) refused(ctx context.Context, refusal error) (*cloud.Volume, bool, error) {
+func (a *attachment) afterRefusal(ctx context.Context, refusal error) (*cloud.Volume, bool, error) {
 	v, err := a.s.cloud.GetVolume(ctx, a.volumeID)
 	switch {
 	case errors.Is(err, cloud.ErrNotFound):
@@ -244,7 +244,7 @@ func (a *attachment) alone(ctx context.Context, v *cloud.Volume) (*cloud.Volume,
 
 // follow waits until an accepted attachment is there.
 func (a *attachment) follow(ctx context.Context) (*cloud.Volume, error) {
-	ended := endOf(func(v *cloud.Volume) bool {
+	ended := untilEnded(func(v *cloud.Volume) bool {
 		return v.AttachedTo(a.serverID) && v.Status == cloud.VolumeInUse
 	}, cloud.VolumeReserved, cloud.VolumeAttaching)
 	v, err := a.s.waitVolume(ctx, a.volumeID, "attach volume", func(v *cloud.Volume) (bool, error) {

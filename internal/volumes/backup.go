@@ -54,8 +54,8 @@ func (s *Service) earlierBackup(ctx context.Context, req SnapshotRequest) (*clou
 	one, err := oldest(ctx, req.Name, func(page cloud.Page) ([]cloud.Backup, string, error) {
 		return s.cloud.ListBackups(ctx, cloud.BackupFilter{Name: req.Name}, page)
 	}, func(o *cloud.Backup) copied {
-		given := o.Status == cloud.BackupDeleting || o.Status == cloud.BackupErrorDeleting
-		return copied{"backup", o.ID, o.VolumeID, o.CreatedAt, o.Name == req.Name && s.owned(o.Metadata) && !given}
+		abandoned := o.Status == cloud.BackupDeleting || o.Status == cloud.BackupErrorDeleting
+		return copied{"backup", o.ID, o.VolumeID, o.CreatedAt, o.Name == req.Name && s.owned(o.Metadata) && !abandoned}
 	})
 	switch {
 	case errors.Is(err, cloud.ErrNotFound), errors.Is(err, cloud.ErrUnsupported):
@@ -210,6 +210,9 @@ func (s *Service) deleteBackup(ctx context.Context, id string) error {
 // backupNotDeleted reads a backup whose deletion was refused, or whose answer
 // was lost. again tells to try again.
 func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error) (again bool, why error) {
+	if errors.Is(refusal, cloud.ErrNotFound) {
+		return false, nil
+	}
 	backup, err := ifExists(s.cloud.GetBackup(ctx, id))
 	switch {
 	case err != nil:
@@ -236,7 +239,7 @@ func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error
 // waitBackupGone waits until a backup that is being deleted does not exist any
 // more.
 func (s *Service) waitBackupGone(ctx context.Context, id string) error {
-	now, err := s.backups.Wait(ctx, id, "delete backup", leaves(cloud.BackupDeleting, cloud.BackupErrorDeleting, 3,
+	now, err := s.backups.Wait(ctx, id, "delete backup", untilDeleted(cloud.BackupDeleting, cloud.BackupErrorDeleting, 3,
 		func(now *cloud.Backup) cloud.BackupStatus { return now.Status }))
 	switch {
 	case err != nil:

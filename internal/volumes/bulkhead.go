@@ -25,18 +25,18 @@ const (
 // give up, the sooner the more calls there are, and those that come are refused, so
 // that the caller pauses before it asks again.
 type bulkheads struct {
-	what string
+	kind string
 	// alone is for how long one call alone waits where nothing is finished; n calls, at
 	// all of these bulkheads together, wait for an n-th of it. That leaves workers to
 	// others, be they 50, as the chart has it, or 10.
 	alone time.Duration
-	// room is how many calls there may be at one bulkhead; 0: any number.
-	room int
+	// most is how many calls there may be at one bulkhead; 0: any number.
+	most int
 
 	mu    sync.Mutex
 	byKey map[string]*bulkhead
-	// inside is how many calls there are at all of them.
-	inside int
+	// calls is how many calls there are at all of them.
+	calls int
 }
 
 type bulkhead struct {
@@ -77,21 +77,21 @@ func (b *bulkheads) enter(ctx context.Context, key string) (context.Context, *vi
 	switch {
 	case len(at.visits) == 0:
 	case idle >= b.patience():
-		return nil, nil, fmt.Errorf("%s %s: %w, and nothing was finished for %v", b.what, key, ErrBusy, idle.Round(time.Second))
-	case b.room > 0 && len(at.visits) >= b.room:
-		return nil, nil, fmt.Errorf("%s %s: %w, and %d others wait", b.what, key, ErrBusy, len(at.visits)-1)
+		return nil, nil, fmt.Errorf("%s %s: %w, and nothing was finished for %v", b.kind, key, ErrBusy, idle.Round(time.Second))
+	case b.most > 0 && len(at.visits) >= b.most:
+		return nil, nil, fmt.Errorf("%s %s: %w, and %d others wait", b.kind, key, ErrBusy, len(at.visits)-1)
 	}
 	limited, cancel := context.WithCancel(ctx)
 	v := &visit{of: b, key: key, at: at, since: time.Now(), cancel: cancel}
 	v.timer = time.AfterFunc(time.Second, v.check)
 	at.visits = append(at.visits, v)
-	b.inside++
+	b.calls++
 	return limited, v, nil
 }
 
 // patience is for how long a call waits though nothing is finished. b.mu is held.
 func (b *bulkheads) patience() time.Duration {
-	return max(b.alone/time.Duration(max(b.inside, 1)), minPatience)
+	return max(b.alone/time.Duration(max(b.calls, 1)), minPatience)
 }
 
 // check ends the call when it is not to wait any longer. There may be more calls in a
@@ -127,7 +127,7 @@ func (v *visit) leave() {
 	defer v.of.mu.Unlock()
 	v.timer.Stop()
 	v.left = true
-	v.of.inside--
+	v.of.calls--
 	v.at.visits = slices.DeleteFunc(v.at.visits, func(o *visit) bool { return o == v })
 	if len(v.at.visits) == 0 && time.Since(v.at.progress) < minPatience {
 		delete(v.of.byKey, v.key)
@@ -141,5 +141,5 @@ func (v *visit) explain(ctx, limited context.Context, err error) error {
 	if err == nil || limited.Err() == nil || ctx.Err() != nil {
 		return err
 	}
-	return fmt.Errorf("%s %s: %w: it has not finished what it was asked for, and others must not wait for that: %s", v.of.what, v.key, ErrUnfinished, err.Error())
+	return fmt.Errorf("%s %s: %w: it has not finished what it was asked for, and others must not wait for that: %s", v.of.kind, v.key, ErrUnfinished, err.Error())
 }

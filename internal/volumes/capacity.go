@@ -53,14 +53,14 @@ type Capacity struct {
 // limit, unless the cloud is down: it can't list volumes either.
 func (s *Service) Capacity(ctx context.Context, req CapacityRequest) (Capacity, error) {
 	if req.Zone != "" {
-		zones, err := told(ctx, s, "availability zones", s.cloud.ListZones)
+		zones, err := askCapacity(ctx, s, "availability zones", s.cloud.ListZones)
 		if err != nil || len(zones) > 0 && len(zonesOf(zones, req.Zone)) == 0 {
 			return Capacity{}, err
 		}
 	}
 	kind := volumeType{name: req.Type}
 	if req.Type != "" {
-		found, err := told(ctx, s, "volume types", func(ctx context.Context) (volumeType, error) { return s.typeNamed(ctx, req.Type) })
+		found, err := askCapacity(ctx, s, "volume types", func(ctx context.Context) (volumeType, error) { return s.typeNamed(ctx, req.Type) })
 		if err != nil {
 			return Capacity{}, err
 		}
@@ -71,17 +71,17 @@ func (s *Service) Capacity(ctx context.Context, req CapacityRequest) (Capacity, 
 	if req.Zone != "" && len(kind.zones) > 0 && len(zonesOf(kind.zones, req.Zone)) == 0 {
 		return Capacity{}, nil
 	}
-	quota, err := told(ctx, s, "quota", s.cloud.Quota)
+	quota, err := askCapacity(ctx, s, "quota", s.cloud.Quota)
 	if err != nil {
 		return Capacity{}, err
 	}
-	pools, err := told(ctx, s, "pools", s.cloud.ListPools)
+	pools, err := askCapacity(ctx, s, "pools", s.cloud.ListPools)
 	return quotaRoom(quota, kind).within(poolRoom(pools, kind, req.Zone)), err
 }
 
-// told returns what the cloud answers to a question about the capacity, the zero value
+// askCapacity returns what the cloud answers to a question about the capacity, the zero value
 // where it does not tell, and an error where it gives no answer.
-func told[T any](ctx context.Context, s *Service, what string, question func(context.Context) (T, error)) (answer T, err error) {
+func askCapacity[T any](ctx context.Context, s *Service, what string, question func(context.Context) (T, error)) (answer T, err error) {
 	wait := capacityWait
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(deadline)/2)

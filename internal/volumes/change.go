@@ -25,7 +25,7 @@ func change(ctx context.Context, send, accepted func() error, refused func(refus
 		case err == nil:
 			return false, accepted()
 		case ctx.Err() != nil:
-			return false, over(ctx, err)
+			return false, ended(ctx, err)
 		case !undecided(err):
 			return false, err
 		}
@@ -99,10 +99,10 @@ func settled(v *cloud.Volume) (bool, error) {
 	return v == nil || !v.Status.Transitional(), nil
 }
 
-// endOf is satisfied when a request that was accepted has come to its end: the volume is
+// untilEnded is satisfied when a request that was accepted has come to its end: the volume is
 // as it was to be, or gone; or it was seen in no transitional status after it was on its
 // way, or without that three times, since an answer may be older than the request.
-func endOf(reached func(*cloud.Volume) bool, way ...cloud.VolumeStatus) func(*cloud.Volume) (bool, error) {
+func untilEnded(reached func(*cloud.Volume) bool, way ...cloud.VolumeStatus) func(*cloud.Volume) (bool, error) {
 	begun, still := false, 0
 	return func(v *cloud.Volume) (bool, error) {
 		switch {
@@ -131,9 +131,9 @@ func final(err error) bool {
 	return errors.Is(err, cloud.ErrUnauthorized) || errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrUnsupported)
 }
 
-// over returns an error that says first that the caller's context is over, and
+// ended returns an error that says first that the caller's context is over, and
 // then what else went wrong: nobody is to act on that any more.
-func over(ctx context.Context, err error) error {
+func ended(ctx context.Context, err error) error {
 	if errors.Is(err, ctx.Err()) {
 		return err
 	}

@@ -37,11 +37,10 @@ type CreateRequest struct {
 	Multiattach bool
 	// Metadata is recorded with the volume, besides the driver's own.
 	Metadata map[string]string
-	// Affinity returns what the volume is to be near, or far from; nil where
-	// that is nothing. It is called when a volume has to be made, and not when
-	// one is found: a repetition gets the answer of the first call, whatever
-	// has changed meanwhile.
-	Affinity func(context.Context) (Affinity, error)
+	// Claim returns what the volume is claimed with; nil for nothing. It is called when a
+	// volume has to be made, and not when one is found: a repetition gets the answer of
+	// the first call, whatever has changed meanwhile.
+	Claim func(context.Context) (Claim, error)
 }
 
 // attempt is how far a creation has come.
@@ -104,6 +103,7 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (*cloud.Volume,
 //	an older one has its name                    → the older one is used
 //	never returned, and not what was asked for   → withdrawn, the next zone is tried
 //	error, and never was usable                  → removed, the next zone is tried
+//	without a status or a size                   → ErrUnfinished
 //	not what is asked for                        → ErrExists
 //	in the making                                → waited for
 //	error, or being deleted before our eyes      → ErrUnfinished
@@ -113,11 +113,13 @@ func (s *Service) advance(ctx context.Context, p *plan, at attempt) (attempt, er
 	unfit := p.unfit(v)
 	switch {
 	case len(at.others) > 0 && older(&at.others[0], v):
-		return s.yield(ctx, at)
+		return s.preferOlder(ctx, at)
 	case unfit != nil && len(v.Attachments) == 0 && (at.mine || v.Metadata[provisionalKey] == "true"):
 		return s.takeBack(ctx, p, at, unfit)
 	case v.Status == cloud.VolumeError:
 		return s.creationFailed(ctx, p, at)
+	case v.Status == "", v.SizeGiB == 0:
+		return at, fmt.Errorf("volume %s (%s): Cinder tells no status or no size of it: %w", v.ID, p.Name, ErrUnfinished)
 	}
 	if err := p.differs(v); err != nil {
 		return at, err
@@ -151,7 +153,7 @@ func (s *Service) untilMade(ctx context.Context, p *plan, at attempt) (attempt, 
 	}
 	limited, cancel := context.WithTimeout(ctx, s.opts.CreateWait)
 	defer cancel()
-	now, err := s.volumes.Wait(limited, sought{id: v.ID, name: p.Name}, p.operation(), func(now sighting) (bool, error) {
+	now, err := s.volumes.Wait(limited, volumeKey{id: v.ID, name: p.Name}, p.operation(), func(now volumeState) (bool, error) {
 		yields := at.mine && slices.ContainsFunc(s.claimants(now.named, p.Name), func(o cloud.Volume) bool { return older(&o, v) })
 		return now.volume == nil || !beingMade(now.volume) || yields, nil
 	})

@@ -379,3 +379,24 @@ func TestCreateOfTwoOldAttemptsTakesTheOlder(t *testing.T) {
 		}
 	})
 }
+
+// What an odd entry of a list does not tell is no difference, and no volume that is usable.
+func TestAnEarlierVolumeOfWhichCinderTellsTooLittleIsAskedForAgain(t *testing.T) {
+	tag := map[string]string{volumes.ClusterKey: cluster}
+	for name, odd := range map[string]cloud.Volume{
+		"no size":   {Name: "pvc-1", Status: cloud.VolumeAvailable, Metadata: tag},
+		"no status": {Name: "pvc-1", SizeGiB: 1, Metadata: tag},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(w *world) {
+				id := w.cloud.Add(odd)
+				_, err := w.service.Create(w.within(time.Minute), volumes.CreateRequest{Name: "pvc-1", SizeGiB: 1})
+				w.wantError(err, volumes.ErrUnfinished, id)
+				w.cloud.Set(id, func(v *cloud.Volume) { v.Status, v.SizeGiB = cloud.VolumeAvailable, 1 })
+				if v := w.create(volumes.CreateRequest{Name: "pvc-1"}); v.ID != id {
+					t.Errorf("got %+v", v)
+				}
+			})
+		})
+	}
+}

@@ -27,7 +27,7 @@ import (
 // ErrHasSnapshots for a volume that Cinder keeps, and ErrState when Cinder
 // failed to delete it.
 func (s *Service) Delete(ctx context.Context, id string) error {
-	id = plain(id)
+	id = canonicalID(id)
 	if !isID(id) {
 		return nil
 	}
@@ -49,6 +49,9 @@ func (s *Service) untilGone(ctx context.Context, id string) error {
 
 // notDeleted decides as the table says.
 func (s *Service) notDeleted(ctx context.Context, id string, refusal error) (again bool, why error) {
+	if errors.Is(refusal, cloud.ErrNotFound) {
+		return false, nil
+	}
 	v, err := ifExists(s.cloud.GetVolume(ctx, id))
 	switch {
 	case err != nil:
@@ -88,7 +91,7 @@ func (s *Service) notDeleted(ctx context.Context, id string, refusal error) (aga
 
 // waitGone waits until a volume that is being deleted does not exist any more.
 func (s *Service) waitGone(ctx context.Context, id string) error {
-	v, err := s.waitVolume(ctx, id, "delete volume", leaves(cloud.VolumeDeleting, cloud.VolumeErrorDeleting, 3,
+	v, err := s.waitVolume(ctx, id, "delete volume", untilDeleted(cloud.VolumeDeleting, cloud.VolumeErrorDeleting, 3,
 		func(v *cloud.Volume) cloud.VolumeStatus { return v.Status }))
 	switch {
 	case err != nil:
@@ -101,10 +104,10 @@ func (s *Service) waitGone(ctx context.Context, id string) error {
 	return fmt.Errorf("volume %s has status %s after it was deleted: %w", id, v.Status, ErrUnfinished)
 }
 
-// leaves returns what is waited for after a deletion was accepted: the thing is gone, its
+// untilDeleted returns what is waited for after a deletion was accepted: the thing is gone, its
 // deletion has failed, or it was seen in another status for patience times. Once may be a
 // matter of timing.
-func leaves[T any, S comparable](deleting, failed S, patience int, status func(*T) S) func(*T) (bool, error) {
+func untilDeleted[T any, S comparable](deleting, failed S, patience int, status func(*T) S) func(*T) (bool, error) {
 	seen := 0
 	return func(thing *T) (bool, error) {
 		if thing == nil || status(thing) == failed {

@@ -38,7 +38,7 @@ import (
 // cloud.ErrServerState when Nova changes nothing on the server. ErrBusy and
 // ErrUnfinished ask for a repetition after a pause.
 func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
-	volumeID, serverID = plain(volumeID), plain(serverID)
+	volumeID, serverID = canonicalID(volumeID), canonicalID(serverID)
 	if !isID(volumeID) || serverID != "" && !isID(serverID) {
 		return nil
 	}
@@ -77,7 +77,7 @@ func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) err
 }
 
 func (s *Service) detach(ctx context.Context, volumeID, serverID string) error {
-	view, release := s.servers.use(serverID)
+	view, release := s.servers.acquire(serverID)
 	defer release()
 	d := &detachment{pair{s: s, view: view, volumeID: volumeID, serverID: serverID}}
 	return change(ctx, func() error {
@@ -86,16 +86,16 @@ func (s *Service) detach(ctx context.Context, volumeID, serverID string) error {
 	}, func() error {
 		return d.follow(ctx)
 	}, func(refusal error) (bool, error) {
-		return d.refused(ctx, refusal)
+		return d.afterRefusal(ctx, refusal)
 	})
 }
 
 // detachment is one call of Detach for one server.
 type detachment struct{ pair }
 
-// refused finds out what a refusal, or a lost answer, means, as the table says. again
+// afterRefusal finds out what a refusal, or a lost answer, means, as the table says. again
 // tells that the reason why it did not work, which is returned too, may be over.
-func (d *detachment) refused(ctx context.Context, refusal error) (again bool, err error) {
+func (d *detachment) afterRefusal(ctx context.Context, refusal error) (again bool, err error) {
 	v, err := ifExists(d.s.cloud.GetVolume(ctx, d.volumeID))
 	switch {
 	case err != nil:
@@ -183,7 +183,7 @@ func (d *detachment) unlisted(ctx context.Context, otherwise string) error {
 
 // follow waits until an accepted detachment is done.
 func (d *detachment) follow(ctx context.Context) error {
-	v, err := d.s.waitVolume(ctx, d.volumeID, "detach volume", endOf(func(v *cloud.Volume) bool {
+	v, err := d.s.waitVolume(ctx, d.volumeID, "detach volume", untilEnded(func(v *cloud.Volume) bool {
 		return !v.AttachedTo(d.serverID)
 	}, cloud.VolumeDetaching))
 	switch {

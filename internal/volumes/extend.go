@@ -13,8 +13,8 @@ import (
 // is never made smaller. It returns ErrState, with Cinder's reason, when Cinder
 // could not grow it, and cloud.ErrQuota when it may not.
 func (s *Service) Extend(ctx context.Context, id string, sizeGiB int64) (size int64, err error) {
-	id = plain(id)
-	if err := exists("volume", id); err != nil {
+	id = canonicalID(id)
+	if err := checkID("volume", id); err != nil {
 		return 0, err
 	}
 	unlock, err := s.lock(ctx, "volume", id)
@@ -69,7 +69,7 @@ func (s *Service) notExtended(ctx context.Context, id string, sizeGiB int64, ref
 
 // untilGrown waits until an accepted extension is done.
 func (s *Service) untilGrown(ctx context.Context, id string, sizeGiB int64) (int64, error) {
-	v, err := s.waitVolume(ctx, id, "extend volume", endOf(func(v *cloud.Volume) bool {
+	v, err := s.waitVolume(ctx, id, "extend volume", untilEnded(func(v *cloud.Volume) bool {
 		return v.Status == cloud.VolumeErrorExtending || v.SizeGiB >= sizeGiB && !v.Status.Transitional()
 	}, cloud.VolumeExtending))
 	switch {

@@ -25,8 +25,8 @@ type ModifyRequest struct {
 // and cloud.ErrInvalid for what Cinder refuses; nothing has changed then. What
 // goes wrong after something has changed is ErrUnfinished or ErrState.
 func (s *Service) Modify(ctx context.Context, id string, req ModifyRequest) error {
-	id = plain(id)
-	if err := exists("volume", id); err != nil {
+	id = canonicalID(id)
+	if err := checkID("volume", id); err != nil {
 		return err
 	}
 	if err := CheckMetadata(req.Metadata); err != nil {

@@ -33,12 +33,12 @@ const (
 	maxRest = 30
 )
 
-// sought is what is asked for about one volume: its state and, where name is set, the
+// volumeKey is what is asked for about one volume: its state and, where name is set, the
 // volumes of that name besides.
-type sought struct{ id, name string }
+type volumeKey struct{ id, name string }
 
-// sighting is what was found: nil for a volume that does not exist.
-type sighting struct {
+// volumeState is what was found: nil for a volume that does not exist.
+type volumeState struct {
 	volume *cloud.Volume
 	named  []cloud.Volume
 }
@@ -62,14 +62,14 @@ func (s *Service) panicked(value any) error {
 
 // waitVolume waits until done says so of the volume's state.
 func (s *Service) waitVolume(ctx context.Context, id, kind string, done func(*cloud.Volume) (bool, error)) (*cloud.Volume, error) {
-	now, err := s.volumes.Wait(ctx, sought{id: id}, kind, func(now sighting) (bool, error) { return done(now.volume) })
+	now, err := s.volumes.Wait(ctx, volumeKey{id: id}, kind, func(now volumeState) (bool, error) { return done(now.volume) })
 	return now.volume, err
 }
 
-func (s *Service) askVolumes(ctx context.Context, keys []sought) (map[sought]sighting, error) {
-	return askAll(ctx, s, keys, s.sight, func() ([]cloud.Volume, string, error) {
+func (s *Service) askVolumes(ctx context.Context, keys []volumeKey) (map[volumeKey]volumeState, error) {
+	return askAll(ctx, s, keys, s.readVolume, func() ([]cloud.Volume, string, error) {
 		return s.cloud.ListVolumes(ctx, cloud.VolumeFilter{}, cloud.Page{Recent: true, Limit: min(2*len(keys)+spare, 1000)})
-	}, func(key sought, page []cloud.Volume) (now sighting, found bool) {
+	}, func(key volumeKey, page []cloud.Volume) (now volumeState, found bool) {
 		for i := range page {
 			if page[i].ID == key.id {
 				now.volume = &page[i]
@@ -82,12 +82,12 @@ func (s *Service) askVolumes(ctx context.Context, keys []sought) (map[sought]sig
 	})
 }
 
-// sight asks for one volume: by its name, where others of that name are of interest,
+// readVolume asks for one volume: by its name, where others of that name are of interest,
 // too, since that is one request all the same.
-func (s *Service) sight(ctx context.Context, key sought) (now sighting, err error) {
+func (s *Service) readVolume(ctx context.Context, key volumeKey) (now volumeState, err error) {
 	if key.name != "" {
 		if now.named, _, err = s.cloud.ListVolumes(ctx, cloud.VolumeFilter{Name: key.name}, cloud.Page{}); err != nil {
-			return sighting{}, err
+			return volumeState{}, err
 		}
 		for i := range now.named {
 			if now.named[i].ID == key.id {

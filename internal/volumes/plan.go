@@ -31,8 +31,8 @@ type plan struct {
 	impossible error
 	// ask is the request to Cinder, but for its zone.
 	ask cloud.VolumeRequest
-	// refused are the reasons why the zones before could not take the volume.
-	refused []string
+	// reasons are why the zones before could not take the volume.
+	reasons []string
 	// unsure tells that one of them may have had room: Cinder gave no reason.
 	unsure bool
 }
@@ -43,15 +43,15 @@ type plan struct {
 // that may be any of several.
 func (s *Service) plan(ctx context.Context, req CreateRequest) (*plan, error) {
 	req.Name = StoredName(req.Name)
-	req.SnapshotID, req.SourceVolumeID = plain(req.SnapshotID), plain(req.SourceVolumeID)
+	req.SnapshotID, req.SourceVolumeID = canonicalID(req.SnapshotID), canonicalID(req.SourceVolumeID)
 	p := &plan{CreateRequest: req}
 	metadata, err := s.metadata(req.Metadata)
 	switch {
 	case err != nil:
 	case req.SourceVolumeID != "":
-		err = exists("source volume", req.SourceVolumeID)
+		err = checkID("source volume", req.SourceVolumeID)
 	case req.SnapshotID != "":
-		err = exists("snapshot", req.SnapshotID)
+		err = checkID("snapshot", req.SnapshotID)
 	}
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (s *Service) zonesFor(ctx context.Context, req CreateRequest, kind volumeTy
 // which lets the scheduler choose another node, or ErrUnfinished where a zone may
 // have had room.
 func (p *plan) elsewhere(why string) error {
-	p.refused, p.zones = append(p.refused, why), p.zones[1:]
+	p.reasons, p.zones = append(p.reasons, why), p.zones[1:]
 	if len(p.zones) > 0 {
 		return nil
 	}
@@ -167,7 +167,7 @@ func (p *plan) elsewhere(why string) error {
 	if p.unsure {
 		kind = ErrUnfinished
 	}
-	return fmt.Errorf("volume %s: %w: %s", p.Name, kind, strings.Join(p.refused, "; "))
+	return fmt.Errorf("volume %s: %w: %s", p.Name, kind, strings.Join(p.reasons, "; "))
 }
 
 // last puts a zone behind the others: an earlier attempt has failed there.
@@ -207,7 +207,7 @@ func (p *plan) differs(v *cloud.Volume) error {
 		return different("availability zone", v.Zone, p.Zone)
 	case v.SourceVolumeID != p.SourceVolumeID:
 		return different("source volume", orNone(v.SourceVolumeID), orNone(p.SourceVolumeID))
-	case p.SnapshotID != "" && made != p.SnapshotID && !untold(v):
+	case p.SnapshotID != "" && made != p.SnapshotID && !sourceUnknown(v):
 		return different("snapshot or backup", orNone(made), p.SnapshotID)
 	case p.SnapshotID == "" && made != "":
 		return different("snapshot or backup", made, orNone(""))
@@ -217,9 +217,9 @@ func (p *plan) differs(v *cloud.Volume) error {
 	return nil
 }
 
-// untold reports whether it is too early to know what a volume was made from:
+// sourceUnknown reports whether it is too early to know what a volume was made from:
 // Cinder names the backup when it has been restored.
-func untold(v *cloud.Volume) bool {
+func sourceUnknown(v *cloud.Volume) bool {
 	return beingMade(v) && v.SnapshotID+v.BackupID+v.SourceVolumeID == ""
 }
 

@@ -54,9 +54,9 @@ type server struct {
 	attached map[string]bool
 }
 
-// use returns the view of a server; release has to be called when it is no
+// acquire returns the view of a server; release has to be called when it is no
 // longer needed.
-func (s *servers) use(id string) (view *server, release func()) {
+func (s *servers) acquire(id string) (view *server, release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	view = s.byID[id]

@@ -55,12 +55,12 @@ type SnapshotRequest struct {
 // cloud.ErrNotFound when the volume does not exist, cloud.ErrQuota when there may
 // be no more.
 func (s *Service) CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Snapshot, error) {
-	req.Name, req.VolumeID = StoredName(req.Name), plain(req.VolumeID)
+	req.Name, req.VolumeID = StoredName(req.Name), canonicalID(req.VolumeID)
 	var err error
 	if req.Metadata, err = s.metadata(req.Metadata); err != nil {
 		return nil, err
 	}
-	if err := exists("volume", req.VolumeID); err != nil {
+	if err := checkID("volume", req.VolumeID); err != nil {
 		return nil, err
 	}
 	unlock, err := s.lock(ctx, "snapshot name", req.Name)
@@ -96,8 +96,8 @@ func (s *Service) earlierSnapshot(ctx context.Context, req SnapshotRequest) (*cl
 	one, err := oldest(ctx, req.Name, func(page cloud.Page) ([]cloud.Snapshot, string, error) {
 		return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{Name: req.Name}, page)
 	}, func(o *cloud.Snapshot) copied {
-		given := o.Status == cloud.SnapshotDeleting || o.Status == cloud.SnapshotErrorDeleting
-		return copied{"snapshot", o.ID, o.VolumeID, o.CreatedAt, o.Name == req.Name && s.owned(o.Metadata) && !given}
+		abandoned := o.Status == cloud.SnapshotDeleting || o.Status == cloud.SnapshotErrorDeleting
+		return copied{"snapshot", o.ID, o.VolumeID, o.CreatedAt, o.Name == req.Name && s.owned(o.Metadata) && !abandoned}
 	})
 	switch {
 	case err != nil:
@@ -254,7 +254,7 @@ func fromSnapshot(s *cloud.Snapshot) *Snapshot {
 // ErrSnapshotInUse when volumes depend on it, and ErrState when Cinder failed
 // to delete it.
 func (s *Service) DeleteSnapshot(ctx context.Context, id string) error {
-	id = plain(id)
+	id = canonicalID(id)
 	if !isID(id) {
 		return nil
 	}
@@ -280,12 +280,13 @@ func (s *Service) deleteSnapshot(ctx context.Context, id string) (found bool, er
 	}, func() error {
 		return s.waitSnapshotGone(ctx, id)
 	}, func(refusal error) (again bool, why error) {
-		snapshot, err := ifExists(s.cloud.GetSnapshot(ctx, id))
-		switch {
-		case err != nil:
-			return false, unfinished(errors.Join(refusal, err))
-		case snapshot == nil:
-			found = false
+		var snapshot *cloud.Snapshot
+		if !errors.Is(refusal, cloud.ErrNotFound) {
+			if snapshot, err = ifExists(s.cloud.GetSnapshot(ctx, id)); err != nil {
+				return false, unfinished(errors.Join(refusal, err))
+			}
+		}
+		if found = snapshot != nil; !found {
 			return false, nil
 		}
 		return s.snapshotNotDeleted(ctx, snapshot, refusal)
@@ -319,7 +320,7 @@ func (s *Service) snapshotNotDeleted(ctx context.Context, snapshot *cloud.Snapsh
 // any more. Cinder accepts to delete one that volumes depend on, and puts it
 // back a moment later.
 func (s *Service) waitSnapshotGone(ctx context.Context, id string) error {
-	now, err := s.snaps.Wait(ctx, id, "delete snapshot", leaves(cloud.SnapshotDeleting, cloud.SnapshotErrorDeleting, 2,
+	now, err := s.snaps.Wait(ctx, id, "delete snapshot", untilDeleted(cloud.SnapshotDeleting, cloud.SnapshotErrorDeleting, 2,
 		func(now *cloud.Snapshot) cloud.SnapshotStatus { return now.Status }))
 	switch {
 	case err != nil:

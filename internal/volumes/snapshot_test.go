@@ -1,6 +1,7 @@
 package volumes_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -265,4 +266,20 @@ func (w *world) list(volumeID string) []volumes.Snapshot {
 		w.Fatal(err)
 	}
 	return all
+}
+
+func TestDeletingWhatIsGoneCostsNoQuestions(t *testing.T) {
+	in(t, func(w *world) {
+		for want, remove := range map[string]func(context.Context, string) error{
+			"volume.delete:1":                w.service.Delete,
+			"backup.get:1 snapshot.delete:1": w.service.DeleteSnapshot,
+		} {
+			if err := remove(w.Context(), uuid.NewString()); err != nil {
+				t.Error(err)
+			}
+			if got := w.spent(); got != want {
+				t.Errorf("requests %s, want %s", got, want)
+			}
+		}
+	})
 }

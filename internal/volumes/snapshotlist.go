@@ -16,8 +16,8 @@ const BackupMarker = "backup/"
 // GetSnapshot returns a snapshot or a backup; cloud.ErrNotFound for an unknown
 // or odd id.
 func (s *Service) GetSnapshot(ctx context.Context, id string) (*Snapshot, error) {
-	id = plain(id)
-	if err := exists("snapshot", id); err != nil {
+	id = canonicalID(id)
+	if err := checkID("snapshot", id); err != nil {
 		return nil, err
 	}
 	snapshot, err := s.cloud.GetSnapshot(ctx, id)
@@ -43,7 +43,7 @@ func (s *Service) GetSnapshot(ctx context.Context, id string) (*Snapshot, error)
 // backup that is being made are left out. A page may be shorter than its limit
 // and yet not the last.
 func (s *Service) ListSnapshots(ctx context.Context, volumeID string, page cloud.Page) ([]Snapshot, cloud.Page, error) {
-	volumeID = plain(volumeID)
+	volumeID = canonicalID(volumeID)
 	if volumeID != "" && !isID(volumeID) {
 		return nil, cloud.Page{}, nil
 	}

@@ -60,8 +60,8 @@ func (s *Service) find(ctx context.Context, name string) (attempt, error) {
 func (s *Service) claimants(volumes []cloud.Volume, name string) []cloud.Volume {
 	var ours []cloud.Volume
 	for _, v := range volumes {
-		given := v.Status == cloud.VolumeDeleting || v.Status == cloud.VolumeErrorDeleting
-		if v.Name == name && s.owned(v.Metadata) && !given {
+		abandoned := v.Status == cloud.VolumeDeleting || v.Status == cloud.VolumeErrorDeleting
+		if v.Name == name && s.owned(v.Metadata) && !abandoned {
 			ours = append(ours, v)
 		}
 	}
@@ -81,8 +81,8 @@ func logName(ctx context.Context, name string) *zap.Logger {
 	return logging.From(ctx).With(zap.String("name", name))
 }
 
-// yield passes to an older volume of the same name.
-func (s *Service) yield(ctx context.Context, at attempt) (attempt, error) {
+// preferOlder passes to an older volume of the same name.
+func (s *Service) preferOlder(ctx context.Context, at attempt) (attempt, error) {
 	if !at.mine {
 		at.others = append(at.others, *at.volume)
 		return at.next(), nil

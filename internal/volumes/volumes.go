@@ -92,8 +92,8 @@ type Locks struct {
 func NewLocks() *Locks {
 	return &Locks{
 		// With 10 calls, half a minute for those that share a volume, and 15 s for a server.
-		sharing: bulkheads{what: "volume", alone: 5 * time.Minute, room: 16},
-		hosts:   bulkheads{what: "server", alone: 150 * time.Second},
+		sharing: bulkheads{kind: "volume", alone: 5 * time.Minute, most: 16},
+		hosts:   bulkheads{kind: "server", alone: 150 * time.Second},
 	}
 }
 
@@ -102,7 +102,7 @@ type Service struct {
 	cloud cloud.Cloud
 	opts  Options
 	*Locks
-	volumes *watch.Watcher[sought, sighting]
+	volumes *watch.Watcher[volumeKey, volumeState]
 	snaps   *watch.Watcher[string, *cloud.Snapshot]
 	backups *watch.Watcher[string, *cloud.Backup]
 	servers servers
@@ -135,8 +135,8 @@ func New(c cloud.Cloud, opts Options) *Service {
 
 // Get returns a volume; cloud.ErrNotFound for an unknown or odd id.
 func (s *Service) Get(ctx context.Context, id string) (*cloud.Volume, error) {
-	id = plain(id)
-	if err := exists("volume", id); err != nil {
+	id = canonicalID(id)
+	if err := checkID("volume", id); err != nil {
 		return nil, err
 	}
 	return s.cloud.GetVolume(ctx, id)
@@ -166,19 +166,19 @@ func (s *Service) Attached(ctx context.Context) (bool, error) {
 	}
 }
 
-// exists returns cloud.ErrNotFound for an id that Cinder and Nova never give:
+// checkID returns cloud.ErrNotFound for an id that Cinder and Nova never give:
 // asking for one could name something else than what is meant.
-func exists(what, id string) error {
+func checkID(what, id string) error {
 	if isID(id) {
 		return nil
 	}
 	return &cloud.Error{Kind: cloud.ErrNotFound, Operation: "find " + what, Resource: strconv.Quote(id), Message: "it is not a UUID"}
 }
 
-// plain returns an id as the cloud writes it. People who make PersistentVolumes by
+// canonicalID returns an id as the cloud writes it. People who make PersistentVolumes by
 // hand may use capitals, which most clouds take for the same: in its lists, and to
 // its locks, a volume has one id.
-func plain(id string) string { return strings.ToLower(id) }
+func canonicalID(id string) string { return strings.ToLower(id) }
 
 // isID reports whether id can be one of Cinder's or Nova's.
 func isID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }

@@ -53,7 +53,7 @@ func (w *Watcher[K, S]) plan() (at time.Time, waiting bool) {
 		// the operations is likely to be over, unless that makes the first
 		// wait too long.
 		at = earlier(due[(len(due)-1)/4], at.Add(hurry))
-		at = later(at, w.bucket.ready(time.Now()))
+		at = later(at, w.pace.ready(time.Now()))
 	}
 	return later(at, w.failing.retry), true
 }
@@ -103,7 +103,7 @@ func (w *Watcher[K, S]) choose(now time.Time) ([]*waiter[K, S], []K, context.Con
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	everybody := len(w.waiters) > w.opts.Few
-	w.bucket.take(now, w.opts.Random())
+	w.pace.take(now, w.opts.Random())
 	var asked []*waiter[K, S]
 	seen := make(map[K]bool, len(w.waiters))
 	keys := make([]K, 0, len(w.waiters))
@@ -136,7 +136,7 @@ func (w *Watcher[K, S]) record(err error) (giveUp bool) {
 		return false
 	}
 	now := time.Now()
-	w.failing.again(now, w.opts.Random())
+	w.failing.again(now)
 	if w.opts.Final(err) || errors.As(err, new(panicked)) || now.Sub(w.failing.since) >= patience {
 		w.failing = failure{}
 		return true

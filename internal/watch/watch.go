@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -64,7 +66,7 @@ type Watcher[K comparable, S any] struct {
 	wake chan struct{}
 	// abandon ends the call of Ask that is under way, if any.
 	abandon context.CancelFunc
-	bucket  bucket
+	pace    pace
 	failing failure
 }
 
@@ -108,7 +110,7 @@ func New[K comparable, S any](opts Options[K, S]) *Watcher[K, S] {
 		waiters: make(map[*waiter[K, S]]struct{}),
 		usual:   make(map[string]usual),
 		wake:    make(chan struct{}, 1),
-		bucket:  bucket{rate: opts.Rate, burst: float64(opts.Burst), tokens: float64(opts.Burst)},
+		pace:    pace{perSecond: opts.Rate, limiter: rate.NewLimiter(rate.Limit(opts.Rate()), opts.Burst)},
 	}
 }
 
