@@ -91,9 +91,9 @@ type proving struct {
 
 // proofs are the thorough proofs that run or whose outcome nobody has asked for yet.
 type proofs struct {
-	mu      sync.Mutex
-	running map[string]*proving
-	semaphore   semaphore
+	mu        sync.Mutex
+	running   map[string]*proving
+	semaphore semaphore
 }
 
 // proveThoroughly returns nil only if all that the thorough proof reads is zero, and
