@@ -41,7 +41,7 @@ lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files
 
 .PHONY: unit
 unit: ## Unit tests with the race detector, on loop devices (root)
-	$(APART) $(GOTEST) $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$ -e /deployers$$)
+	$(APART) $(GOTEST) $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$ -e /internal/deployers$$)
 
 .PHONY: flakes
 flakes: prerequisites ## Every unit test 200 times, alone and beside two busy loops (hours, root; COUNT=, PACKAGES=, RUN=)
@@ -61,7 +61,7 @@ sanity: ## The official csi-sanity suite against the driver, nothing faked (root
 
 .PHONY: deployers
 deployers: ## The plugin as other projects' manifests and charts start it: arguments, environment, files, classes (root)
-	$(GOTEST) $(TESTFLAGS) -count=1 -v ./deployers
+	$(GOTEST) $(TESTFLAGS) -count=1 -v ./internal/deployers
 
 .PHONY: chaos
 chaos: build ## The demo while devcloud, the controller and the node plugins are killed (root)

@@ -88,7 +88,7 @@ func (r *report) take(e event) {
 			r.order = append(r.order, key)
 		}
 		r.outputs[key] = append(r.outputs[key], e.Output)
-		if r.verbose || e.Action == "build-output" || e.Test == "" && e.Output != "PASS\n" || strings.HasPrefix(e.Output, "--- FAIL") {
+		if r.verbose || e.Action == "build-output" || e.Test == "" && !idle.MatchString(e.Output) || strings.HasPrefix(e.Output, "--- FAIL") {
 			fmt.Print(e.Output)
 		}
 	case "pass", "skip":
@@ -128,7 +128,9 @@ var (
 	// entry begins what a call of t.Log or t.Error writes, a goroutine's stack, or a case of ginkgo.
 	entry = regexp.MustCompile(`^( +\S+\.go:\d+: |panic: |goroutine \d+ |WARNING: DATA RACE|--- |-{20,})`)
 	// frame is a line that says nothing.
-	frame = regexp.MustCompile(`^(=== (RUN|PAUSE|CONT|NAME)|PASS$|FAIL|ok |-test.shuffle|exit status)`)
+	frame = regexp.MustCompile(`^(=== (RUN|PAUSE|CONT|NAME)|PASS\n|FAIL|ok |exit status)`)
+	// idle is what a package says that is no news while all goes well.
+	idle = regexp.MustCompile(`^(PASS\n|-test.shuffle|\?.*\[no test files\])`)
 )
 
 // brief leaves the middle of a long entry out, as of a log that a test shows when it has

@@ -7,6 +7,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
@@ -36,9 +37,14 @@ func (w *world) leaveReserved() string {
 	return id
 }
 
+// unpublishing asks again for as long as it is told to, as the attacher does.
 func (w *world) unpublishing(id, node string) error {
-	_, err := w.ControllerUnpublishVolume(w.within(time.Minute), &csi.ControllerUnpublishVolumeRequest{VolumeId: id, NodeId: node})
-	return err
+	for ctx := w.within(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		_, err := w.ControllerUnpublishVolume(ctx, &csi.ControllerUnpublishVolumeRequest{VolumeId: id, NodeId: node})
+		if status.Code(err) != codes.Aborted {
+			return err
+		}
+	}
 }
 
 func TestAFailedAttachmentThatStaysReservedIsRecovered(t *testing.T) {

@@ -53,7 +53,7 @@ func runApart() (status int, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	plugin := filepath.Join(dir, "cinder-csi-plugin")
-	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-o", plugin, "../cmd/cinder-csi-plugin")
+	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-o", plugin, "../../cmd/cinder-csi-plugin")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the plugin: %w\n%s", err, out)
