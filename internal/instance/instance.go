@@ -136,7 +136,7 @@ func (s *Server) who(ctx context.Context) (id Identity, from int, err error) {
 }
 
 // where completes an answer by the zone. Sources that come later in the order are asked if
-// they may know better, once and for ten seconds at most: without them there is an answer.
+// they may know better, for ten seconds at most, and but once where there is a zone without them.
 func (s *Server) where(ctx context.Context, id Identity, from int) known {
 	now := known{Identity: id, live: s.opts.Order[from] == MetadataService && id.Zone != ""}
 	ctx, cancel := context.WithTimeout(ctx, laterTime)
@@ -145,7 +145,11 @@ func (s *Server) where(ctx context.Context, id Identity, from int) known {
 		if now.live || source == ConfigDrive && now.Zone != "" {
 			continue
 		}
-		other, err := s.ask(ctx, source, 1)
+		times := 1
+		if now.Zone == "" {
+			times = attempts
+		}
+		other, err := s.ask(ctx, source, times)
 		if err == nil && other.ServerID == id.ServerID && other.Zone != "" {
 			now.Zone, now.live = other.Zone, source == MetadataService
 		}

@@ -104,6 +104,25 @@ func TestAServerThatIsAskedAgainTellsItsPresentZone(t *testing.T) {
 	}
 }
 
+// TestAZoneThatOnlyTheServiceKnowsIsAskedForAgain: a Node keeps the label that it gets at
+// first, be that a fallback's.
+func TestAZoneThatOnlyTheServiceKnowsIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(answer(serverID, `"az2"`)))
+	}))
+	t.Cleanup(server.Close)
+	s := instance.New(instance.Options{DevDir: driveOf(t, answer(serverID, "null")), MetadataURL: server.URL})
+	if id, err := s.Identify(t.Context()); err != nil || id.Zone != "az2" {
+		t.Errorf("%+v, %v", id, err)
+	}
+}
+
 func TestADocumentInAnotherForm(t *testing.T) {
 	for _, tt := range []struct{ name, doc, zone string }{
 		{"uuid without dashes", answer(strings.ReplaceAll(serverID, "-", ""), `"nova"`), "nova"},
