@@ -83,6 +83,8 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 		Force:       true,
 		Incremental: req.Incremental,
 	}
+	maps.Copy(ask.Metadata, snapshot.Metadata)
+	delete(ask.Metadata, temporaryKey)
 	ask.Metadata["type"] = "backup"
 	backup, err := s.cloud.CreateBackup(ctx, ask)
 	if ask.Incremental && errors.Is(err, cloud.ErrInvalid) {
