@@ -79,7 +79,8 @@ type known struct {
 	live bool
 }
 
-// laterTime bounds what Identify waits for, once it has an answer to fall back on.
+// laterTime bounds what Identify waits for, once it has an answer to fall back on, and a
+// question for a disk to one source.
 const laterTime = 10 * time.Second
 
 // New returns a Server. It asks nothing until it is called.
