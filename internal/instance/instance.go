@@ -16,8 +16,6 @@ import (
 type Identity struct {
 	// ServerID is Nova's UUID of the server, in lower case and with dashes.
 	ServerID string
-	// Name is the server's name as Nova has it; it need not be unique.
-	Name string
 	// Zone is the availability zone, as Nova names it; empty where it names none.
 	Zone string
 }

@@ -70,7 +70,7 @@ func TestTheZoneIsWhatTheCloudSaysNow(t *testing.T) {
 			url, doc := changing(t)
 			doc.Store(&tt.service)
 			got, err := instance.New(instance.Options{DevDir: driveOf(t, tt.drive), MetadataURL: url, Order: tt.order}).Identify(t.Context())
-			if want := (instance.Identity{ServerID: serverID, Name: "node-1", Zone: tt.want}); err != nil || got != want {
+			if want := (instance.Identity{ServerID: serverID, Zone: tt.want}); err != nil || got != want {
 				t.Errorf("got %+v, %v, want %+v", got, err, want)
 			}
 		})

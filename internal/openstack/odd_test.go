@@ -184,3 +184,34 @@ func TestAVolumeInOtherWords(t *testing.T) {
 		})
 	}
 }
+
+// Without the cause of a failure the driver does what is possible without it: an answer
+// that tells none must not stop it for good.
+func TestACauseThatTheCloudDoesNotTell(t *testing.T) {
+	for what, c := range map[string]struct {
+		status int
+		body   string
+		told   bool
+	}{
+		"forbidden":         {403, `{"forbidden": {"message": "no"}}`, true},
+		"unknown":           {404, `{"itemNotFound": {"message": "no"}}`, true},
+		"no such parameter": {400, `{"badRequest": {"message": "no"}}`, true},
+		"not offered":       {501, ``, true},
+		"HTML":              {200, `<html></html>`, true},
+		"no list":           {200, `{}`, true},
+		"an error":          {500, `{"computeFault": {}}`, false},
+		"later":             {409, `{"conflictingRequest": {}}`, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			odd := newTestCloud(t, says(c.status, c.body))
+			found, err := odd.connect(t, Options{}).VolumeFault(t.Context(), idA)
+			if found != (cloud.Fault{}) || (err == nil) != c.told {
+				t.Errorf("%+v, %v", found, err)
+			}
+		})
+	}
+	gateway := newTestCloud(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	if _, err := gateway.connect(t, Options{}).VolumeFault(t.Context(), idA); err != nil {
+		t.Error("of a gateway that doesn't know messages:", err)
+	}
+}
