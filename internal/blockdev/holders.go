@@ -19,9 +19,6 @@ import (
 // has such a device open it holds no data: it keeps nobody from using the disk as a
 // block device, or from detaching it.
 type Holder struct {
-	// Name is the kernel's name of a device that is built upon the disk, as in dm-3 or
-	// md0. Empty for a mount or swap.
-	Name string
 	// Own tells that it is the mapping of the encrypted volume itself.
 	Own bool
 	// InUse tells that it is open or mounted, or that nothing tells whether it is.
@@ -136,7 +133,7 @@ func (t *holderTree) device(name, where string) error {
 	}
 	open := t.opened(t.sys, name)
 	if t.own(name) {
-		t.add(Holder{Name: name, Own: true, InUse: true, Detail: what + ", " + open.words})
+		t.add(Holder{Own: true, InUse: true, Detail: what + ", " + open.words})
 		return nil
 	}
 	above := 0
@@ -146,7 +143,7 @@ func (t *holderTree) device(name, where string) error {
 			return err
 		}
 	}
-	h := Holder{Name: name, Detail: what + ", " + open.words, InUse: !open.known || open.times > above}
+	h := Holder{Detail: what + ", " + open.words, InUse: !open.known || open.times > above}
 	number, err := t.sys.number(name)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err

@@ -16,8 +16,6 @@ type Mapping struct {
 	Disk
 	// Title is its name for device-mapper and cryptsetup.
 	Title string
-	// ReadOnly tells that it refuses to be written to.
-	ReadOnly bool
 }
 
 // MappingTitle returns the name that the mapping of a volume has. It is made of
@@ -42,7 +40,7 @@ func (s *System) Mapping(volumeID string) (Mapping, bool, error) {
 			volumeID, ErrUnsafe, name, title, kind)
 	}
 	d, err := diskOf(sys, s.procDir(), volumeID, name, s.node(name))
-	return Mapping{Disk: d, Title: title, ReadOnly: sys.text(name, "ro") == "1"}, err == nil, err
+	return Mapping{Disk: d, Title: title}, err == nil, err
 }
 
 // On tells whether the mapping is built upon that very disk and nothing else. A

@@ -47,9 +47,8 @@ func (s VolumeStatus) Transitional() bool {
 
 // Volume is a Cinder volume.
 type Volume struct {
-	ID          string
-	Name        string
-	Description string
+	ID   string
+	Name string
 	// SizeGiB is the size in GiB (2^30 bytes), the only unit that Cinder has.
 	SizeGiB int64
 	Status  VolumeStatus
@@ -191,14 +190,13 @@ const (
 
 // Snapshot is a Cinder snapshot.
 type Snapshot struct {
-	ID          string
-	Name        string
-	Description string
-	VolumeID    string
-	SizeGiB     int64
-	Status      SnapshotStatus
-	Metadata    map[string]string
-	CreatedAt   time.Time
+	ID        string
+	Name      string
+	VolumeID  string
+	SizeGiB   int64
+	Status    SnapshotStatus
+	Metadata  map[string]string
+	CreatedAt time.Time
 }
 
 // SnapshotRequest asks for a new snapshot.
@@ -230,17 +228,16 @@ const (
 
 // Backup is a Cinder backup.
 type Backup struct {
-	ID          string
-	Name        string
-	Description string
-	VolumeID    string
-	SnapshotID  string
-	SizeGiB     int64
-	Status      BackupStatus
-	Zone        string
-	Metadata    map[string]string
-	FailReason  string
-	CreatedAt   time.Time
+	ID         string
+	Name       string
+	VolumeID   string
+	SnapshotID string
+	SizeGiB    int64
+	Status     BackupStatus
+	Zone       string
+	Metadata   map[string]string
+	FailReason string
+	CreatedAt  time.Time
 	// HasDependents tells that incremental backups build on this one: Cinder keeps it
 	// for them.
 	HasDependents bool
@@ -266,7 +263,6 @@ type BackupFilter struct{ Name, VolumeID string }
 
 // ServerAttachment is an attachment as Nova sees it.
 type ServerAttachment struct {
-	ServerID string
 	VolumeID string
 	// Device is the name that Nova proposed to the hypervisor; see
 	// Attachment.Device.
@@ -288,9 +284,7 @@ type AttachmentRecord struct {
 // Server is a Nova server.
 type Server struct {
 	ID     string
-	Name   string
 	Status string
-	Zone   string
 }
 
 // Cloud is everything that the driver asks of one OpenStack cloud. Every method

@@ -16,8 +16,6 @@ import (
 type Identity struct {
 	// ServerID is Nova's UUID of the server, in lower case and with dashes.
 	ServerID string
-	// Name is the server's name as Nova has it; it need not be unique.
-	Name string
 	// Zone is the availability zone, as Nova names it; empty where it names none.
 	Zone string
 }
@@ -98,7 +96,8 @@ func New(opts Options) *Server {
 // else the one that it told last; else the config drive's.
 //
 // Each call asks anew. Once a call has succeeded, later ones return what was known where
-// no source answers within ten seconds.
+// no source answers within ten seconds, or the answer is of another server: none becomes
+// another one while it runs.
 func (s *Server) Identify(ctx context.Context) (Identity, error) {
 	before := s.known.Load()
 	if before != nil {
@@ -107,14 +106,14 @@ func (s *Server) Identify(ctx context.Context) (Identity, error) {
 		defer cancel()
 	}
 	id, from, err := s.who(ctx)
-	if err != nil {
-		if before != nil {
-			return before.Identity, nil
-		}
+	switch {
+	case before != nil && (err != nil || id.ServerID != before.ServerID):
+		return before.Identity, nil
+	case err != nil:
 		return Identity{}, err
 	}
 	now := s.where(ctx, id, from)
-	if !now.live && before != nil && before.live && before.ServerID == now.ServerID {
+	if !now.live && before != nil && before.live {
 		now.Zone, now.live = before.Zone, true
 	}
 	s.known.Store(&now)

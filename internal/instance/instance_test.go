@@ -35,8 +35,8 @@ func TestTheFirstSourceThatAnswersIsBelieved(t *testing.T) {
 	drive := devDir(t, "config-2", novaDrive(t))
 	nothing := t.TempDir()
 	url := service(t, `{"uuid":"`+otherID+`","name":"other","availability_zone":"az-2"}`)
-	fromDrive := instance.Identity{ServerID: serverID, Name: "node-1", Zone: "nova"}
-	fromService := instance.Identity{ServerID: otherID, Name: "other", Zone: "az-2"}
+	fromDrive := instance.Identity{ServerID: serverID, Zone: "nova"}
+	fromService := instance.Identity{ServerID: otherID, Zone: "az-2"}
 
 	for _, tt := range []struct {
 		name string
@@ -145,7 +145,7 @@ func TestTheDevelopmentCloudsDriveCanBeRead(t *testing.T) {
 	got, err := instance.New(instance.Options{
 		DevDir: devDir(t, configdrive.Label, image), Order: []instance.Source{instance.ConfigDrive},
 	}).Identify(t.Context())
-	if want := (instance.Identity{ServerID: serverID, Name: "node-1", Zone: "az-1"}); err != nil || got != want {
+	if want := (instance.Identity{ServerID: serverID, Zone: "az-1"}); err != nil || got != want {
 		t.Fatalf("got %+v, %v, want %+v", got, err, want)
 	}
 }

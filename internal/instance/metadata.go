@@ -26,7 +26,6 @@ var errTooLarge = fmt.Errorf("larger than %d bytes", maxMetadata)
 func parseMetadata(data []byte) (Identity, error) {
 	var doc struct {
 		UUID word `json:"uuid"`
-		Name word `json:"name"`
 		Zone word `json:"availability_zone"`
 	}
 	if err := decode(data, &doc); err != nil {
@@ -39,7 +38,7 @@ func parseMetadata(data []byte) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("meta_data.json: %w", err)
 	}
-	return Identity{ServerID: id, Name: string(doc.Name), Zone: strings.TrimSpace(string(doc.Zone))}, nil
+	return Identity{ServerID: id, Zone: strings.TrimSpace(string(doc.Zone))}, nil
 }
 
 // ParseID returns the id of a server as Nova writes it: in lower case and with dashes.

@@ -70,7 +70,7 @@ func TestTheZoneIsWhatTheCloudSaysNow(t *testing.T) {
 			url, doc := changing(t)
 			doc.Store(&tt.service)
 			got, err := instance.New(instance.Options{DevDir: driveOf(t, tt.drive), MetadataURL: url, Order: tt.order}).Identify(t.Context())
-			if want := (instance.Identity{ServerID: serverID, Name: "node-1", Zone: tt.want}); err != nil || got != want {
+			if want := (instance.Identity{ServerID: serverID, Zone: tt.want}); err != nil || got != want {
 				t.Errorf("got %+v, %v, want %+v", got, err, want)
 			}
 		})
@@ -88,6 +88,7 @@ func TestAServerThatIsAskedAgainTellsItsPresentZone(t *testing.T) {
 		{"no drive, and it was moved", "", []string{here(`"az1"`), here(`"az2"`)}, []string{"az1", "az2"}},
 		{"the service has gone: the drive knows less", here(`"az0"`), []string{here(`"az1"`), "", here(`"az2"`)}, []string{"az1", "az1", "az2"}},
 		{"no drive, and the service has gone", "", []string{here(`"az1"`), "", "<html>"}, []string{"az1", "az1", "az1"}},
+		{"the service takes it for another server", "", []string{here(`"az1"`), answer(otherID, `"az2"`), here(`"az3"`)}, []string{"az1", "az1", "az3"}},
 		{"the service comes later", here(`"az0"`), []string{"", here(`"az1"`), ""}, []string{"az0", "az1", "az1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 // TestWhatUdevBuiltUponADisk: devices that nobody has open are in the way of what
 // would be written to the disk, and of nothing else.
 func TestWhatUdevBuiltUponADisk(t *testing.T) {
-	idle := []blockdev.Holder{{Name: "dm-3", Detail: "dm-3"}}
-	used := []blockdev.Holder{{Name: "dm-3", Detail: "dm-3", InUse: true}}
+	idle := []blockdev.Holder{{Detail: "dm-3"}}
+	used := []blockdev.Holder{{Detail: "dm-3", InUse: true}}
 	ext4, err := filesystem.TypeOf("ext4")
 	if err != nil {
 		t.Fatal(err)

@@ -11,23 +11,22 @@ import (
 
 // backup is Cinder's view of a backup.
 type backup struct {
-	ID          string    `json:"id"`
-	Name        string    `json:"name"`
-	Description string    `json:"description"`
-	VolumeID    string    `json:"volume_id"`
-	SnapshotID  string    `json:"snapshot_id"`
-	Size        int64     `json:"size"`
-	Status      string    `json:"status"`
-	Zone        string    `json:"availability_zone"`
-	Metadata    texts     `json:"metadata"`
-	FailReason  string    `json:"fail_reason"`
-	CreatedAt   timestamp `json:"created_at"`
-	Dependents  bool      `json:"has_dependent_backups"`
+	ID         string    `json:"id"`
+	Name       string    `json:"name"`
+	VolumeID   string    `json:"volume_id"`
+	SnapshotID string    `json:"snapshot_id"`
+	Size       int64     `json:"size"`
+	Status     string    `json:"status"`
+	Zone       string    `json:"availability_zone"`
+	Metadata   texts     `json:"metadata"`
+	FailReason string    `json:"fail_reason"`
+	CreatedAt  timestamp `json:"created_at"`
+	Dependents bool      `json:"has_dependent_backups"`
 }
 
 func (b backup) cloud() cloud.Backup {
 	return cloud.Backup{
-		ID: b.ID, Name: b.Name, Description: b.Description, VolumeID: b.VolumeID, SnapshotID: b.SnapshotID,
+		ID: b.ID, Name: b.Name, VolumeID: b.VolumeID, SnapshotID: b.SnapshotID,
 		SizeGiB: b.Size, Status: cloud.BackupStatus(b.Status), Zone: b.Zone, Metadata: b.Metadata,
 		FailReason: b.FailReason, CreatedAt: b.CreatedAt.Time, HasDependents: b.Dependents,
 	}
@@ -79,7 +78,6 @@ func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cl
 	}
 	b := made.cloud()
 	b.Name = cmp.Or(b.Name, req.Name)
-	b.Description = cmp.Or(b.Description, req.Description)
 	b.VolumeID = cmp.Or(b.VolumeID, req.VolumeID)
 	b.SnapshotID = cmp.Or(b.SnapshotID, req.SnapshotID)
 	b.Zone = cmp.Or(b.Zone, req.Zone)

@@ -1,7 +1,6 @@
 package openstack
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +12,7 @@ import (
 // server is Nova's view of a server.
 type server struct {
 	ID     string `json:"id"`
-	Name   string `json:"name"`
 	Status string `json:"status"`
-	Zone   string `json:"OS-EXT-AZ:availability_zone"`
 }
 
 func (s server) key() string         { return s.ID }
@@ -24,7 +21,6 @@ func (s server) lacks() string       { return "" }
 
 // volumeAttachment is Nova's view of an attachment.
 type volumeAttachment struct {
-	ServerID string `json:"serverId"`
 	VolumeID string `json:"volumeId"`
 	Device   string `json:"device"`
 }
@@ -50,9 +46,7 @@ func (c *Client) ListAttachments(ctx context.Context, serverID string) ([]cloud.
 	}
 	attachments := make([]cloud.ServerAttachment, 0, len(listed))
 	for _, a := range listed {
-		attachments = append(attachments, cloud.ServerAttachment{
-			ServerID: cmp.Or(a.ServerID, serverID), VolumeID: a.VolumeID, Device: a.Device,
-		})
+		attachments = append(attachments, cloud.ServerAttachment(a))
 	}
 	return attachments, nil
 }
@@ -82,7 +76,7 @@ func (c *Client) AttachVolume(ctx context.Context, serverID, volumeID string) (*
 	if got := answer.Attachment.VolumeID; got != "" && !sameID(got, volumeID) {
 		return nil, r.unexpected("the answer is about volume %q", got)
 	}
-	return &cloud.ServerAttachment{ServerID: serverID, VolumeID: volumeID, Device: answer.Attachment.Device}, nil
+	return &cloud.ServerAttachment{VolumeID: volumeID, Device: answer.Attachment.Device}, nil
 }
 
 // DetachVolume is one DELETE.

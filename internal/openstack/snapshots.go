@@ -10,19 +10,18 @@ import (
 
 // snapshot is Cinder's view of a snapshot.
 type snapshot struct {
-	ID          string    `json:"id"`
-	Name        string    `json:"name"`
-	Description string    `json:"description"`
-	VolumeID    string    `json:"volume_id"`
-	Size        int64     `json:"size"`
-	Status      string    `json:"status"`
-	Metadata    texts     `json:"metadata"`
-	CreatedAt   timestamp `json:"created_at"`
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	VolumeID  string    `json:"volume_id"`
+	Size      int64     `json:"size"`
+	Status    string    `json:"status"`
+	Metadata  texts     `json:"metadata"`
+	CreatedAt timestamp `json:"created_at"`
 }
 
 func (s snapshot) cloud() cloud.Snapshot {
 	return cloud.Snapshot{
-		ID: s.ID, Name: s.Name, Description: s.Description, VolumeID: s.VolumeID, SizeGiB: s.Size,
+		ID: s.ID, Name: s.Name, VolumeID: s.VolumeID, SizeGiB: s.Size,
 		Status: cloud.SnapshotStatus(s.Status), Metadata: s.Metadata, CreatedAt: s.CreatedAt.Time,
 	}
 }

@@ -12,7 +12,6 @@ import (
 type volume struct {
 	ID           string    `json:"id"`
 	Name         string    `json:"name"`
-	Description  string    `json:"description"`
 	Size         int64     `json:"size"`
 	Status       string    `json:"status"`
 	Type         string    `json:"volume_type"`
@@ -36,7 +35,7 @@ const restoredFrom = "src_backup_id"
 
 func (v volume) cloud() cloud.Volume {
 	result := cloud.Volume{
-		ID: v.ID, Name: v.Name, Description: v.Description, SizeGiB: v.Size,
+		ID: v.ID, Name: v.Name, SizeGiB: v.Size,
 		Status: cloud.VolumeStatus(v.Status), Type: v.Type, Zone: v.Zone,
 		SnapshotID: v.SnapshotID, SourceVolumeID: v.SourceVolume, BackupID: v.BackupID,
 		Metadata: v.Metadata, Multiattach: bool(v.Multiattach), CreatedAt: v.CreatedAt.Time,

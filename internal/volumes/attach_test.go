@@ -154,7 +154,7 @@ func TestAttachWaitsForABusyVolume(t *testing.T) {
 			return v.ID
 		},
 		"that is being detached from another server": func(w *world) string {
-			v, other := w.create(volumes.CreateRequest{Name: "pvc-1"}), w.cloud.AddServer("other")
+			v, other := w.create(volumes.CreateRequest{Name: "pvc-1"}), w.cloud.AddServer()
 			w.attach(v.ID, other)
 			if err := w.cloud.DetachVolume(w.Context(), other, v.ID); err != nil {
 				w.Fatal(err)
@@ -191,7 +191,7 @@ func TestAttachWaitsForABusyVolume(t *testing.T) {
 
 func TestAttachOfWhatIsElsewhereNamesTheServer(t *testing.T) {
 	in(t, func(w *world) {
-		v, other := w.create(volumes.CreateRequest{Name: "pvc-1"}), w.cloud.AddServer("other")
+		v, other := w.create(volumes.CreateRequest{Name: "pvc-1"}), w.cloud.AddServer()
 		w.attach(v.ID, other)
 		_, err := w.service.Attach(w.Context(), v.ID, w.server)
 		w.wantError(err, volumes.ErrAttachedElsewhere, other)
@@ -201,7 +201,7 @@ func TestAttachOfWhatIsElsewhereNamesTheServer(t *testing.T) {
 func TestAttachOfAMultiattachVolumeToSeveralServers(t *testing.T) {
 	in(t, func(w *world) {
 		v := w.create(volumes.CreateRequest{Name: "pvc-1", Type: "multiattach"})
-		other := w.cloud.AddServer("other")
+		other := w.cloud.AddServer()
 		w.attach(v.ID, w.server)
 		w.attach(v.ID, other)
 		if got := w.get(v.ID); len(got.Attachments) != 2 {
@@ -337,7 +337,7 @@ func TestDetachWhenTheServerIsGone(t *testing.T) {
 		if err := w.service.Detach(w.Context(), v.ID, w.server); err != nil {
 			t.Fatal(err)
 		}
-		stale, other := w.create(volumes.CreateRequest{Name: "pvc-2"}), w.cloud.AddServer("other")
+		stale, other := w.create(volumes.CreateRequest{Name: "pvc-2"}), w.cloud.AddServer()
 		w.attach(stale.ID, other)
 		w.cloud.DeleteServer(other, true)
 		w.cloud.SetFault(cloudtest.Fault{Op: "cinder-attachment.delete", Times: 1, Err: cloud.ErrConflict})

@@ -258,7 +258,7 @@ func (s *Service) waitBackupGone(ctx context.Context, id string) error {
 // fromBackup translates a backup. Its own size is unknown while it is made.
 func fromBackup(b *cloud.Backup, sizeGiB int64) *Snapshot {
 	return &Snapshot{
-		ID: b.ID, Name: b.Name, VolumeID: b.VolumeID, SizeGiB: max(b.SizeGiB, sizeGiB), CreatedAt: b.CreatedAt,
+		ID: b.ID, VolumeID: b.VolumeID, SizeGiB: max(b.SizeGiB, sizeGiB), CreatedAt: b.CreatedAt,
 		Ready: b.Status == cloud.BackupAvailable || b.Status == cloud.BackupRestoring, Backup: true,
 	}
 }

@@ -151,16 +151,16 @@ func TestServersThatAreBrokenCostTheirOwnPodsOnly(t *testing.T) {
 							}
 							a.due <- &item{volume: c.Add(v), server: server, wanted: time.Now(), pause: time.Second}
 						}
-						for i := range n {
-							id := c.AddServer(fmt.Sprintf("broken%d", i))
+						for range n {
+							id := c.AddServer()
 							c.servers[id] = true
 							for range each {
 								add(id)
 							}
 						}
 						var good []string
-						for i := range 100 - n {
-							good = append(good, c.AddServer(fmt.Sprintf("good%d", i)))
+						for range 100 - n {
+							good = append(good, c.AddServer())
 						}
 						var group sync.WaitGroup
 						for range attacherWorkers {
@@ -222,8 +222,8 @@ func tenShareAVolume(t *testing.T, takes time.Duration, busy int) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var group, others sync.WaitGroup
-	for n := range busy {
-		server := c.AddServer(fmt.Sprintf("other%d", n))
+	for range busy {
+		server := c.AddServer()
 		others.Go(func() {
 			for ctx.Err() == nil {
 				if _, err := s.Attach(ctx, c.Add(cloud.Volume{Status: cloud.VolumeAvailable, SizeGiB: 1}), server); err != nil && ctx.Err() == nil {
@@ -236,7 +236,7 @@ func tenShareAVolume(t *testing.T, takes time.Duration, busy int) {
 	var order []int
 	begun := time.Now()
 	for n := range 10 {
-		server := c.AddServer(fmt.Sprintf("s%d", n))
+		server := c.AddServer()
 		group.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), attacherTimeout)
 			defer cancel()
@@ -269,7 +269,7 @@ func TestAVolumeThatManyServersWantLeavesRoomForOthers(t *testing.T) {
 		refused, long := 0, 0
 		var servers []string
 		for n := range 100 {
-			servers = append(servers, c.AddServer(fmt.Sprint(n)))
+			servers = append(servers, c.AddServer())
 			c.servers[servers[n]] = true
 		}
 		for _, server := range servers {

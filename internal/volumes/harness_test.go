@@ -40,7 +40,7 @@ func in(t *testing.T, test func(w *world)) {
 			Snapshot: 400 * time.Millisecond, Backup: 15 * time.Second,
 		}
 		w := &world{T: t, cloud: c, service: volumes.New(c, volumes.Options{Cluster: cluster})}
-		w.server = c.AddServer("one")
+		w.server = c.AddServer()
 		test(w)
 	})
 }

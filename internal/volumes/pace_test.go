@@ -47,8 +47,8 @@ func busy(t *testing.T, callers, rounds, servers, others int, spread float64) (l
 		c.Add(cloud.Volume{Status: cloud.VolumeAvailable, SizeGiB: 1})
 	}
 	var ids []string
-	for n := range servers {
-		ids = append(ids, c.AddServer(fmt.Sprint(n)))
+	for range servers {
+		ids = append(ids, c.AddServer())
 	}
 	l = &lags{}
 	start := time.Now()

@@ -73,7 +73,7 @@ func TestASlowServerGetsItsVolumes(t *testing.T) {
 					slow := &serial{Cloud: cloudtest.New(), turns: map[string]chan struct{}{}}
 					slow.Latency = cloudtest.Latency{Request: 10 * time.Millisecond, Attach: c.takes, Detach: c.takes}
 					s := volumes.New(slow, volumes.Options{Cluster: cluster})
-					server := slow.AddServer("slow")
+					server := slow.AddServer()
 					ctx, cancel := context.WithCancel(t.Context())
 					a := &attacher{due: make(chan *item, 1000)}
 					for range c.volumes {

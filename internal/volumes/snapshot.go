@@ -20,7 +20,6 @@ import (
 // backup.
 type Snapshot struct {
 	ID       string
-	Name     string
 	VolumeID string
 	// SizeGiB is the least size of a volume made from it.
 	SizeGiB   int64
@@ -256,7 +255,7 @@ func (s *Service) snapshotFailed(ctx context.Context, snapshot *cloud.Snapshot, 
 // fromSnapshot translates a snapshot of Cinder's.
 func fromSnapshot(s *cloud.Snapshot) *Snapshot {
 	return &Snapshot{
-		ID: s.ID, Name: s.Name, VolumeID: s.VolumeID, SizeGiB: s.SizeGiB, CreatedAt: s.CreatedAt,
+		ID: s.ID, VolumeID: s.VolumeID, SizeGiB: s.SizeGiB, CreatedAt: s.CreatedAt,
 		Ready: s.Status == cloud.SnapshotAvailable,
 	}
 }

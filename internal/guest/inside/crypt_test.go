@@ -494,8 +494,13 @@ func readersOf(c *csi.VolumeCapability) *csi.VolumeCapability {
 
 func wantReadOnly(t testing.TB, v *volume, want bool) {
 	t.Helper()
-	if m, found, err := (&blockdev.System{}).Mapping(v.id); err != nil || !found || m.ReadOnly != want {
-		t.Errorf("the mapping is there: %t, read-only: %t, want %t; %v", found, m.ReadOnly, want, err)
+	m, found, err := (&blockdev.System{}).Mapping(v.id)
+	if err != nil || !found {
+		t.Fatalf("the mapping is there: %t, %v", found, err)
+	}
+	flag, err := os.ReadFile("/sys/block/" + m.Name + "/ro")
+	if readOnly := string(flag) == "1\n"; err != nil || readOnly != want {
+		t.Errorf("the mapping is read-only: %t, want %t; %v", readOnly, want, err)
 	}
 }
 

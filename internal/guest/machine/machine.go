@@ -152,9 +152,6 @@ func wirePair() (host net.Conn, guest *os.File, err error) {
 	return host, guest, nil
 }
 
-// Ended returns a channel that is closed when the machine has ended.
-func (m *Machine) Ended() <-chan struct{} { return m.ended }
-
 // Console returns what the kernel and QEMU have written so far.
 func (m *Machine) Console() string { return m.console.String() }
 

@@ -23,7 +23,7 @@ func (c *Cloud) CreateVolume(ctx context.Context, req cloud.VolumeRequest) (*clo
 			return err
 		}
 		v := &volume{asked: req, Volume: cloud.Volume{
-			ID: uuid.NewString(), Name: strings.TrimSpace(req.Name), Description: req.Description, SizeGiB: req.SizeGiB,
+			ID: uuid.NewString(), Name: strings.TrimSpace(req.Name), SizeGiB: req.SizeGiB,
 			Status: cloud.VolumeCreating, Type: c.typeOf(req.Type).Name, Zone: c.zoneFor(req),
 			SnapshotID: req.SnapshotID, SourceVolumeID: req.SourceVolumeID,
 			Metadata: maps.Clone(req.Metadata), Multiattach: c.typeOf(req.Type).ExtraSpecs["multiattach"] != "", CreatedAt: c.now(),

@@ -124,11 +124,11 @@ func New() *Cloud {
 }
 
 // AddServer adds a server and returns its id.
-func (c *Cloud) AddServer(name string) string {
+func (c *Cloud) AddServer() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id := uuid.NewString()
-	c.servers[id] = &server{Server: cloud.Server{ID: id, Name: name, Status: "ACTIVE", Zone: c.ZoneNames[0]}}
+	c.servers[id] = &server{Server: cloud.Server{ID: id, Status: "ACTIVE"}}
 	return id
 }
 

@@ -23,7 +23,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) (
 			return refuse(cloud.ErrInvalid, "create snapshot", req.Name, "Invalid volume: status is "+string(v.Status))
 		}
 		s := &snapshot{Snapshot: cloud.Snapshot{
-			ID: uuid.NewString(), Name: req.Name, Description: req.Description, VolumeID: v.ID, SizeGiB: v.SizeGiB,
+			ID: uuid.NewString(), Name: req.Name, VolumeID: v.ID, SizeGiB: v.SizeGiB,
 			Status: cloud.SnapshotCreating, Metadata: maps.Clone(req.Metadata), CreatedAt: c.now(),
 		}}
 		c.snapshots[s.ID] = s

@@ -39,7 +39,7 @@ func (c *Cloud) ListAttachments(ctx context.Context, serverID string) ([]cloud.S
 			return refuse(cloud.ErrNotFound, "list attachments", serverID, "")
 		}
 		for _, id := range s.attached {
-			all = append(all, cloud.ServerAttachment{ServerID: serverID, VolumeID: id})
+			all = append(all, cloud.ServerAttachment{VolumeID: id})
 		}
 		return nil
 	})
@@ -58,7 +58,7 @@ func (c *Cloud) AttachVolume(ctx context.Context, serverID, volumeID string) (*c
 		c.attach(s, v)
 		return nil
 	})
-	return &cloud.ServerAttachment{ServerID: serverID, VolumeID: volumeID, Device: "/dev/vdb"}, err
+	return &cloud.ServerAttachment{VolumeID: volumeID, Device: "/dev/vdb"}, err
 }
 
 func (c *Cloud) checkAttach(s *server, v *volume, serverID, volumeID string) error {
