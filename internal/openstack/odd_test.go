@@ -215,3 +215,29 @@ func TestACauseThatTheCloudDoesNotTell(t *testing.T) {
 		t.Error("of a gateway that doesn't know messages:", err)
 	}
 }
+
+// Who asks for what has changed last concludes that the rest is gone, unless more follows.
+func TestAPageThatMayLackSomethingIsNotTheLast(t *testing.T) {
+	entry := fmt.Sprintf(`{"id": %q, "size": 1, "status": "available"}`, idA)
+	for what, c := range map[string]struct {
+		list  string
+		limit int
+		more  bool
+	}{
+		"all":                    {entry, 2, false},
+		"without a limit":        {entry + "," + entry, 0, false},
+		"full, and no link":      {entry + "," + entry, 2, true},
+		"one that can't be read": {entry + `, {"id": 7}`, 5, true},
+		"none that can be read":  {`null`, 5, true},
+		"none":                   {``, 5, false},
+	} {
+		cloudOf := newTestCloud(t, says(200, `{"volumes": [`+c.list+`], "snapshots": [`+c.list+`], "backups": [`+c.list+`]}`))
+		client, page := cloudOf.connect(t, Options{}), cloud.Page{Recent: true, Limit: c.limit}
+		_, volumes, err := client.ListVolumes(t.Context(), cloud.VolumeFilter{}, page)
+		_, snapshots, err2 := client.ListSnapshots(t.Context(), cloud.SnapshotFilter{}, page)
+		_, backups, err3 := client.ListBackups(t.Context(), cloud.BackupFilter{}, page)
+		if err := errors.Join(err, err2, err3); err != nil || (volumes != "") != c.more || (snapshots != "") != c.more || (backups != "") != c.more {
+			t.Errorf("%s: next %q, %q, %q, %v", what, volumes, snapshots, backups, err)
+		}
+	}
+}

@@ -278,8 +278,8 @@ func typeOf(t cloud.VolumeType) volumeType {
 		name: t.Name, told: t.ExtraSpecs != nil, backend: t.ExtraSpecs["volume_backend_name"],
 		multiattach: strings.EqualFold(t.ExtraSpecs["multiattach"], "<is> True"),
 	}
-	if strings.HasPrefix(kind.backend, "<") {
-		kind.backend = "" // an expression of the scheduler's
+	if operator, _, _ := strings.Cut(kind.backend, " "); strings.ContainsAny(operator, "<=>") {
+		kind.backend = "" // an expression of the scheduler's, as in "<in> ssd" or "s== ssd"
 	}
 	for name := range strings.SplitSeq(t.ExtraSpecs["RESKEY:availability_zones"], ",") {
 		if name = strings.TrimSpace(name); name != "" {
