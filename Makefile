@@ -9,8 +9,9 @@ LDFLAGS := -X main.version=$(VERSION)
 LINT    := go tool -modfile=.ci/tools.mod golangci-lint
 # e2e/ is a Go module of its own.
 LINT_E2E := go tool -modfile=../.ci/tools.mod golangci-lint
-# The tests wait more than they work: for their clouds, for disks, for the kernel.
-TESTFLAGS ?= -race -shuffle=on -p=4 -parallel=8 -timeout=30m
+TESTFLAGS ?= -race -shuffle=on -timeout=30m
+# The unit tests wait more than they work: for their clouds, for disks, for the kernel.
+PARALLEL ?= -p=4 -parallel=8
 # Which ends with what failed.
 GOTEST  := go run .ci/gotest.go
 # In a mount namespace of their own: another program that copies the machine's
@@ -41,7 +42,7 @@ lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files
 
 .PHONY: unit
 unit: ## Unit tests with the race detector, on loop devices (root)
-	$(APART) $(GOTEST) $(TESTFLAGS) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$ -e /internal/deployers$$)
+	$(APART) $(GOTEST) $(TESTFLAGS) $(PARALLEL) $$(go list ./... | grep -v -e /sanity$$ -e /internal/guest$$ -e /internal/bench$$ -e /charts$$ -e /internal/deployers$$)
 
 .PHONY: flakes
 flakes: prerequisites ## Every unit test 200 times, alone and beside two busy loops (hours, root; COUNT=, PACKAGES=, RUN=)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,6 +16,55 @@ import (
 
 // provisionerLease is the lease by which the replicas agree on who makes volumes.
 const provisionerLease = "cinder-csi-openstack-org"
+
+// leaseNames are all leases of the replicas, one of each side container.
+func leaseNames() []string {
+	return []string{
+		provisionerLease, "external-attacher-leader-" + provisionerLease, "external-resizer-" + provisionerLease,
+		"external-snapshotter-leader-" + provisionerLease,
+	}
+}
+
+// handsOver: a leader that is told to end, as when its node is drained, gives its leases
+// up, so that another takes them before they expire, and works.
+func handsOver(s *scenario) {
+	leases := s.kube.CoordinationV1().Leases(driverNamespace)
+	held := map[string]*coordinationv1.Lease{}
+	var pod string
+	for _, name := range leaseNames() {
+		held[name] = until(s, leases, name, "to be held by a pod that runs", func(l *coordinationv1.Lease) error {
+			if l.Spec.HolderIdentity == nil || l.Spec.RenewTime == nil || l.Spec.LeaseDurationSeconds == nil {
+				return errors.New("nobody holds it")
+			}
+			leader, err := s.podOf(s.Context(), *l.Spec.HolderIdentity)
+			if pod == "" {
+				pod = leader
+			}
+			return err
+		})
+	}
+	begun := time.Now()
+	s.must(s.kube.CoreV1().Pods(driverNamespace).Delete(s.Context(), pod, metav1.DeleteOptions{}), "ending %s", pod)
+	for _, name := range leaseNames() {
+		before := held[name]
+		if !strings.HasPrefix(*before.Spec.HolderIdentity, pod) {
+			continue // another replica's
+		}
+		now := until(s, leases, name, "to be held by another pod than "+pod, func(l *coordinationv1.Lease) error {
+			if l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" || strings.HasPrefix(*l.Spec.HolderIdentity, pod) {
+				return fmt.Errorf("it is held by %v", l.Spec.HolderIdentity)
+			}
+			return nil
+		})
+		s.Logf("%s: another leads %v after the leader was told to end", name, now.Spec.AcquireTime.Sub(begun).Round(10*time.Millisecond))
+		expiry := before.Spec.RenewTime.Add(time.Duration(*before.Spec.LeaseDurationSeconds) * time.Second)
+		if !now.Spec.AcquireTime.Time.Before(expiry) {
+			s.Errorf("%s was taken at %v, and not given up: it had expired at %v", name, now.Spec.AcquireTime, expiry)
+		}
+	}
+	s.claim("data", immediate)
+	s.bound("data")
+}
 
 // losesNone: the leader dies while twenty volumes are being made: some are done,
 // some are accepted by the cloud and not done, some are not accepted yet.

@@ -66,6 +66,7 @@ func TestVolumes(t *testing.T) {
 func TestTrouble(t *testing.T) {
 	oneByOne(t, []story{
 		{"no volume is lost or made twice when the controller dies while making twenty", losesNone},
+		{"a leader that is told to end hands its work over before its lease expires", handsOver},
 		{"a node that is drained lets its volumes go", isDrained},
 		{"a node that loses its power loses its volumes to another and comes back", isGone},
 		{"a node that is full gets no more volumes and the scheduler says so", isFull},

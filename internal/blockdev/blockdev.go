@@ -4,7 +4,7 @@
 // A disk is known by the serial that the hypervisor gave it, which is the
 // volume's id, read from sysfs. Names such as /dev/vdb and links below
 // /dev/disk/by-id say nothing that can be trusted: names move when disks come
-// and go, links go stale when an event is missed. They serve to wake a waiter.
+// and go, links go stale when an event is missed.
 //
 // Nothing in this package writes to a disk, and finding one doesn't open it.
 package blockdev
@@ -65,8 +65,7 @@ type Finder interface {
 	// disk isn't there (yet), and ErrUnsafe when what is there must not be touched.
 	Find(ctx context.Context, volumeID string) (Disk, error)
 	// Wait looks for the disk of a volume until it is found or ctx ends. It is woken
-	// by the kernel's events and by changes in the device directories, and looks every
-	// second besides. Only ErrNotFound makes it wait: any other error is returned at
+	// by what the kernel and udev tell of block devices, and looks every second besides. Only ErrNotFound makes it wait: any other error is returned at
 	// once. When ctx ends, the error wraps both its cause and what was last found.
 	Wait(ctx context.Context, volumeID string) (Disk, error)
 	// Candidates returns all disks that may be the volume's, proven or not: for

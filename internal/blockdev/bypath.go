@@ -135,6 +135,8 @@ const smallestVolume = 512 << 20
 //     by the server's kernel;
 //   - is a CD-ROM, which no volume is attached as, or smaller than any volume. Where disks
 //     have no serials (Hyper-V, VMware, Xen) nothing else tells;
+//   - is no floppy drive, which takes seconds to say that it is empty, and errors in the
+//     kernel's log, at each question;
 //   - has told its serial if it has one, and none of its names is a volume's id.
 func (s *System) NoVolumes(ctx context.Context) ([]string, error) {
 	const cdrom = "5" // a SCSI device type
@@ -144,7 +146,7 @@ func (s *System) NoVolumes(ctx context.Context) ([]string, error) {
 		sys := s.sysfs()
 		size := sys.size(d.name)
 		small := 0 < size && size < smallestVolume || sys.text(d.name, "device", "type") == cdrom
-		if small && sys.onBus(d.name) && !d.unanswered && !namesVolume(d.identities) {
+		if small && sys.onBus(d.name) && !strings.HasPrefix(d.name, "fd") && !d.unanswered && !namesVolume(d.identities) {
 			paths = append(paths, s.node(d.name))
 		}
 	}

@@ -54,3 +54,11 @@ func TestADiskThatDoesNotTellItsSerialMayBeAVolume(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+func TestAFloppyDriveIsNotAsked(t *testing.T) {
+	tr := newTree(t)
+	tr.disk("fd0", "2:0", map[string]string{"size": "8", "removable": "1", "device/modalias": "platform:floppy"})
+	if got, err := tr.system().NoVolumes(t.Context()); err != nil || len(got) != 0 {
+		t.Errorf("%q, %v", got, err)
+	}
+}

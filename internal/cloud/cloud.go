@@ -166,7 +166,9 @@ type Page struct {
 	// Marker is the id of the last entry of the page before; empty for the
 	// first page.
 	Marker string
-	// Recent asks for those volumes first that have changed last.
+	// Recent asks for those volumes first that have changed last. It is for whoever
+	// concludes from what the page lacks: where the cloud may have left something out, the
+	// marker of the next page is not empty.
 	Recent bool
 	// Stable asks for an order in which a place can be found again: newest
 	// first, those of one moment by descending id. It is Cinder's own.

@@ -3,6 +3,7 @@ package cloud
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 )
 
@@ -111,4 +112,24 @@ func (e *Error) Unwrap() []error {
 func Uncertain(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Uncertain
+}
+
+// NotTold reports whether the cloud has answered err, but not with what it was asked for:
+// this account may not read it, the cloud or a gateway before it doesn't offer it, or the
+// answer is none. What it would say has to be found out otherwise, or done without.
+func NotTold(err error) bool {
+	for _, kind := range []error{ErrForbidden, ErrNotFound, ErrUnsupported, ErrInvalid} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	var answer *Error
+	if !errors.As(err, &answer) {
+		return false
+	}
+	switch answer.StatusCode {
+	case 0, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return false
+	}
+	return answer.StatusCode < http.StatusInternalServerError
 }

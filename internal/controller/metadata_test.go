@@ -100,6 +100,34 @@ func TestAnnotationsOfAVolumeSnapshotBecomeMetadata(t *testing.T) {
 	wantCode(t, err, codes.FailedPrecondition, "--extra-create-metadata")
 }
 
+// A snapshot or backup that was begun is finished as it was begun, whatever becomes of the
+// annotations: an error about these would be final, and leave it behind.
+func TestASnapshotThatIsBegunNeedsNoAnnotationsAnyMore(t *testing.T) {
+	w, server := withTags(t)
+	server.Put("space/claim", nil)
+	volume := w.create(forClaim("pvc-1", "claim")).GetVolumeId()
+	for _, kind := range []string{"snapshot", "backup"} {
+		req := &csi.CreateSnapshotRequest{Name: kind, SourceVolumeId: volume, Parameters: map[string]string{
+			"type": kind, "csi.storage.k8s.io/volumesnapshot/name": "snap", "csi.storage.k8s.io/volumesnapshot/namespace": "space",
+		}}
+		server.PutSnapshot("space/snap", map[string]string{tagPrefix + "keep": "7d"})
+		if _, err := w.CreateSnapshot(w.within(time.Minute), req); err != nil {
+			t.Fatal(err)
+		}
+		server.PutSnapshot("space/snap", map[string]string{tagPrefix + "ä": "x"})
+		w.untilReady(req)
+		req.Name += "-2"
+		_, err := w.CreateSnapshot(w.within(time.Minute), req)
+		wantCode(t, err, codes.InvalidArgument, "annotation")
+	}
+	for _, b := range w.dump().Backups {
+		w.wantMetadata(b.Metadata, map[string]string{"keep": "7d"})
+	}
+	if d := w.dump(); len(d.Snapshots) != 1 || len(d.Backups) != 1 {
+		t.Errorf("%d snapshots and %d backups", len(d.Snapshots), len(d.Backups))
+	}
+}
+
 func TestTagsThatMayNotBeAreRefused(t *testing.T) {
 	w, server := withTags(t)
 	w.config.ExtraTags = map[string]string{"bill": "them"}

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"errors"
-	"maps"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -25,15 +24,16 @@ func (s *Server) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshotRequ
 	if err != nil {
 		return nil, err
 	}
-	metadata, err := s.snapshotMetadata(ctx, req.GetParameters(), params)
+	metadata, err := snapshotObject().metadata(req.GetParameters(), params)
 	if err != nil {
-		return nil, statusOf(err)
+		return nil, err
 	}
 	return inCloud(ctx, s, req, func(service *volumes.Service) (*csi.CreateSnapshotResponse, error) {
 		snapshot, err := service.CreateSnapshot(ctx, volumes.SnapshotRequest{
 			Name:        req.GetName(),
 			VolumeID:    req.GetSourceVolumeId(),
 			Metadata:    metadata,
+			Tags:        s.snapshotTags(req.GetParameters(), metadata),
 			Backup:      params[paramType] == "backup",
 			Incremental: params[paramIncremental] == "true",
 			Zone:        params[paramAvailability],
@@ -45,20 +45,19 @@ func (s *Server) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshotRequ
 	})
 }
 
-// snapshotMetadata returns the metadata of a new snapshot or backup. A VolumeSnapshot that
-// is gone asks for no tags: a snapshot begun for it can be finished, and then deleted.
-func (s *Server) snapshotMetadata(ctx context.Context, raw map[string]string, params parameters) (map[string]string, error) {
-	metadata, err := snapshotObject().metadata(raw, params)
-	if err != nil || s.cfg.Annotations == nil || s.cfg.TagPrefix == "" {
-		return metadata, err
+// snapshotTags returns a function that reads the tags of a new snapshot, nil where the
+// operator wants none. A VolumeSnapshot that is gone asks for none.
+func (s *Server) snapshotTags(raw, metadata map[string]string) func(context.Context) (map[string]string, error) {
+	if s.cfg.Annotations == nil || s.cfg.TagPrefix == "" {
+		return nil
 	}
-	annotations, err := s.annotations(ctx, snapshotObject(), raw)
-	if err != nil && !errors.Is(err, claims.ErrNotFound) {
-		return nil, err
+	return func(ctx context.Context) (map[string]string, error) {
+		annotations, err := s.annotations(ctx, snapshotObject(), raw)
+		if err != nil && !errors.Is(err, claims.ErrNotFound) {
+			return nil, err
+		}
+		return s.tags(annotations, metadata)
 	}
-	tags, err := s.tags(annotations, metadata)
-	maps.Copy(metadata, tags)
-	return metadata, err
 }
 
 // DeleteSnapshot returns when the snapshot, or the backup, is gone.

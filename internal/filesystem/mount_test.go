@@ -498,3 +498,18 @@ func TestTheDiskOfABtrfsIsItsOwnWhateverHasItsNameNow(t *testing.T) {
 		t.Errorf("its name is gone: %+v, %v, want %s", m, err, numberString(d.Number))
 	}
 }
+
+// TestMountsOfOtherDisksAreNotLookedAt: a node has thousands, and each call reads them
+// several times.
+func TestMountsOfOtherDisksAreNotLookedAt(t *testing.T) {
+	infos, err := readMounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, nobodys := New(Options{}), unix.Mkdev(7, 1<<19)
+	reading := testing.AllocsPerRun(10, func() { _, err = readMounts() })
+	looking := testing.AllocsPerRun(10, func() { _, err = f.MountsOf(nobodys) })
+	if most := float64(200 + 2*len(infos)); err != nil || looking-reading > most {
+		t.Errorf("%d mounts: %v allocations to read them, and %v to look for those of a disk, %v", len(infos), reading, looking, err)
+	}
+}

@@ -73,10 +73,10 @@ func (f *FS) MountsOf(number uint64) ([]MountPoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mounts of device %s: %w", numberString(number), err)
 	}
-	var mounts []MountPoint
+	types, mounts := Types(), []MountPoint(nil)
 	for _, info := range infos {
 		own := unix.Mkdev(uint32(info.Major), uint32(info.Minor)) // #nosec G115 -- the kernel's own numbers
-		if t, err := TypeOf(info.FSType); own != number && (err != nil || t.diskOf == nil) {
+		if own != number && !slices.ContainsFunc(types, func(t *Type) bool { return t.Name == info.FSType && t.diskOf != nil }) {
 			continue // others aren't looked at more closely: there may be thousands
 		}
 		if m := mountPoint(info); m.Number == number {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // DiskAddress is where Nova says that a disk is attached.
@@ -16,21 +15,19 @@ type DiskAddress struct {
 	Bus, Address string
 }
 
-// sourceTime bounds the question for a disk to one source: whoever asks for it asks again.
-const sourceTime = 2 * time.Second
-
 // DiskAddresses returns where the server's metadata say that the volume is: all
 // entries of type disk with its id as serial, none where there is no such entry.
 // The metadata service is asked first, whatever the order of the sources is: it
 // knows of a volume that was attached just now, and live is true then. A config
-// drive is as old as the server, and is asked only when the service can't be.
+// drive is as old as the server, and is asked only when the service can't be. Each is asked
+// once, for ten seconds at most: whoever asks for a disk asks again.
 func (s *Server) DiskAddresses(ctx context.Context, volumeID string) (addresses []DiskAddress, live bool, err error) {
 	for _, source := range []Source{MetadataService, ConfigDrive} {
 		if !slices.Contains(s.opts.Order, source) {
 			continue
 		}
-		asking, cancel := context.WithTimeout(ctx, sourceTime)
-		data, failure := s.read(asking, source, attempts)
+		asking, cancel := context.WithTimeout(ctx, laterTime)
+		data, failure := s.read(asking, source, 1)
 		cancel()
 		if failure == nil {
 			addresses, err := parseDisks(data, volumeID)

@@ -77,7 +77,8 @@ type known struct {
 	live bool
 }
 
-// laterTime bounds what Identify waits for, once it has an answer to fall back on.
+// laterTime bounds what Identify waits for, once it has an answer to fall back on, and a
+// question for a disk to one source.
 const laterTime = 10 * time.Second
 
 // New returns a Server. It asks nothing until it is called.
@@ -96,7 +97,8 @@ func New(opts Options) *Server {
 // else the one that it told last; else the config drive's.
 //
 // Each call asks anew. Once a call has succeeded, later ones return what was known where
-// no source answers within ten seconds.
+// no source answers within ten seconds, or the answer is of another server: none becomes
+// another one while it runs.
 func (s *Server) Identify(ctx context.Context) (Identity, error) {
 	before := s.known.Load()
 	if before != nil {
@@ -105,14 +107,14 @@ func (s *Server) Identify(ctx context.Context) (Identity, error) {
 		defer cancel()
 	}
 	id, from, err := s.who(ctx)
-	if err != nil {
-		if before != nil {
-			return before.Identity, nil
-		}
+	switch {
+	case before != nil && (err != nil || id.ServerID != before.ServerID):
+		return before.Identity, nil
+	case err != nil:
 		return Identity{}, err
 	}
 	now := s.where(ctx, id, from)
-	if !now.live && before != nil && before.live && before.ServerID == now.ServerID {
+	if !now.live && before != nil && before.live {
 		now.Zone, now.live = before.Zone, true
 	}
 	s.known.Store(&now)
@@ -134,7 +136,7 @@ func (s *Server) who(ctx context.Context) (id Identity, from int, err error) {
 }
 
 // where completes an answer by the zone. Sources that come later in the order are asked if
-// they may know better, once and for ten seconds at most: without them there is an answer.
+// they may know better, for ten seconds at most, and but once where there is a zone without them.
 func (s *Server) where(ctx context.Context, id Identity, from int) known {
 	now := known{Identity: id, live: s.opts.Order[from] == MetadataService && id.Zone != ""}
 	ctx, cancel := context.WithTimeout(ctx, laterTime)
@@ -143,7 +145,11 @@ func (s *Server) where(ctx context.Context, id Identity, from int) known {
 		if now.live || source == ConfigDrive && now.Zone != "" {
 			continue
 		}
-		other, err := s.ask(ctx, source, 1)
+		times := 1
+		if now.Zone == "" {
+			times = attempts
+		}
+		other, err := s.ask(ctx, source, times)
 		if err == nil && other.ServerID == id.ServerID && other.Zone != "" {
 			now.Zone, now.live = other.Zone, source == MetadataService
 		}

@@ -88,6 +88,7 @@ func TestAServerThatIsAskedAgainTellsItsPresentZone(t *testing.T) {
 		{"no drive, and it was moved", "", []string{here(`"az1"`), here(`"az2"`)}, []string{"az1", "az2"}},
 		{"the service has gone: the drive knows less", here(`"az0"`), []string{here(`"az1"`), "", here(`"az2"`)}, []string{"az1", "az1", "az2"}},
 		{"no drive, and the service has gone", "", []string{here(`"az1"`), "", "<html>"}, []string{"az1", "az1", "az1"}},
+		{"the service takes it for another server", "", []string{here(`"az1"`), answer(otherID, `"az2"`), here(`"az3"`)}, []string{"az1", "az1", "az3"}},
 		{"the service comes later", here(`"az0"`), []string{"", here(`"az1"`), ""}, []string{"az0", "az1", "az1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -101,6 +102,25 @@ func TestAServerThatIsAskedAgainTellsItsPresentZone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAZoneThatOnlyTheServiceKnowsIsAskedForAgain: a Node keeps the label that it gets at
+// first, be that a fallback's.
+func TestAZoneThatOnlyTheServiceKnowsIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(answer(serverID, `"az2"`)))
+	}))
+	t.Cleanup(server.Close)
+	s := instance.New(instance.Options{DevDir: driveOf(t, answer(serverID, "null")), MetadataURL: server.URL})
+	if id, err := s.Identify(t.Context()); err != nil || id.Zone != "az2" {
+		t.Errorf("%+v, %v", id, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package openstack
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"time"
 
@@ -29,9 +28,9 @@ type message struct {
 
 func (m message) key() string { return m.ResourceID }
 
-// newestFault returns the newest message about a resource, none where the account may
-// not read them. Filters need 3.5; the messages are compared again here, and all
-// are read below it.
+// newestFault returns the newest message about a resource, none where the cloud doesn't
+// tell. Filters need 3.5; the messages are compared again here, and all are read below
+// it.
 func (c *Client) newestFault(ctx context.Context, resourceType, id string) (cloud.Fault, error) {
 	r := call{
 		operation: "list messages about", resource: id, metric: "message_list", endpoint: c.now().cinder,
@@ -47,7 +46,7 @@ func (c *Client) newestFault(ctx context.Context, resourceType, id string) (clou
 		return cloud.Fault{}, nil
 	}
 	messages, _, err := list[message](ctx, c, r, "messages", cloud.Page{})
-	if errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
+	if cloud.NotTold(err) {
 		return cloud.Fault{}, nil
 	}
 	if err != nil {

@@ -184,3 +184,60 @@ func TestAVolumeInOtherWords(t *testing.T) {
 		})
 	}
 }
+
+// Without the cause of a failure the driver does what is possible without it: an answer
+// that tells none must not stop it for good.
+func TestACauseThatTheCloudDoesNotTell(t *testing.T) {
+	for what, c := range map[string]struct {
+		status int
+		body   string
+		told   bool
+	}{
+		"forbidden":         {403, `{"forbidden": {"message": "no"}}`, true},
+		"unknown":           {404, `{"itemNotFound": {"message": "no"}}`, true},
+		"no such parameter": {400, `{"badRequest": {"message": "no"}}`, true},
+		"not offered":       {501, ``, true},
+		"HTML":              {200, `<html></html>`, true},
+		"no list":           {200, `{}`, true},
+		"an error":          {500, `{"computeFault": {}}`, false},
+		"later":             {409, `{"conflictingRequest": {}}`, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			odd := newTestCloud(t, says(c.status, c.body))
+			found, err := odd.connect(t, Options{}).VolumeFault(t.Context(), idA)
+			if found != (cloud.Fault{}) || (err == nil) != c.told {
+				t.Errorf("%+v, %v", found, err)
+			}
+		})
+	}
+	gateway := newTestCloud(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	if _, err := gateway.connect(t, Options{}).VolumeFault(t.Context(), idA); err != nil {
+		t.Error("of a gateway that doesn't know messages:", err)
+	}
+}
+
+// Who asks for what has changed last concludes that the rest is gone, unless more follows.
+func TestAPageThatMayLackSomethingIsNotTheLast(t *testing.T) {
+	entry := fmt.Sprintf(`{"id": %q, "size": 1, "status": "available"}`, idA)
+	for what, c := range map[string]struct {
+		list  string
+		limit int
+		more  bool
+	}{
+		"all":                    {entry, 2, false},
+		"without a limit":        {entry + "," + entry, 0, false},
+		"full, and no link":      {entry + "," + entry, 2, true},
+		"one that can't be read": {entry + `, {"id": 7}`, 5, true},
+		"none that can be read":  {`null`, 5, true},
+		"none":                   {``, 5, false},
+	} {
+		cloudOf := newTestCloud(t, says(200, `{"volumes": [`+c.list+`], "snapshots": [`+c.list+`], "backups": [`+c.list+`]}`))
+		client, page := cloudOf.connect(t, Options{}), cloud.Page{Recent: true, Limit: c.limit}
+		_, volumes, err := client.ListVolumes(t.Context(), cloud.VolumeFilter{}, page)
+		_, snapshots, err2 := client.ListSnapshots(t.Context(), cloud.SnapshotFilter{}, page)
+		_, backups, err3 := client.ListBackups(t.Context(), cloud.BackupFilter{}, page)
+		if err := errors.Join(err, err2, err3); err != nil || (volumes != "") != c.more || (snapshots != "") != c.more || (backups != "") != c.more {
+			t.Errorf("%s: next %q, %q, %q, %v", what, volumes, snapshots, backups, err)
+		}
+	}
+}

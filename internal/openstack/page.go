@@ -122,8 +122,15 @@ func list[T entry](ctx context.Context, c *Client, r call, key string, page clou
 		}
 	}
 	next, err := r.nextMarker(links, page)
+	if full := page.Limit > 0 && len(listed) >= page.Limit; page.Recent && next == "" && (full || len(entries) < len(listed)) {
+		next = more
+	}
 	return entries, next, err
 }
+
+// more is the marker of a page that the cloud does not name: one may follow a page that
+// is full, or holds what can't be read.
+const more = "?"
 
 // logUnreadable logs an entry of a list that can't be read, once.
 func (c *Client) logUnreadable(ctx context.Context, key, id string, err error) {

@@ -333,8 +333,10 @@ func (s *Service) recordPublication(ctx context.Context, volumeID string) error 
 	})
 }
 
+// refusesRecord reports whether a cloud, or a gateway before it, takes no metadata of a
+// volume that it has just attached.
 func refusesRecord(err error) bool {
-	return errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrUnsupported)
+	return cloud.NotTold(err) && !errors.Is(err, cloud.ErrUnauthorized)
 }
 
 // ghostRemedy is how an operator gets rid of an attachment that Nova lists and

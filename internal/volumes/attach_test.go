@@ -96,24 +96,23 @@ func TestAnAttachmentIsNotToldBeforeItIsOnRecord(t *testing.T) {
 
 // A cloud that refuses the record once is asked again. One that goes on refusing leaves
 // the mark on a volume that holds data: no mark counts from then on.
-func TestARecordOfTheFirstAttachmentThatIsForbidden(t *testing.T) {
+func TestARecordOfTheFirstAttachmentThatIsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		times       int
+		err         error
 		first, mark bool
 	}{
-		"once":            {times: 1, first: true},
-		"for some time":   {times: 4, mark: true},
-		"for ever":        {times: 0, mark: true},
-		"by an old cloud": {times: -1, mark: true},
+		"once":                   {1, cloud.ErrForbidden, true, false},
+		"for some time":          {4, cloud.ErrForbidden, false, true},
+		"for ever":               {0, cloud.ErrForbidden, false, true},
+		"by an old cloud":        {0, cloud.ErrUnsupported, false, true},
+		"by its form":            {0, cloud.ErrInvalid, false, true},
+		"as a request of nobody": {0, cloud.ErrNotFound, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(w *world) {
 				v := w.create(volumes.CreateRequest{Name: "pvc-1"})
-				fault := cloudtest.Fault{Op: "volume.metadata.update", Times: max(test.times, 0), Err: cloud.ErrForbidden}
-				if test.times < 0 {
-					fault.Err = cloud.ErrUnsupported
-				}
-				w.cloud.SetFault(fault)
+				w.cloud.SetFault(cloudtest.Fault{Op: "volume.metadata.update", Times: test.times, Err: test.err})
 				got, err := w.service.Attach(w.within(time.Minute), v.ID, w.server)
 				if err != nil || got.First != test.first {
 					t.Fatalf("got %+v, %v", got, err)

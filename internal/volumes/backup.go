@@ -83,6 +83,8 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 		Force:       true,
 		Incremental: req.Incremental,
 	}
+	maps.Copy(ask.Metadata, snapshot.Metadata)
+	delete(ask.Metadata, temporaryKey)
 	ask.Metadata["type"] = "backup"
 	backup, err := s.cloud.CreateBackup(ctx, ask)
 	if ask.Incremental && errors.Is(err, cloud.ErrInvalid) {
@@ -188,23 +190,26 @@ func (s *Service) dropTemporary(ctx context.Context, backup *cloud.Backup) error
 }
 
 // deleteBackup deletes a backup until it is gone, after what is left of its
-// temporary snapshot. What does not exist is gone.
+// temporary snapshot: once the backup is gone, nothing leads to the snapshot any more,
+// which would keep the volume for ever. What does not exist is gone.
 func (s *Service) deleteBackup(ctx context.Context, id string) error {
 	backup, err := s.cloud.GetBackup(ctx, id)
-	if errors.Is(err, cloud.ErrNotFound) || errors.Is(err, cloud.ErrUnsupported) {
+	switch {
+	case errors.Is(err, cloud.ErrNotFound), errors.Is(err, cloud.ErrUnsupported):
 		return nil
+	case err != nil:
+		return err
+	case backup.Status == cloud.BackupCreating:
+		// Cinder deletes neither the backup now nor the snapshot that it reads.
+		return fmt.Errorf("backup %s is still being made: %w", id, ErrUnfinished)
 	}
-	if err != nil {
+	if err := s.dropTemporary(ctx, backup); err != nil {
 		return err
 	}
-	err = change(ctx,
+	return change(ctx,
 		func() error { return s.cloud.DeleteBackup(ctx, id) },
 		func() error { return s.waitBackupGone(ctx, id) },
 		func(refusal error) (bool, error) { return s.backupNotDeleted(ctx, id, refusal) })
-	if err != nil {
-		return err
-	}
-	return s.dropTemporary(ctx, backup)
 }
 
 // backupNotDeleted reads a backup whose deletion was refused, or whose answer
@@ -225,7 +230,7 @@ func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error
 		return false, fmt.Errorf("backup %s has status error_deleting: %w: %s", id, ErrState, cloud.Fault{Text: backup.FailReason})
 	case noAnswer(refusal):
 		return false, unfinished(refusal)
-	case backup.Status == cloud.BackupCreating, backup.Status == cloud.BackupRestoring:
+	case backup.Status == cloud.BackupRestoring:
 		return false, fmt.Errorf("backup %s has status %s: %w", id, backup.Status, unfinished(refusal))
 	case errors.Is(refusal, cloud.ErrConflict):
 		return true, unfinished(refusal)

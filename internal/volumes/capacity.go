@@ -91,7 +91,7 @@ func askCapacity[T any](ctx context.Context, s *Service, what string, question f
 	answer, err = question(limited)
 	if unanswered := s.unanswered(what, err); unanswered >= capacityPatience {
 		_, _, err = s.List(ctx, cloud.Page{Limit: 1})
-	} else if notTold(err) {
+	} else if cloud.NotTold(err) {
 		logging.From(ctx).Debug("the cloud does not tell, which sets no limit to the capacity", zap.String("what", what), zap.Error(err))
 		err = nil
 	}
@@ -108,7 +108,7 @@ func (s *Service) unanswered(what string, err error) time.Duration {
 	defer s.mu.Unlock()
 	since, silent := s.unansweredSince[what]
 	switch {
-	case err == nil || notTold(err):
+	case err == nil || cloud.NotTold(err):
 		delete(s.unansweredSince, what)
 		return 0
 	case !silent:

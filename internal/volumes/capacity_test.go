@@ -153,6 +153,22 @@ func TestATypeThatIsInNoListIsTrusted(t *testing.T) {
 	}
 }
 
+// A type may name its back end by an expression of the scheduler's (cinder/scheduler/filters,
+// extra_specs_ops.py): the driver does not work these out.
+func TestABackEndThatIsAnExpressionSetsNoLimit(t *testing.T) {
+	r := overHTTP(t, volumes.Options{})
+	for spec, want := range map[string]int64{
+		"<in> ssd": quotaGiB, "s== ssd": quotaGiB, "<or> ssd <or> hdd": quotaGiB, "s!= hdd": quotaGiB, "ssd": quotaGiB, "nvme": 0, "ssd of old": 0,
+	} {
+		r.faults(admin.Fault{Operation: "type.list", Before: 200, Body: `{"volume_types": [{"id": "a", "name": "fast", "extra_specs": {"volume_backend_name": "` + spec + `"}}]}`},
+			admin.Fault{Operation: "pool.list", Before: 200, Body: `{"pools": [{"name": "h@b#p", "capabilities": {"volume_backend_name": "ssd"}}]}`})
+		service := volumes.New(connect(t, r.cloud.CloudConfFor(state.AdminUser)), volumes.Options{})
+		if got, err := service.Capacity(r.within(20*time.Second), volumes.CapacityRequest{Type: "fast"}); err != nil || got.Available != want {
+			t.Errorf("%s: got %+v, %v, want %d GiB", spec, got, err, want)
+		}
+	}
+}
+
 func TestAVolumeIsMadeWhereTheCloudDoesNotListZonesOrTypes(t *testing.T) {
 	for _, operation := range []string{"zone.list", "type.list"} {
 		t.Run(operation, func(t *testing.T) {

@@ -2,6 +2,8 @@ package volumes_test
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -118,5 +120,33 @@ func (r *remote) until(reached func(admin.Dump) bool) {
 		if ctx.Err() != nil {
 			r.Fatal("that never happens")
 		}
+	}
+}
+
+// Backups are beside the point of who asks for snapshots: a cloud that does not show them
+// to the account still lists its snapshots.
+func TestSnapshotsAreListedWhereBackupsAreNotShown(t *testing.T) {
+	r := overHTTP(t, volumes.Options{})
+	v := r.create(volumes.CreateRequest{Name: "pvc-1"})
+	if _, err := r.CreateSnapshot(r.within(time.Minute), volumes.SnapshotRequest{Name: "snap-1", VolumeID: v.ID}); err != nil {
+		t.Fatal(err)
+	}
+	for name, fault := range map[string]admin.Fault{
+		"forbidden": {Before: http.StatusForbidden, Body: `{"forbidden": {"message": "no"}}`},
+		"refused":   {Before: http.StatusBadRequest, Body: `{"badRequest": {"message": "no"}}`},
+		"HTML":      {Before: http.StatusOK, Body: `<html></html>`},
+	} {
+		fault.Operation = "backup.list"
+		r.faults(fault)
+		for _, limit := range []int{0, 5} {
+			found, next, err := r.ListSnapshots(r.within(time.Minute), "", cloud.Page{Limit: limit})
+			if err != nil || len(found) != 1 || next.Marker != "" {
+				t.Errorf("%s: %d snapshots, then %q, %v", name, len(found), next.Marker, err)
+			}
+		}
+	}
+	r.faults(admin.Fault{Operation: "backup.list", Before: http.StatusInternalServerError})
+	if _, _, err := r.ListSnapshots(r.within(time.Minute), "", cloud.Page{}); !errors.Is(err, cloud.ErrUnavailable) {
+		t.Errorf("got %v", err)
 	}
 }

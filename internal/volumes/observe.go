@@ -104,7 +104,7 @@ func (s *Service) askSnapshots(ctx context.Context, ids []string) (map[string]*c
 	return askAll(ctx, s, ids, func(ctx context.Context, id string) (*cloud.Snapshot, error) {
 		return ifExists(s.cloud.GetSnapshot(ctx, id))
 	}, func() ([]cloud.Snapshot, string, error) {
-		return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{}, cloud.Page{})
+		return s.cloud.ListSnapshots(ctx, cloud.SnapshotFilter{}, cloud.Page{Recent: true})
 	}, withID(func(v *cloud.Snapshot) string { return v.ID }))
 }
 
@@ -112,7 +112,7 @@ func (s *Service) askBackups(ctx context.Context, ids []string) (map[string]*clo
 	return askAll(ctx, s, ids, func(ctx context.Context, id string) (*cloud.Backup, error) {
 		return ifExists(s.cloud.GetBackup(ctx, id))
 	}, func() ([]cloud.Backup, string, error) {
-		return s.cloud.ListBackups(ctx, cloud.BackupFilter{}, cloud.Page{})
+		return s.cloud.ListBackups(ctx, cloud.BackupFilter{}, cloud.Page{Recent: true})
 	}, withID(func(v *cloud.Backup) string { return v.ID }))
 }
 

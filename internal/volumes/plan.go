@@ -2,9 +2,7 @@ package volumes
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,7 +89,7 @@ func (s *Service) typeFor(ctx context.Context, req CreateRequest) (volumeType, e
 		return volumeType{}, nil
 	}
 	standard, err := s.cloud.DefaultVolumeType(ctx)
-	if notTold(err) {
+	if cloud.NotTold(err) {
 		return volumeType{}, nil
 	}
 	if err != nil {
@@ -109,7 +107,7 @@ func (s *Service) zonesFor(ctx context.Context, req CreateRequest, kind volumeTy
 		return []string{""}, nil, nil
 	}
 	all, err := s.cloud.ListZones(ctx)
-	if err != nil && !notTold(err) {
+	if err != nil && !cloud.NotTold(err) {
 		return nil, nil, fmt.Errorf("looking for availability zone %s: %w", req.Zone, err)
 	}
 	labels := []string{req.Zone}
@@ -255,7 +253,7 @@ type volumeType struct {
 // returns cloud.ErrInvalid for a name that may be any of several.
 func (s *Service) typeNamed(ctx context.Context, nameOrID string) (volumeType, error) {
 	types, err := s.cloud.ListVolumeTypes(ctx)
-	if err != nil && !notTold(err) {
+	if err != nil && !cloud.NotTold(err) {
 		return volumeType{}, fmt.Errorf("looking for volume type %s: %w", nameOrID, err)
 	}
 	kind := volumeType{name: nameOrID}
@@ -280,8 +278,8 @@ func typeOf(t cloud.VolumeType) volumeType {
 		name: t.Name, specsKnown: t.ExtraSpecs != nil, backend: t.ExtraSpecs["volume_backend_name"],
 		multiattach: strings.EqualFold(t.ExtraSpecs["multiattach"], "<is> True"),
 	}
-	if strings.HasPrefix(kind.backend, "<") {
-		kind.backend = "" // an expression of the scheduler's
+	if operator, _, _ := strings.Cut(kind.backend, " "); strings.ContainsAny(operator, "<=>") {
+		kind.backend = "" // an expression of the scheduler's, as in "<in> ssd" or "s== ssd"
 	}
 	for name := range strings.SplitSeq(t.ExtraSpecs["RESKEY:availability_zones"], ",") {
 		if name = strings.TrimSpace(name); name != "" {
@@ -322,26 +320,6 @@ func (s *Service) HasType(ctx context.Context, v *cloud.Volume, nameOrID string)
 	}
 	kind, err := s.typeNamed(ctx, nameOrID)
 	return err == nil && kind.is(v.Type), err
-}
-
-// notTold reports whether the cloud has answered, but not with the list that was asked
-// for: this account may not read it, the cloud or a gateway before it doesn't offer it,
-// or the answer is none. What the list would say has to be found out otherwise.
-func notTold(err error) bool {
-	for _, kind := range []error{cloud.ErrForbidden, cloud.ErrNotFound, cloud.ErrUnsupported, cloud.ErrInvalid} {
-		if errors.Is(err, kind) {
-			return true
-		}
-	}
-	var answer *cloud.Error
-	if !errors.As(err, &answer) {
-		return false
-	}
-	switch answer.StatusCode {
-	case 0, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
-		return false
-	}
-	return answer.StatusCode < http.StatusInternalServerError
 }
 
 // zonesOf returns the zones that a name, or else a label, stands for.

@@ -38,6 +38,10 @@ type SnapshotRequest struct {
 	// Metadata is recorded with what is made, besides Options.Metadata and the driver's
 	// own.
 	Metadata map[string]string
+	// Tags returns more metadata; nil for none. It is called when a snapshot has to be made,
+	// and not when one is found, as CreateRequest.Claim is. A backup gets the metadata of
+	// its snapshot.
+	Tags func(context.Context) (map[string]string, error)
 	// Backup asks for a backup, kept in Zone where that is not empty.
 	Backup bool
 	Zone   string
@@ -149,6 +153,13 @@ func oldest[T any](ctx context.Context, name string, list func(cloud.Page) ([]T,
 // postSnapshot asks for a snapshot of which is known that it does not exist.
 func (s *Service) postSnapshot(ctx context.Context, req SnapshotRequest) (*cloud.Snapshot, error) {
 	metadata := maps.Clone(req.Metadata)
+	if req.Tags != nil {
+		tags, err := req.Tags(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("snapshot %s: %w", req.Name, err)
+		}
+		maps.Copy(metadata, tags)
+	}
 	if req.Backup {
 		metadata[temporaryKey] = req.Name
 	}

@@ -208,6 +208,38 @@ func TestAnUnfinishedBackupLeavesNoSnapshotWhenItIsDeleted(t *testing.T) {
 	})
 }
 
+// The call that deletes a backup may end at any moment, and the next one finds the backup
+// gone: nothing leads to its temporary snapshot then.
+func TestADeletionOfABackupThatIsCutOffLeavesNoSnapshot(t *testing.T) {
+	for name, fault := range map[string]cloudtest.Fault{
+		"while the backup is deleted": {Op: "backup.delete", Times: 1, Delay: time.Minute, After: true, Err: unavailable},
+		"before the snapshot is read": {Op: "snapshot.get", Times: 1, Err: unavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(w *world) {
+				v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+				b, err := w.service.CreateSnapshot(w.Context(), volumes.SnapshotRequest{Name: "backup", VolumeID: v.ID, Backup: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				w.cloud.SetFault(fault)
+				if err := w.service.DeleteSnapshot(w.within(10*time.Second), b.ID); err == nil {
+					t.Fatal("it was not cut off")
+				}
+				w.cloud.ClearFaults()
+				time.Sleep(2 * time.Minute)
+				if err := w.service.DeleteSnapshot(w.within(time.Minute), b.ID); err != nil {
+					t.Fatal(err)
+				}
+				if n, m := len(w.cloud.Snapshots()), len(w.cloud.Backups()); n+m != 0 {
+					t.Errorf("%d snapshots and %d backups are left", n, m)
+				}
+			})
+		})
+	}
+}
+
 func TestABackupThatIsReadyBeforeItsAnswerIsKnownLeavesNothingElse(t *testing.T) {
 	in(t, func(w *world) {
 		w.cloud.Latency.Backup = time.Millisecond

@@ -94,8 +94,9 @@ func (s *Service) withBackups(ctx context.Context, snapshots []Snapshot, volumeI
 func (s *Service) listBackups(ctx context.Context, volumeID string, page cloud.Page) ([]Snapshot, cloud.Page, error) {
 	backups, next, err := s.cloud.ListBackups(ctx, cloud.BackupFilter{VolumeID: volumeID}, page)
 	switch {
-	case errors.Is(err, cloud.ErrUnsupported), errors.Is(err, cloud.ErrNotFound) && page.Marker == "":
-		// The cloud has no backup service, and so no backups.
+	case page.Marker == "" && cloud.NotTold(err):
+		// The cloud has no backup service, or none for this account: nothing is concluded
+		// from what a list of snapshots leaves out.
 	case err != nil:
 		return nil, cloud.Page{}, err
 	}
