@@ -324,6 +324,11 @@ func (s *Service) recordPublication(ctx context.Context, volumeID string) error 
 		if !refusesRecord(err) {
 			return false, err
 		}
+		if errors.Is(err, cloud.ErrNotFound) {
+			if _, gone := s.cloud.GetVolume(ctx, volumeID); gone != nil {
+				return false, gone // which tells nothing about other volumes
+			}
+		}
 		refusals++
 		again := refusals < 3 && !s.unrecorded.Load()
 		if !again {

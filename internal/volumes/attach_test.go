@@ -144,6 +144,26 @@ func TestARecordOfTheFirstAttachmentThatIsRefused(t *testing.T) {
 	}
 }
 
+// A volume that is deleted while it is attached takes no record. That says nothing about
+// the marks of other volumes.
+func TestARecordOfAVolumeThatIsGone(t *testing.T) {
+	in(t, func(w *world) {
+		v, other := w.create(volumes.CreateRequest{Name: "pvc-1"}), w.create(volumes.CreateRequest{Name: "pvc-2"})
+		w.cloud.SetFault(cloudtest.Fault{Op: "volume.metadata.update", Times: 1, Delay: 2 * time.Second, Err: cloud.ErrNotFound})
+		go func() {
+			time.Sleep(700 * time.Millisecond)
+			w.cloud.Set(v.ID, func(v *cloud.Volume) { v.Status, v.Attachments = cloud.VolumeAvailable, nil })
+			_ = w.cloud.DeleteVolume(w.Context(), v.ID)
+		}()
+		if _, err := w.service.Attach(w.within(time.Minute), v.ID, w.server); err == nil {
+			t.Error("a volume that is gone is attached")
+		}
+		if got, err := w.service.Attach(w.within(time.Minute), other.ID, w.server); err != nil || !got.First {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	})
+}
+
 func TestAttachWaitsForABusyVolume(t *testing.T) {
 	cases := map[string]func(w *world) string{
 		"that is being created": func(w *world) string {

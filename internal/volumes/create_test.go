@@ -70,6 +70,19 @@ func TestCreateRefusesAnotherVolumeOfTheSameName(t *testing.T) {
 	}
 }
 
+// A volume whose type the cloud doesn't tell, or not as a text, is the one that was asked
+// for: ErrExists would be final, and leave it behind.
+func TestAVolumeWhoseTypeIsNotTold(t *testing.T) {
+	in(t, func(w *world) {
+		req := volumes.CreateRequest{Name: "pvc-1", SizeGiB: 1, Type: "ssd"}
+		v := w.create(req)
+		w.cloud.Set(v.ID, func(v *cloud.Volume) { v.Type = "" })
+		if again := w.create(req); again.ID != v.ID {
+			t.Errorf("got %s, want %s", again.ID, v.ID)
+		}
+	})
+}
+
 func TestCreateAcceptsItsEarlierVolumeInAnyOfTheZonesThatWillDo(t *testing.T) {
 	in(t, func(w *world) {
 		w.cloud.ZoneNames = []string{"a", "b"}

@@ -188,7 +188,7 @@ func (p *plan) unfit(v *cloud.Volume) error {
 }
 
 // differs returns ErrExists, with what differs, when v is not what the request
-// asks for.
+// asks for. A type or zone that the cloud doesn't tell differs from none.
 func (p *plan) differs(v *cloud.Volume) error {
 	different := func(what string, have, want any) error {
 		return fmt.Errorf("volume %s (%s): %w: its %s is %v, wanted %v", v.ID, p.Name, ErrExists, what, have, want)
@@ -199,7 +199,7 @@ func (p *plan) differs(v *cloud.Volume) error {
 		return different("size in GiB", v.SizeGiB, p.SizeGiB)
 	case p.LimitGiB > 0 && v.SizeGiB > p.LimitGiB:
 		return different("size in GiB", v.SizeGiB, fmt.Sprintf("at most %d", p.LimitGiB))
-	case p.Type != "" && !p.kind.is(v.Type):
+	case p.Type != "" && v.Type != "" && !p.kind.is(v.Type):
 		return different("type", v.Type, p.Type)
 	case v.Zone != "" && !p.fits(v.Zone):
 		return different("availability zone", v.Zone, p.Zone)
