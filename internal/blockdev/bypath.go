@@ -50,11 +50,11 @@ func (s *System) byPath(ctx context.Context, volumeID string, next <-chan struct
 	}
 	at, err := s.locate(ctx, volumeID, next)
 	if err != nil {
-		return Disk{}, fmt.Errorf("%w, and where it is can't be learnt: %w", ErrNotFound, err)
+		return Disk{}, fmt.Errorf("%w, and its address can't be read from the server's metadata: %w", ErrNotFound, err)
 	}
 	switch {
 	case len(at.Addresses) == 0:
-		return Disk{}, fmt.Errorf("%w, and the server's metadata don't tell where it is", ErrNotFound)
+		return Disk{}, fmt.Errorf("%w, and the server's metadata have no address of it", ErrNotFound)
 	case len(at.Addresses) > 1:
 		return Disk{}, fmt.Errorf("volume %s: %w: the server's metadata tell several addresses of it: %s",
 			volumeID, ErrUnsafe, strings.Join(at.Addresses, ", "))
@@ -67,7 +67,7 @@ func (s *System) byPath(ctx context.Context, volumeID string, next <-chan struct
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
 	}
 	if !slices.Contains(unidentified, name) {
-		return Disk{}, fmt.Errorf("volume %s: %w: at its address %s is %s, which is known to be something else, or has no size of a volume",
+		return Disk{}, fmt.Errorf("volume %s: %w: at its address %s is %s, which is known to be another disk, or does not have the size of a volume",
 			volumeID, ErrUnsafe, at.Addresses[0], name)
 	}
 	d, err := prove(s.sysfs(), s.procDir(), volumeID, name, s.node(name))
@@ -157,7 +157,7 @@ func (s *System) NoVolumes(ctx context.Context) ([]string, error) {
 // atAddress returns the one disk to which links by that address lead.
 func (s *System) atAddress(address string) (string, error) {
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._-]*$`).MatchString(address) {
-		return "", fmt.Errorf("%w: the server's metadata tell an address that is none: %q", ErrUnsafe, address)
+		return "", fmt.Errorf("%w: the server's metadata name %q, which is not an address", ErrUnsafe, address)
 	}
 	links, err := filepath.Glob(filepath.Join(cmp.Or(s.DevDir, "/dev"), "disk", "by-path", "*-"+address))
 	if err != nil {

@@ -112,7 +112,7 @@ func sizes(r *csi.CapacityRange) (size, limit int64, err error) {
 		size = (required-1)/gib + 1
 	}
 	if limitBytes > 0 && size > limit {
-		return 0, 0, status.Errorf(codes.OutOfRange, "volumes have whole GiB, and none lies between %d and %d bytes", required, limitBytes)
+		return 0, 0, status.Errorf(codes.OutOfRange, "a volume has a whole number of GiB, and there is none from %d to %d bytes", required, limitBytes)
 	}
 	return size, limit, nil
 }

@@ -213,7 +213,7 @@ func (c *clouds) account(ctx context.Context, secrets map[string]string) (*accou
 	case c.ctx.Err() != nil:
 		return nil, errStopping
 	case one == nil && len(c.secrets) >= c.most:
-		return nil, fmt.Errorf("%w: the driver works with %d sets of credentials from secrets already, and may with no more (--max-secret-clouds)", cloud.ErrUnavailable, c.most)
+		return nil, fmt.Errorf("%w: the driver already works with %d sets of credentials from secrets, as many as --max-secret-clouds allows", cloud.ErrUnavailable, c.most)
 	case one == nil:
 		client, err := c.open(cfg)
 		if err != nil {

@@ -350,5 +350,5 @@ func (t semaphore) acquire(ctx context.Context) (release func(), err error) {
 		<-t
 	case <-ctx.Done():
 	}
-	return nil, fmt.Errorf("%w: too many others run: %w", errNotStarted, context.Cause(ctx))
+	return nil, fmt.Errorf("%w: too many other tools run: %w", errNotStarted, context.Cause(ctx))
 }

@@ -38,7 +38,7 @@ var (
 	ErrGivenUp = errors.New("the kernel has given the filesystem up after an error")
 	// ErrMounted means that something else is mounted at the target, or
 	// otherwise than asked for.
-	ErrMounted = errors.New("target is mounted otherwise")
+	ErrMounted = errors.New("the target is mounted differently")
 	// ErrNotMounted means that nothing is mounted at the path, or another
 	// device than the one that was named.
 	ErrNotMounted = errors.New("not mounted")

@@ -206,10 +206,10 @@ func (f *FS) runMkfs(ctx context.Context, d *handle, w blankWrite) error {
 	}
 	made, err := readSuperblock(d)
 	if err != nil {
-		return fmt.Errorf("mkfs.%s said it succeeded: %w", w.name, err)
+		return fmt.Errorf("mkfs.%s reported success: %w", w.name, err)
 	}
 	if made.of.family != w.of.family || !made.full(d.size) {
-		return fmt.Errorf("mkfs.%s said it succeeded, but made a %s of %d bytes on a device of %d",
+		return fmt.Errorf("mkfs.%s reported success, but made a %s of %d bytes on a device of %d",
 			w.name, made.of.Name, made.size, d.size)
 	}
 	logging.From(ctx).Info("formatted", zap.String("device", w.on.Path), zap.String("fs_type", w.name), zap.Int64("size", d.size))
@@ -363,7 +363,7 @@ func (f *FS) writtenBy(w blankWrite, size int64) (allowed func(at int64) bool, d
 	case w.name == luksName:
 		return func(at int64) bool { return at < luksHeader }, func() {}, nil
 	case w.of == nil:
-		return nil, nil, fmt.Errorf("%w: nobody knows where %s is written to", ErrUnsupported, w.name)
+		return nil, nil, fmt.Errorf("%w: it is not known where %s writes to", ErrUnsupported, w.name)
 	}
 	shadow, err := f.rehearse(w.of, w.options, size, "")
 	if err != nil {

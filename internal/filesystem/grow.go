@@ -96,7 +96,7 @@ func (f *FS) grow(ctx, detached context.Context, d *handle, path, mountpoint str
 		return fmt.Errorf("read its size again: %w", err)
 	}
 	if after.size <= before.size || !after.full(deviceSize) {
-		return fmt.Errorf("the tools said they succeeded, but it has %d bytes on a device of %d", after.size, deviceSize)
+		return fmt.Errorf("the tools reported success, but the filesystem has %d bytes on a device of %d", after.size, deviceSize)
 	}
 	logging.From(ctx).Info("filesystem grown", zap.String("device", path),
 		zap.Int64("from", before.size), zap.Int64("to", after.size))

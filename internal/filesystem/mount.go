@@ -82,7 +82,7 @@ func (f *FS) mount(path string, d *handle, mountpoint string, t *Type, options [
 	}
 	mounted, there, err = f.Lookup(mountpoint)
 	if err == nil && !there {
-		err = fmt.Errorf("%w: mount(8) said it succeeded", ErrNotMounted)
+		err = fmt.Errorf("%w, though mount(8) reported success", ErrNotMounted)
 	}
 	if err == nil {
 		err = sameMount(mounted, d.number, readOnly)
@@ -112,15 +112,15 @@ func (f *FS) mountFilesystem(source, mountpoint string, t *Type, options []strin
 func sameMount(m MountPoint, number uint64, readOnly bool) error {
 	switch {
 	case m.Number != number:
-		return fmt.Errorf("%w: device %s is, and %s should be", ErrMounted, blockdev.FormatNumber(m.Number), blockdev.FormatNumber(number))
+		return fmt.Errorf("%w: device %s instead of %s", ErrMounted, blockdev.FormatNumber(m.Number), blockdev.FormatNumber(number))
 	case m.Root != "/":
-		return fmt.Errorf("%w: only %s of the device is", ErrMounted, m.Root)
+		return fmt.Errorf("%w: the directory %s of the device instead of its root", ErrMounted, m.Root)
 	case m.GivenUp:
 		return fmt.Errorf("%w: %s", ErrGivenUp, m.Target)
 	case (m.ReadOnly || m.FilesystemReadOnly) && !readOnly:
-		return fmt.Errorf("%w: read-only, and it should be writable", ErrMounted)
+		return fmt.Errorf("%w: read-only instead of writable", ErrMounted)
 	case !m.ReadOnly && readOnly:
-		return fmt.Errorf("%w: writable, and it should be read-only", ErrMounted)
+		return fmt.Errorf("%w: writable instead of read-only", ErrMounted)
 	}
 	return nil
 }
@@ -350,18 +350,18 @@ func (f *FS) verifyBind(source, mountpoint string, readOnly bool) error {
 		return err
 	}
 	if !there {
-		return fmt.Errorf("%w: mount(8) said it succeeded", ErrNotMounted)
+		return fmt.Errorf("%w, though mount(8) reported success", ErrNotMounted)
 	}
 	if err := sameThing(source, mountpoint); err != nil {
 		return err
 	}
 	switch {
 	case readOnly && !mounted.ReadOnly:
-		return fmt.Errorf("%w: writable, and it should be read-only", ErrMounted)
+		return fmt.Errorf("%w: writable instead of read-only", ErrMounted)
 	case !readOnly && mounted.GivenUp:
 		return fmt.Errorf("%w: %s", ErrGivenUp, source)
 	case !readOnly && !mounted.Writable():
-		return fmt.Errorf("%w: read-only, and it should be writable", ErrMounted)
+		return fmt.Errorf("%w: read-only instead of writable", ErrMounted)
 	}
 	return nil
 }
@@ -377,7 +377,7 @@ func sameThing(source, mountpoint string) error {
 		return fmt.Errorf("target: %w", asGivenUp(err))
 	}
 	if !os.SameFile(a, b) {
-		return fmt.Errorf("%w: something else than %s", ErrMounted, source)
+		return fmt.Errorf("%w: it is not %s", ErrMounted, source)
 	}
 	return nil
 }

@@ -21,10 +21,10 @@ import (
 
 var (
 	// ErrPassphrase means that no key of the disk has that passphrase.
-	ErrPassphrase = errors.New("the passphrase does not open it")
+	ErrPassphrase = errors.New("the passphrase does not open the volume")
 	// ErrNotLUKS means that the device has no LUKS2 header that this package
 	// could have written.
-	ErrNotLUKS = errors.New("no LUKS2 of this driver's making")
+	ErrNotLUKS = errors.New("not a LUKS2 header that this driver made")
 )
 
 // program is what does the work.

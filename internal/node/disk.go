@@ -112,7 +112,7 @@ func (s *Server) dataDisk(disk blockdev.Disk) (data blockdev.Disk, encrypted boo
 func (s *Server) openDisk(disk blockdev.Disk) (blockdev.Disk, error) {
 	data, open, err := s.dataDisk(disk)
 	if err == nil && !open {
-		return disk, fmt.Errorf("%w: the volume is encrypted and not open: it has to be staged first", errRefused)
+		return disk, fmt.Errorf("%w: the encrypted volume is not open: it has to be staged first", errRefused)
 	}
 	return data, err
 }
@@ -245,7 +245,7 @@ func (s *Server) growMapping(ctx context.Context, disk, data blockdev.Disk, head
 		return data, err
 	}
 	if grown.Size != want {
-		return data, fmt.Errorf("cryptsetup said it succeeded, but the mapping %s has %d bytes, and should have %d",
+		return data, fmt.Errorf("cryptsetup reported success, but the mapping %s has %d bytes instead of %d",
 			grown.Path, grown.Size, want)
 	}
 	return grown, nil
@@ -263,6 +263,6 @@ func (s *Server) expandMapping(ctx context.Context, disk, data blockdev.Disk) (b
 // builtUpon refuses a disk that would be written to, upon which the node's udev has
 // built devices, or that anything else uses.
 func builtUpon(d blockdev.Disk, holders []blockdev.Holder) error {
-	return fmt.Errorf("%w: upon %s is built %v: take it away (vgchange -an, mdadm --stop, multipath -f), and keep the node from building it again",
+	return fmt.Errorf("%w: %[3]v is built upon %[2]s: remove that (vgchange -an, mdadm --stop, multipath -f), and keep the node from building it again",
 		errRefused, d.Path, holders)
 }

@@ -24,7 +24,7 @@ var (
 	errInUse = errors.New("still in use")
 	// errPublished: the target holds the volume, or another one, otherwise than
 	// asked for.
-	errPublished = errors.New("published otherwise")
+	errPublished = errors.New("staged or published with other arguments")
 	// errNotHere: the volume isn't at that path.
 	errNotHere = errors.New("volume not found")
 	// errRange: no volume has a size in the range that is asked for.

@@ -117,9 +117,9 @@ func (st publishState) next(r publishRequest) (action, error) {
 		return 0, fmt.Errorf("%w: %v: %w: it is repaired when no workload on this node uses the volume any more and it is staged again",
 			errNotYet, st.staging, filesystem.ErrGivenUp)
 	case readOnly(mount) && !r.readOnly:
-		return 0, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", st.conflictKind())
+		return 0, fmt.Errorf("%w: the volume is staged read-only, but is to be published writable: stage it again for writing", st.conflictKind())
 	case r.readersOnly && !readOnly(mount):
-		return 0, fmt.Errorf("%w: the volume is staged writable, but to be published for readers only: it has to be staged for them", st.conflictKind())
+		return 0, fmt.Errorf("%w: the volume is staged writable, but is to be published for readers only: stage it again for readers", st.conflictKind())
 	case at.holds(st.data) && at.mount.Root == mount.Root:
 		return nothing, st.checkTarget(r)
 	case at.mounted && !at.device && at.gone():
@@ -170,9 +170,9 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 	case at.mounted && !at.is(st.data):
 		return 0, wrongDisk(st.data, errPublished, at)
 	case !r.readOnly && st.readOnly:
-		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but to be published writable", st.conflictKind(), st.data.Path)
+		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but is to be published writable", st.conflictKind(), st.data.Path)
 	case r.readersOnly && !st.readOnly && len(st.usage.devices) > 0:
-		return 0, fmt.Errorf("%w: %s is published for writers at %v, but to be published for readers only", st.conflictKind(), st.data.Path, st.usage.devices)
+		return 0, fmt.Errorf("%w: %s is published for writers at %v, but is to be published for readers only", st.conflictKind(), st.data.Path, st.usage.devices)
 	case at.mounted:
 		return nothing, st.checkTarget(r)
 	case r.single && len(st.usage.devices) > 0:

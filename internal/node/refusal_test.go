@@ -49,7 +49,7 @@ func TestStageRefusesAndTouchesNothing(t *testing.T) {
 		{"data that nobody knows", func(r *rig, v volume) {
 			r.write(v, 150*mib, []byte("somebody's data"))
 			r.write(v, 0, []byte("somebody's data"))
-		}, nil, []string{"holds", "delete it or zero it"}},
+		}, nil, []string{"holds", "delete the volume or zero it"}},
 		{"swap", func(r *rig, v volume) { run(r.t, "mkswap", r.device(v)) }, nil, []string{"swap"}},
 		{"a blank disk to be read", func(*rig, volume) {}, readOnly, []string{"blank", "read-only"}},
 	} {

@@ -205,7 +205,7 @@ func (st stageState) next(r stageRequest) (action, error) {
 	case r.encrypted && !st.open:
 		return st.nextLocked(r)
 	case r.encrypted && st.readOnly != r.readOnly:
-		return 0, fmt.Errorf("%w: the encrypted volume is open, %s, but %s is asked for", errPublished, access(st.readOnly), access(r.readOnly))
+		return 0, fmt.Errorf("%w: the encrypted volume is open and %s, but %s is asked for", errPublished, access(st.readOnly), access(r.readOnly))
 	case r.encrypted && st.header == nil:
 		return unlock, nil
 	case r.encrypted && !r.readOnly && st.data.Size < st.header.Mapped(st.disk.Size):
@@ -236,13 +236,13 @@ func (st stageState) nextLocked(r stageRequest) (action, error) {
 	}
 	switch {
 	case st.header != nil:
-		return 0, fmt.Errorf("cryptsetup said it had opened %s, but no mapping of it is there", st.disk.Path)
+		return 0, fmt.Errorf("cryptsetup reported success for %s, but there is no mapping of it", st.disk.Path)
 	case !r.block && st.at.holds(st.disk):
 		return 0, fmt.Errorf("%w: %v without encryption, but encryption is asked for", errPublished, st.at)
 	case !r.block && st.at.mounted && st.at.gone():
 		return takeAway, nil
 	case !r.block && st.at.mounted:
-		return 0, fmt.Errorf("%w: %v, and the volume is not even open", errRefused, st.at)
+		return 0, fmt.Errorf("%w: %v, but the encrypted volume is not open", errRefused, st.at)
 	case len(targets) > 0:
 		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, targets)
 	case len(st.holders) > 0:
@@ -505,11 +505,11 @@ func refusal(disk blockdev.Disk, content filesystem.Content, r stageRequest) err
 	case content.Kind != filesystem.Foreign && content.Kind != filesystem.Filesystem && r.readOnly:
 		return fmt.Errorf("%w: %s is %s, and a read-only volume is not formatted", errRefused, disk.Path, content.Detail)
 	case content.Kind != filesystem.Foreign:
-		return fmt.Errorf("%w: %s was something else a moment ago, and is %s now", errNotYet, disk.Path, content.Detail)
+		return fmt.Errorf("%w: the content of %s changed while it was read, it is %s now", errNotYet, disk.Path, content.Detail)
 	case content.Type != "":
-		return fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is", errRefused, disk.Path, content.Detail)
+		return fmt.Errorf("%w: %s holds no filesystem that the driver supports: %s; it is left as it is", errRefused, disk.Path, content.Detail)
 	}
-	return fmt.Errorf("%w: %s holds something that is no filesystem of ours: %s; it is left as it is; if nothing on it is needed, delete it or zero it, or make a filesystem on it by hand, which is then used",
+	return fmt.Errorf("%w: %s holds no filesystem that the driver supports: %s; it is left as it is; if nothing on it is needed, delete the volume or zero it, or make a filesystem on it by hand, which is then used",
 		errRefused, disk.Path, content.Detail)
 }
 

@@ -395,10 +395,10 @@ func checkVisible(path string, root, under filesystem.MountPoint) error {
 	case !isContainer(root):
 		return nil
 	case under.Target == "/":
-		return fmt.Errorf("%w: %s is inside of this driver's own container: the directory of the kubelet has to be mounted into it, with bidirectional propagation",
+		return fmt.Errorf("%w: %s is inside of this driver's own container: mount the kubelet's directory into the container with mountPropagation: Bidirectional",
 			errRefused, path)
 	case !under.Shared:
-		return fmt.Errorf("%w: what is mounted at %s nobody sees but this driver's own container: %s has to be mounted into it with mountPropagation: Bidirectional",
+		return fmt.Errorf("%w: a mount at %s is seen in this driver's own container only: mount %s into the container with mountPropagation: Bidirectional",
 			errRefused, path, under.Target)
 	}
 	return nil

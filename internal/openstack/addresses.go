@@ -59,7 +59,7 @@ func (a Addresses) Permit(cfg CloudConfig) error {
 			}
 		}
 	}
-	return fmt.Errorf("%w: auth-url %s of the secret is none of --secret-auth-urls", cloud.ErrForbidden, redacted(cfg.AuthURL))
+	return fmt.Errorf("%w: --secret-auth-urls does not allow auth-url %s of the secret", cloud.ErrForbidden, redacted(cfg.AuthURL))
 }
 
 // permitsHost reports whether requests with credentials of a secret may go to the host

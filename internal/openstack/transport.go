@@ -99,7 +99,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 		limit = x.conn.opts.ReadTimeout
 	}
 	if x.conn.cfg.untrusted && !x.conn.opts.SecretAddresses.permitsHost(req.URL, x.conn.cfg.AuthURL) {
-		return nil, &sendError{err: fmt.Errorf("%w: its host %s is none of --secret-auth-urls", cloud.ErrForbidden, req.URL.Hostname())}
+		return nil, &sendError{err: fmt.Errorf("%w: --secret-auth-urls does not allow its host %s", cloud.ErrForbidden, req.URL.Hostname())}
 	}
 	start := time.Now()
 	ctx := req.Context()

@@ -196,7 +196,7 @@ func (a *attachment) decide(ctx context.Context, v *cloud.Volume, refusal error)
 		}
 		return true, refusal
 	case v.Status == cloud.VolumeInUse && !v.Multiattach && len(v.Attachments) > 0:
-		return false, fmt.Errorf("volume %s: %w: %s has it, and its type %q does not allow server %s to have it too",
+		return false, fmt.Errorf("volume %s: %w: server %s has it, and its type %q does not allow server %s to have it too",
 			v.ID, ErrAttachedElsewhere, v.Attachments[0].ServerID, v.Type, a.serverID)
 	case errors.Is(refusal, cloud.ErrConflict), errors.Is(refusal, cloud.ErrWrongStatus):
 		// The server is building, rebooting, …; or the volume was busy when Nova
@@ -233,7 +233,7 @@ func (a *attachment) alone(ctx context.Context, v *cloud.Volume) (*cloud.Volume,
 	if other < 0 {
 		return v, nil
 	}
-	refusal := fmt.Errorf("volume %s: %w: %s has it, and it is for one node at a time", v.ID, ErrAttachedElsewhere, v.Attachments[other].ServerID)
+	refusal := fmt.Errorf("volume %s: %w: server %s has it, and its access mode is for one node at a time", v.ID, ErrAttachedElsewhere, v.Attachments[other].ServerID)
 	if a.accepted {
 		if err := a.s.detach(ctx, a.volumeID, a.serverID); err != nil {
 			return nil, unfinished(fmt.Errorf("%w; detaching it from server %s again: %w", refusal, a.serverID, err))

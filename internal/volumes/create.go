@@ -132,7 +132,7 @@ func (s *Service) advance(ctx context.Context, p *plan, at attempt) (attempt, er
 		return at, fmt.Errorf("volume %s (%s) has status %s: %w", v.ID, p.Name, v.Status, ErrUnfinished)
 	case v.Metadata[provisionalKey] == "true":
 		if err := s.cloud.SetVolumeMetadata(ctx, v.ID, map[string]string{provisionalKey: "false"}); err != nil {
-			return at, unfinished(fmt.Errorf("volume %s (%s) is made, and has to be recorded so: %w", v.ID, p.Name, err))
+			return at, unfinished(fmt.Errorf("volume %s (%s) was created, but its metadata can't be changed to say so: %w", v.ID, p.Name, err))
 		}
 	}
 	s.removeTwins(ctx, at)

@@ -90,7 +90,7 @@ func (s *Service) preferOlder(ctx context.Context, at attempt) (attempt, error) 
 	logName(ctx, at.volume.Name).Warn("an older volume has the same name: the one that was just made is removed",
 		zap.String("volume", at.volume.ID), zap.String("older", at.others[0].ID))
 	if err := s.withdraw(ctx, at.volume); err != nil {
-		return at, unfinished(fmt.Errorf("removing volume %s, which volume %s has made needless: %w", at.volume.ID, at.others[0].ID, err))
+		return at, unfinished(fmt.Errorf("removing volume %s, in place of which the older volume %s is used: %w", at.volume.ID, at.others[0].ID, err))
 	}
 	return at.next(), nil
 }

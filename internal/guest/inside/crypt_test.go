@@ -257,7 +257,7 @@ func TestWhatIsNotBlankIsNotEncrypted(t *testing.T) {
 	other.release(t)
 	other.capability = filesystemOf("ext4")
 	other.wantUntouched(t, func() {
-		wantCode(t, other.stage(patient(t)), codes.FailedPrecondition, "no filesystem of ours", "left as it is")
+		wantCode(t, other.stage(patient(t)), codes.FailedPrecondition, "no filesystem that the driver supports", "left as it is")
 	})
 }
 
