@@ -18,7 +18,7 @@ type arrivals struct {
 	mu      sync.Mutex
 	waiting int
 	socket  *os.File      // nil while nobody waits, or where it isn't allowed
-	coming  chan struct{} // nil, or closed when a disk may have come
+	wakeup  chan struct{} // nil, or closed when a disk may have come
 }
 
 // join has next told of events until leave is called.
@@ -27,7 +27,7 @@ func (a *arrivals) join() (leave func()) {
 	defer a.mu.Unlock()
 	if a.waiting++; a.waiting == 1 {
 		if a.socket = openUevents(); a.socket != nil {
-			go receiveUevents(a.socket, a.tell)
+			go receiveUevents(a.socket, a.wake)
 		}
 	}
 	return func() {
@@ -43,19 +43,19 @@ func (a *arrivals) join() (leave func()) {
 func (a *arrivals) next() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.coming == nil {
-		a.coming = make(chan struct{})
+	if a.wakeup == nil {
+		a.wakeup = make(chan struct{})
 	}
-	return a.coming
+	return a.wakeup
 }
 
-// tell tells all who wait that a disk may have come.
-func (a *arrivals) tell() {
+// wake wakes all who wait, since a disk may have come.
+func (a *arrivals) wake() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.coming != nil {
-		close(a.coming)
-		a.coming = nil
+	if a.wakeup != nil {
+		close(a.wakeup)
+		a.wakeup = nil
 	}
 }
 
@@ -74,8 +74,8 @@ func openUevents() *os.File {
 	return os.NewFile(uintptr(fd), "uevents")
 }
 
-// receiveUevents calls tell for each message about a disk, until the socket is closed.
-func receiveUevents(socket *os.File, tell func()) {
+// receiveUevents calls wake for each message about a disk, until the socket is closed.
+func receiveUevents(socket *os.File, wake func()) {
 	const largest = 8 << 10 // four times what the kernel sends
 	for message := make([]byte, largest); ; {
 		n, err := socket.Read(message)
@@ -83,16 +83,16 @@ func receiveUevents(socket *os.File, tell func()) {
 		switch {
 		case err != nil && !lost:
 			return
-		case lost || newsOfDisk(message[:n]):
-			tell()
+		case lost || isDiskEvent(message[:n]):
+			wake()
 		}
 	}
 }
 
-// newsOfDisk tells whether a message is about a block device that has come or changed.
+// isDiskEvent tells whether a message is about a block device that has come or changed.
 // It is made of strings that end with a zero: a header, of which udev's is binary, and then
 // KEY=value.
-func newsOfDisk(message []byte) bool {
+func isDiskEvent(message []byte) bool {
 	block, gone := false, false
 	for field := range bytes.SplitSeq(message, []byte{0}) {
 		block = block || string(field) == "SUBSYSTEM=block"

@@ -19,7 +19,7 @@ func TestNewsOfDisks(t *testing.T) {
 		"@":                  false,
 		"":                   false,
 	} {
-		if got := newsOfDisk([]byte(message)); got != want {
+		if got := isDiskEvent([]byte(message)); got != want {
 			t.Errorf("%q: %t", message, got)
 		}
 	}
@@ -28,7 +28,7 @@ func TestNewsOfDisks(t *testing.T) {
 func FuzzNewsOfDisk(f *testing.F) {
 	f.Add([]byte("add@/devices/virtual/block/loop0\x00ACTION=add\x00SUBSYSTEM=block\x00"))
 	f.Add([]byte("\x00@\x00=\x00SUBSYSTEM="))
-	f.Fuzz(func(_ *testing.T, message []byte) { newsOfDisk(message) })
+	f.Fuzz(func(_ *testing.T, message []byte) { isDiskEvent(message) })
 }
 
 func TestTheKernelTellsOfADiskThatComes(t *testing.T) {
@@ -50,9 +50,9 @@ func TestTheKernelTellsOfADiskThatComes(t *testing.T) {
 // TestAnEventIsToldOnceToAllWhoWait and to nobody who asks for the next one later.
 func TestAnEventIsToldOnceToAllWhoWait(t *testing.T) {
 	var a arrivals
-	a.tell() // nobody waits
+	a.wake() // nobody waits
 	first, second := a.next(), a.next()
-	a.tell()
+	a.wake()
 	<-first
 	<-second
 	select {

@@ -17,7 +17,7 @@ const MaxAttached = 256
 // take places away. Where the system's own disk is a PCI device by itself, as with
 // virtio-blk, volumes will be, and slots and ports are counted.
 func (s *System) AttachLimit(ctx context.Context) (int64, error) {
-	disks, err := s.look(ctx)
+	disks, err := s.listDisks(ctx)
 	if err != nil {
 		return 0, err
 	}

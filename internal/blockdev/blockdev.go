@@ -147,7 +147,7 @@ func numberString(number uint64) string {
 }
 
 // or returns value, or fallback where it is empty.
-func or(value, fallback string) string {
+func dirOr(value, fallback string) string {
 	if value == "" {
 		return fallback
 	}

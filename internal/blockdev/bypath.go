@@ -92,7 +92,7 @@ func (s *System) locate(ctx context.Context, volumeID string, next <-chan struct
 // unidentified returns the disks of which nothing tells what they are, and that
 // could be a volume.
 func (s *System) unidentified(ctx context.Context) ([]string, error) {
-	disks, err := s.look(ctx)
+	disks, err := s.listDisks(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ const smallestVolume = 512 << 20
 //   - has told its serial if it has one, and none of its names is a volume's id.
 func (s *System) NoVolumes(ctx context.Context) ([]string, error) {
 	const cdrom = "5" // a SCSI device type
-	disks, err := s.look(ctx)
+	disks, err := s.listDisks(ctx)
 	var paths []string
 	for _, d := range disks {
 		sys := s.sysfs()
@@ -158,7 +158,7 @@ func (s *System) atAddress(address string) (string, error) {
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._-]*$`).MatchString(address) {
 		return "", fmt.Errorf("%w: the server's metadata tell an address that is none: %q", ErrUnsafe, address)
 	}
-	links, err := filepath.Glob(filepath.Join(or(s.DevDir, "/dev"), "disk", "by-path", "*-"+address))
+	links, err := filepath.Glob(filepath.Join(dirOr(s.DevDir, "/dev"), "disk", "by-path", "*-"+address))
 	if err != nil {
 		return "", err
 	}

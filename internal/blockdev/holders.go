@@ -53,8 +53,8 @@ func Holders(d Disk) ([]Holder, error) {
 
 // holdersOf is Holders with the way in which to learn how often a device is open.
 func holdersOf(d Disk, opened func(sys sysfs, name string) opening) ([]Holder, error) {
-	sys := sysfs(or(d.sysDir, "/sys"))
-	use, err := readProcUse(or(d.procDir, "/proc"))
+	sys := sysfs(dirOr(d.sysDir, "/sys"))
+	use, err := readProcUse(dirOr(d.procDir, "/proc"))
 	if err != nil {
 		return nil, err
 	}

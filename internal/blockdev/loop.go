@@ -50,7 +50,7 @@ func (l *Loop) Find(ctx context.Context, volumeID string) (Disk, error) {
 		return Disk{}, fmt.Errorf("volume %s: %w: %s is device %s, not a loop device",
 			volumeID, ErrUnsafe, path, numberString(number))
 	}
-	sys := sysfs(or(l.SysDir, "/sys"))
+	sys := sysfs(dirOr(l.SysDir, "/sys"))
 	name, err := sys.nameOf(number)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
@@ -63,7 +63,7 @@ func (l *Loop) Find(ctx context.Context, volumeID string) (Disk, error) {
 	if filepath.Base(backing) != "volume-"+strings.ToLower(volumeID) {
 		return Disk{}, fmt.Errorf("volume %s: %w: %s (%s) is backed by %s", volumeID, ErrUnsafe, path, name, backing)
 	}
-	d, err := prove(sys, or(l.ProcDir, "/proc"), volumeID, name, path)
+	d, err := prove(sys, dirOr(l.ProcDir, "/proc"), volumeID, name, path)
 	if err != nil {
 		return Disk{}, err
 	}

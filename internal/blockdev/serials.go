@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// serialWait is how long one look at all disks waits for serials, and
+	// serialWait is how long one reading of all disks waits for serials, and
 	// serialLeast how long for each when that is over.
 	serialWait  = time.Second
 	serialLeast = 50 * time.Millisecond
@@ -39,11 +39,11 @@ type serial struct {
 // sequence number, empty if it can't be read. It fails when there is no answer
 // before ctx ends.
 func (s *serials) get(ctx context.Context, path string, sequence uint64) (string, error) {
-	if text, known := s.kept(path, sequence); known {
+	if text, known := s.cached(path, sequence); known {
 		return text, nil
 	}
 	return s.asked.DoAfter(ctx, fmt.Sprintf("%s %d", path, sequence), func() (string, error) {
-		if text, known := s.kept(path, sequence); known {
+		if text, known := s.cached(path, sequence); known {
 			return text, nil // it has answered to a question before
 		}
 		data, err := os.ReadFile(path)
@@ -63,16 +63,16 @@ func (s *serials) get(ctx context.Context, path string, sequence uint64) (string
 	})
 }
 
-// kept returns what the disk with that sequence number has answered before.
-func (s *serials) kept(path string, sequence uint64) (text string, known bool) {
+// cached returns the serial that the disk with that sequence number has answered before.
+func (s *serials) cached(path string, sequence uint64) (text string, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	answer, known := s.known[path]
 	return answer.text, known && answer.sequence == sequence && sequence != 0
 }
 
-// seen is a disk as a look at all of them has found it.
-type seen struct {
+// listedDisk is a disk as it was when all disks were read.
+type listedDisk struct {
 	name       string
 	sequence   uint64 // before it was looked at
 	identities []identity
@@ -80,18 +80,18 @@ type seen struct {
 	unanswered bool
 }
 
-// look looks at all disks. Calls that look at the same time share one look.
-func (s *System) look(ctx context.Context) ([]seen, error) {
-	return s.looks.DoAfter(ctx, "all disks", func() ([]seen, error) {
+// listDisks reads what sysfs knows of all disks. Calls at the same time share one reading.
+func (s *System) listDisks(ctx context.Context) ([]listedDisk, error) {
+	return s.listings.DoAfter(ctx, "all disks", func() ([]listedDisk, error) {
 		sys := s.sysfs()
 		names, err := sys.disks()
 		if err != nil {
 			return nil, err
 		}
-		all := make([]seen, 0, len(names))
+		all := make([]listedDisk, 0, len(names))
 		until := time.Now().Add(serialWait)
 		for _, name := range names {
-			d := seen{name: name, sequence: sys.sequence(name), identities: sys.identities(name)}
+			d := listedDisk{name: name, sequence: sys.sequence(name), identities: sys.identities(name)}
 			if path := sys.block(name, "serial"); exists(path) {
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(time.Until(until), serialLeast))
 				text, err := s.serials.get(ctx, path, d.sequence)

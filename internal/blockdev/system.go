@@ -35,8 +35,8 @@ type System struct {
 	Poll time.Duration
 
 	reads
-	serials serials
-	looks   inflight.Group[[]seen]
+	serials  serials
+	listings inflight.Group[[]listedDisk]
 	// locations are questions to the cloud, by volume id.
 	locations inflight.Group[Location]
 }
@@ -147,11 +147,11 @@ func (s *System) Candidates(ctx context.Context, volumeID string) ([]Disk, error
 
 // matches returns all disks that have a volume's serial, the names of those that
 // don't tell theirs, and how many it has looked at.
-func (s *System) matches(ctx context.Context, volumeID string) (found []seen, unanswered []string, looked int, err error) {
+func (s *System) matches(ctx context.Context, volumeID string) (found []listedDisk, unanswered []string, looked int, err error) {
 	if err := checkVolumeID(volumeID); err != nil {
 		return nil, nil, 0, err
 	}
-	disks, err := s.look(ctx)
+	disks, err := s.listDisks(ctx)
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("volume %s: look for its disk: %w", volumeID, err)
 	}
@@ -166,7 +166,7 @@ func (s *System) matches(ctx context.Context, volumeID string) (found []seen, un
 	return found, unanswered, len(disks), nil
 }
 
-func names(disks []seen) []string {
+func names(disks []listedDisk) []string {
 	var all []string
 	for _, d := range disks {
 		all = append(all, d.name)
@@ -221,11 +221,11 @@ func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
 	return d, nil
 }
 
-func (s *System) sysfs() sysfs    { return sysfs(or(s.SysDir, "/sys")) }
-func (s *System) procDir() string { return or(s.ProcDir, "/proc") }
+func (s *System) sysfs() sysfs    { return sysfs(dirOr(s.SysDir, "/sys")) }
+func (s *System) procDir() string { return dirOr(s.ProcDir, "/proc") }
 
 // node returns the path of a disk's node. A slash in a kernel name is written
 // as an exclamation mark in sysfs.
 func (s *System) node(name string) string {
-	return filepath.Join(or(s.DevDir, "/dev"), strings.ReplaceAll(name, "!", "/"))
+	return filepath.Join(dirOr(s.DevDir, "/dev"), strings.ReplaceAll(name, "!", "/"))
 }

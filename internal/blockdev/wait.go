@@ -21,8 +21,8 @@ import (
 const (
 	// pollEvery is how often a disk is looked for without an event.
 	pollEvery = time.Second
-	// settle is how long a burst of events may last before those who wait look.
-	settle = 5 * time.Millisecond
+	// burstWait is how long a burst of events may last before those who wait look.
+	burstWait = 5 * time.Millisecond
 	// scanPause is how long after the first scan of a SCSI host the second one comes;
 	// each later pause is twice as long.
 	scanPause = time.Second
@@ -40,12 +40,12 @@ type find func(ctx context.Context, next <-chan struct{}) (Disk, error)
 
 // wait implements Finder.Wait: it looks each time that a disk may have come, and as often
 // as poll says. It has the SCSI hosts scanned of which hosts returns the sysfs directories.
-func (w *waiter) wait(ctx context.Context, poll time.Duration, hosts func() []string, look find) (Disk, error) {
+func (w *waiter) wait(ctx context.Context, poll time.Duration, hosts func() []string, search find) (Disk, error) {
 	// Most disks are there. To watch, and to end that, takes the kernel longer than to
 	// look; and this look doesn't wait for the cloud.
 	already := make(chan struct{})
 	close(already)
-	d, err := look(ctx, already)
+	d, err := search(ctx, already)
 	if !errors.Is(err, ErrNotFound) {
 		return d, err
 	}
@@ -62,7 +62,7 @@ func (w *waiter) wait(ctx context.Context, poll time.Duration, hosts func() []st
 	for {
 		// What came before the watch would be missed: so watch first, then look.
 		next := w.arrivals.next()
-		d, now := look(ctx, next)
+		d, now := search(ctx, next)
 		switch {
 		case now == nil:
 			return d, nil
@@ -76,7 +76,7 @@ func (w *waiter) wait(ctx context.Context, poll time.Duration, hosts func() []st
 		case <-ctx.Done():
 		case <-tick.C:
 		case <-next:
-			time.Sleep(settle)
+			time.Sleep(burstWait)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func (w *waiter) scanNowAndThen(ctx context.Context, host string) {
 		if err != nil && ctx.Err() == nil {
 			logging.From(ctx).Warn("a SCSI host could not be scanned", zap.String("host", host), zap.Error(err))
 		}
-		w.arrivals.tell()
+		w.arrivals.wake()
 		select {
 		case <-ctx.Done():
 			return

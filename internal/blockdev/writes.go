@@ -32,7 +32,7 @@ func (d Disk) UntouchedSince(t time.Time) (bool, error) {
 	if strings.HasPrefix(d.Name, "loop") {
 		return true, nil
 	}
-	written, err := writes(sysfs(or(d.sysDir, "/sys")).block(d.Name, "stat"))
+	written, err := writes(sysfs(dirOr(d.sysDir, "/sys")).block(d.Name, "stat"))
 	if err != nil {
 		return false, fmt.Errorf("volume %s: %w", d.VolumeID, err)
 	}

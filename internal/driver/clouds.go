@@ -125,7 +125,7 @@ func (c *clouds) add(name string, section openstack.CloudConfig) error {
 	c.configured[name] = one
 	c.up.WithLabelValues(name).Set(0)
 	log := c.logger.With(zap.String("cloud", name))
-	var told time.Time
+	var logged time.Time
 	c.every(time.Second, "connecting to a cloud", func() (done bool) {
 		err := client.Ready(c.ctx)
 		if err == nil {
@@ -136,8 +136,8 @@ func (c *clouds) add(name string, section openstack.CloudConfig) error {
 			c.up.WithLabelValues(name).Set(1)
 			log.Info("connected to the cloud", zap.String("project", client.Project()))
 			return true
-		case c.ctx.Err() == nil && time.Since(told) >= time.Minute:
-			told = time.Now()
+		case c.ctx.Err() == nil && time.Since(logged) >= time.Minute:
+			logged = time.Now()
 			log.Error("the driver is not connected to the cloud and goes on trying: calls for it are refused", zap.Error(err))
 		}
 		return false
@@ -205,7 +205,7 @@ func (c *clouds) account(ctx context.Context, secrets map[string]string) (*accou
 	if err != nil {
 		return nil, err
 	}
-	c.makeRoom(ctx, key)
+	c.evictForNew(ctx, key)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	one := c.secrets[key]
@@ -341,10 +341,10 @@ func (c *clouds) All(ctx context.Context) (all []controller.Cloud, release func(
 	}
 }
 
-// makeRoom drops accounts that nobody needs when there is none left for a new one,
+// evictForNew drops accounts that nobody needs when there is none left for a new one,
 // those first that were used longest ago. It asks about three at the most, so that a
 // call for a new account costs the others little.
-func (c *clouds) makeRoom(ctx context.Context, key string) {
+func (c *clouds) evictForNew(ctx context.Context, key string) {
 	for range 3 {
 		c.mu.Lock()
 		full := c.secrets[key] == nil && len(c.secrets) >= c.most

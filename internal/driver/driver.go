@@ -33,7 +33,7 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 		if conf, err = openstack.ReadConfig(cfg.CloudConfig...); err != nil {
 			return err
 		}
-		tellUnused(logger, conf)
+		logUnused(logger, conf)
 	}
 	services := []func(grpc.ServiceRegistrar){func(r grpc.ServiceRegistrar) {
 		csi.RegisterIdentityServer(r, identity.New(identity.Config{Version: cfg.Version, Topology: cfg.Topology}))
@@ -56,8 +56,8 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 	return serve(ctx, cfg, logger, registry, &ready, services)
 }
 
-// tellUnused logs the keys of cloud.conf that have no effect.
-func tellUnused(logger *zap.Logger, conf openstack.Config) {
+// logUnused logs the keys of cloud.conf that have no effect.
+func logUnused(logger *zap.Logger, conf openstack.Config) {
 	for _, unused := range conf.Unused() {
 		logger.Warn("a part of cloud.conf has no effect", zap.String("file", unused.File), zap.String("section", unused.Section),
 			zap.String("key", unused.Key), zap.String("reason", unused.Reason))

@@ -62,7 +62,7 @@ func (r *reloader) look() {
 		return
 	}
 	if found != r.tried {
-		tellUnused(r.logger, conf)
+		logUnused(r.logger, conf)
 	}
 	if conf.BlockStorage != r.started {
 		r.logger.Warn("the section [BlockStorage] has changed: it is taken up at the next start")

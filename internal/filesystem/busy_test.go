@@ -63,7 +63,7 @@ func TestAClaimThatIsGivenBackIsGoneWhateverIsForkedMeanwhile(t *testing.T) {
 func TestManyFormatsAtOnceDoNotHinderEachOther(t *testing.T) {
 	forkStorm(t)
 	f := New(Options{})
-	f.formats = make(turns, 4)
+	f.formats = make(semaphore, 4)
 	var all sync.WaitGroup
 	for i := range 24 {
 		d := blankDisk(t)

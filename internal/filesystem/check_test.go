@@ -207,18 +207,18 @@ func TestAJournalIsLeftToTheKernel(t *testing.T) {
 func TestLongChecksDoNotHoldUpShortOnes(t *testing.T) {
 	f := New(Options{})
 	for range checksAtOnce {
-		giveBack, err := f.checksOf(longCheck + 1).take(t.Context())
+		release, err := f.checksOf(longCheck + 1).acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer giveBack()
+		defer release()
 	}
 	if err := f.Check(soon(t), uncleanDisk(t).Path, typed(ext4)); err != nil {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := f.checksOf(longCheck + 1).take(ctx); !errors.Is(err, errNeverBegan) {
+	if _, err := f.checksOf(longCheck + 1).acquire(ctx); !errors.Is(err, errNotStarted) {
 		t.Errorf("a third long one: %v", err)
 	}
 }

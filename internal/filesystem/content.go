@@ -408,10 +408,10 @@ const lostPrimary = "a filesystem without its primary superblock"
 // extent is a stretch of a device.
 type extent struct{ offset, length int64 }
 
-// telling returns the stretches of a device that must be zero before it may
+// sampledExtents returns the stretches of a device that must be zero before it may
 // pass for blank: head, tail, and wherever a filesystem or LUKS2 keeps copies of its
 // superblock; with any options that mkfs takes, or with those that it likes.
-func telling(size int64, anyOptions bool) []extent {
+func sampledExtents(size int64, anyOptions bool) []extent {
 	places := markPlaces(size)
 	for _, t := range families() {
 		places = append(places, t.copies(size, anyOptions)...)
@@ -447,10 +447,10 @@ func telling(size int64, anyOptions bool) []extent {
 	return extents
 }
 
-// firstData reads the telling parts of a device. It returns what it found that
+// firstData reads the sampled extents of a device. It returns what it found that
 // isn't zero, or "" when there is nothing. A part that can't be read is an error.
 func firstData(ctx context.Context, d *handle) (string, error) {
-	extents := telling(d.size, false)
+	extents := sampledExtents(d.size, false)
 	// All that will be read is asked for at once, so that the latency of a
 	// network counts but once; reading ahead beyond it would multiply what the
 	// scattered pieces cost. That advice isn't taken is no reason to stop.
@@ -458,7 +458,7 @@ func firstData(ctx context.Context, d *handle) (string, error) {
 	for _, e := range extents {
 		_ = unix.Fadvise(int(d.Fd()), e.offset, e.length, unix.FADV_WILLNEED)
 	}
-	return those(extents).search(ctx, d, 1)
+	return readingOf(extents).search(ctx, d, 1)
 }
 
 // readers is how many places are read at once past the page cache, into which the
@@ -477,7 +477,7 @@ func (b Beneath) firstData(ctx context.Context, size int64) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("beneath: %w", err)
 	}
-	found, err := those(telling(size, false)).search(ctx, shifted{f, b.Offset}, readers)
+	found, err := readingOf(sampledExtents(size, false)).search(ctx, shifted{f, b.Offset}, readers)
 	return found, errors.Join(err, f.Close())
 }
 
@@ -506,8 +506,8 @@ type reading struct {
 	bytes atomic.Int64
 }
 
-// those returns the reading of extents.
-func those(extents []extent) *reading {
+// readingOf returns the reading of extents.
+func readingOf(extents []extent) *reading {
 	return &reading{count: int64(len(extents)), at: func(i int64) extent { return extents[i] }}
 }
 

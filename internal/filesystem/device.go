@@ -159,11 +159,11 @@ func (d *handle) free(path string) error {
 // and nothing else uses the device. The device isn't claimed meanwhile: tools do that
 // themselves.
 func (f *FS) whenItsTurn(ctx context.Context, d *handle, path string, work func() error) error {
-	giveBack, err := f.checksOf(d.size).take(ctx)
+	release, err := f.checksOf(d.size).acquire(ctx)
 	if err != nil {
 		return err
 	}
-	defer giveBack()
+	defer release()
 	return f.whenFree(ctx, d.number, func() error {
 		if err := d.free(path); err != nil {
 			return err
@@ -189,8 +189,8 @@ type jobs struct {
 	running map[string]*job
 }
 
-// errNeverBegan is for work that waited for its turn until its caller went away.
-var errNeverBegan = errors.New("not begun")
+// errNotStarted is for work whose caller went away while the work waited for its turn.
+var errNotStarted = errors.New("not started")
 
 type job struct {
 	what string
@@ -248,7 +248,7 @@ func (j *jobs) doHolding(ctx context.Context, key, what string, release func(), 
 			}
 			return current.err
 		}
-		if current.what == what && !errors.Is(current.err, errNeverBegan) {
+		if current.what == what && !errors.Is(current.err, errNotStarted) {
 			release()
 			return current.err
 		}
@@ -331,29 +331,29 @@ func abandonable[T any](ctx context.Context, f *FS, path string, read func() (T,
 	}
 }
 
-// turns bounds how many tools of a kind run at once. Who has a turn waits for
-// nothing that needs another one, and for no job.
-type turns chan struct{}
+// semaphore bounds how many tools of a kind run at once. A caller that holds a place in
+// it waits for nothing that needs another place, and for no job.
+type semaphore chan struct{}
 
-// turnTime is how long a turn lasts at most, though its tool goes on: one whose
+// longestHold is how long a place is held at most, though its tool goes on: one whose
 // disk has died never ends, and must not keep all other volumes waiting. mkfs takes
 // seconds, and few checks that long.
-const turnTime = 5 * time.Minute
+const longestHold = 5 * time.Minute
 
-// take waits for a turn and returns the function that gives it back. When ctx
-// ends before, the error wraps errNeverBegan: a tool that hasn't begun when its
+// acquire waits for a place and returns the function that gives it back. When ctx
+// ends before, the error wraps errNotStarted: a tool that hasn't begun when its
 // call ends never does, since by the time of its turn the disk may be used
 // elsewhere. One that has begun keeps its turn to its end.
-func (t turns) take(ctx context.Context) (giveBack func(), err error) {
+func (t semaphore) acquire(ctx context.Context) (release func(), err error) {
 	select {
 	case t <- struct{}{}:
 		if ctx.Err() == nil {
 			once := sync.OnceFunc(func() { <-t })
-			limit := time.AfterFunc(turnTime, once)
+			limit := time.AfterFunc(longestHold, once)
 			return func() { limit.Stop(); once() }, nil
 		}
 		<-t
 	case <-ctx.Done():
 	}
-	return nil, fmt.Errorf("%w: too many others run: %w", errNeverBegan, context.Cause(ctx))
+	return nil, fmt.Errorf("%w: too many others run: %w", errNotStarted, context.Cause(ctx))
 }

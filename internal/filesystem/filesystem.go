@@ -67,8 +67,8 @@ const (
 	longCheck    = 256 << 30
 )
 
-// checksOf returns the turns for a check of a device of that size.
-func (f *FS) checksOf(size int64) turns {
+// checksOf returns the semaphore for a check of a device of that size.
+func (f *FS) checksOf(size int64) semaphore {
 	if size > longCheck {
 		return f.long
 	}
@@ -88,13 +88,13 @@ type Options struct {
 type FS struct {
 	exec    utilexec.Interface
 	mounter mount.Interface
-	formats turns // of mkfs
-	checks  turns // of e2fsck and resize2fs
-	long    turns // of those that take long
+	formats semaphore // of mkfs
+	checks  semaphore // of e2fsck and resize2fs
+	long    semaphore // of those that take long
 	jobs    jobs
 	reads   inflight.Group[any] // of devices, by path
 	proofs  proofs
-	stats   inflight.Group[asked] // by filesystem
+	stats   inflight.Group[statsAnswer] // by filesystem
 	ask     func(MountPoint) (Stats, error)
 
 	statsTimeout time.Duration
@@ -112,8 +112,8 @@ func New(opts Options) *FS {
 	}
 	f := &FS{
 		exec: opts.Exec, mounter: opts.Mounter, statsTimeout: statsTimeout,
-		formats: make(turns, formatsAtOnce), checks: make(turns, checksAtOnce), long: make(turns, checksAtOnce),
-		proofs: proofs{turns: make(turns, proofsAtOnce)},
+		formats: make(semaphore, formatsAtOnce), checks: make(semaphore, checksAtOnce), long: make(semaphore, checksAtOnce),
+		proofs: proofs{semaphore: make(semaphore, proofsAtOnce)},
 	}
 	f.ask = f.statfs
 	return f

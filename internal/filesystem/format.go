@@ -79,13 +79,13 @@ func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Conte
 		if err != nil {
 			return err
 		}
-		giveBack, err := f.formats.take(ctx)
+		release, err := f.formats.acquire(ctx)
 		if err != nil {
 			return err
 		}
-		defer giveBack()
+		defer release()
 		err = f.whenFree(ctx, d.number, func() error {
-			m, finished, err := f.fitToWrite(ctx, w, d, proven, giveBack)
+			m, finished, err := f.fitToWrite(ctx, w, d, proven, release)
 			if err != nil || finished {
 				return err
 			}
@@ -96,7 +96,7 @@ func (f *FS) onBlank(ctx context.Context, w blankWrite, write func(context.Conte
 			return errors.Join(err, m.remove(w.on.Path, d.size))
 		})
 		if err != nil && ctx.Err() != nil && (errors.Is(err, ErrBusy) || errors.Is(err, context.Cause(ctx))) {
-			return fmt.Errorf("%w: %w", errNeverBegan, err)
+			return fmt.Errorf("%w: %w", errNotStarted, err)
 		}
 		return err
 	})
@@ -118,7 +118,7 @@ func (f *FS) proveAhead(ctx context.Context, w blankWrite, d *handle) (bool, err
 		return false, &NotBlankError{Content: content}
 	}
 	if err = f.proveThoroughly(ctx, w.on, d.size); err != nil && ctx.Err() != nil {
-		return false, fmt.Errorf("%w: %w", errNeverBegan, err)
+		return false, fmt.Errorf("%w: %w", errNotStarted, err)
 	}
 	return err == nil, err
 }
@@ -127,7 +127,7 @@ func (f *FS) proveAhead(ctx context.Context, w blankWrite, d *handle) (bool, err
 // ctx ends, after it has put a mark on it; or true for one that has been written to
 // the end by an earlier call. A disk that hangs while it is read keeps neither its
 // turn nor its claim for longer than that: it has to be unstaged.
-func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *handle, proven bool, giveBack func()) (m mark, finished bool, err error) {
+func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *handle, proven bool, release func()) (m mark, finished bool, err error) {
 	d, err := claim(w.on.Path)
 	if err != nil {
 		return m, false, err
@@ -143,7 +143,7 @@ func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *handle, prove
 	case d.size < w.smallest:
 		return m, false, fmt.Errorf("%w: %s needs %d bytes, it has %d", ErrTooSmall, w.name, w.smallest, d.size)
 	}
-	keep := context.AfterFunc(ctx, func() { giveBack(); d.close() })
+	keep := context.AfterFunc(ctx, func() { release(); d.close() })
 	finished, err = f.leaveBlank(ctx, w, pinned, proven)
 	if err == nil && !finished {
 		err = f.tryOut(w, d.size)

@@ -270,7 +270,7 @@ func TestACancelledFormatRunsToItsEnd(t *testing.T) {
 func TestAFormatThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 	g := newGate("mkfs.ext4")
 	f := New(Options{Exec: g.exec()})
-	f.formats = make(turns, 1)
+	f.formats = make(semaphore, 1)
 	first, second := blankDisk(t), blankDisk(t)
 	done := make(chan error, 1)
 	go func() { done <- f.Format(soon(t), Device{Path: first.Path}, Quick, typed(ext4), nil) }()

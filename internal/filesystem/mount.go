@@ -28,7 +28,7 @@ import (
 //
 // When ctx ends first, the mount goes on; a later call waits for it.
 func (f *FS) Mount(ctx context.Context, path, target string, t *Type, options []string) error {
-	place, err := mountTarget(target)
+	mountpoint, err := mountTarget(target)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", path, err)
 	}
@@ -37,8 +37,8 @@ func (f *FS) Mount(ctx context.Context, path, target string, t *Type, options []
 		return fmt.Errorf("mount %s: %w", path, err)
 	}
 	what := "mount " + path + " " + t.Name + " " + strings.Join(options, ",")
-	err = f.jobs.doHolding(ctx, "mount "+place, what, d.close, func(context.Context) error {
-		return f.whenFree(ctx, d.number, func() error { return f.mount(path, d, place, t, options) })
+	err = f.jobs.doHolding(ctx, "mount "+mountpoint, what, d.close, func(context.Context) error {
+		return f.whenFree(ctx, d.number, func() error { return f.mount(path, d, mountpoint, t, options) })
 	})
 	if err != nil {
 		return fmt.Errorf("mount %s at %s: %w", path, target, err)
@@ -48,37 +48,37 @@ func (f *FS) Mount(ctx context.Context, path, target string, t *Type, options []
 
 // mountTarget returns the canonical path of an existing directory.
 func mountTarget(target string) (string, error) {
-	place, err := canonical(target)
+	mountpoint, err := canonical(target)
 	if err != nil {
 		return "", err
 	}
-	info, err := os.Lstat(place)
+	info, err := os.Lstat(mountpoint)
 	if err != nil {
-		return "", fmt.Errorf("target: %w", spent(err))
+		return "", fmt.Errorf("target: %w", asGivenUp(err))
 	}
 	if !info.IsDir() {
 		return "", fmt.Errorf("target %s is not a directory", target)
 	}
-	return place, nil
+	return mountpoint, nil
 }
 
 // mount does the work of Mount.
-func (f *FS) mount(path string, d *handle, place string, t *Type, options []string) error {
+func (f *FS) mount(path string, d *handle, mountpoint string, t *Type, options []string) error {
 	readOnly := wantsReadOnly(options)
 	if d.readOnly && !readOnly {
 		return fmt.Errorf("device is %w", ErrReadOnly)
 	}
-	mounted, there, err := f.Lookup(place)
+	mounted, there, err := f.Lookup(mountpoint)
 	if err != nil {
 		return err
 	}
 	if there {
 		return sameMount(mounted, d.number, readOnly)
 	}
-	if err := f.mountFilesystem(path, place, t, t.mountOptions(options)); err != nil {
+	if err := f.mountFilesystem(path, mountpoint, t, t.mountOptions(options)); err != nil {
 		return err
 	}
-	mounted, there, err = f.Lookup(place)
+	mounted, there, err = f.Lookup(mountpoint)
 	if err == nil && !there {
 		err = fmt.Errorf("%w: mount(8) said it succeeded", ErrNotMounted)
 	}
@@ -86,20 +86,20 @@ func (f *FS) mount(path string, d *handle, place string, t *Type, options []stri
 		err = sameMount(mounted, d.number, readOnly)
 	}
 	if err != nil {
-		return undo(place, err)
+		return undo(mountpoint, err)
 	}
 	return nil
 }
 
 // mountFilesystem asks the kernel to mount, or mount(8) where it has a part in it.
-func (f *FS) mountFilesystem(source, place string, t *Type, options []string) error {
+func (f *FS) mountFilesystem(source, mountpoint string, t *Type, options []string) error {
 	if mount, plain, ok := t.plainOptions(options, hasSELinux()); ok {
-		err := kernelMount(source, place, t.Name, mount, plain)
+		err := kernelMount(source, mountpoint, t.Name, mount, plain)
 		if !tooOld(err) && !withoutAttribute(err, mount) {
 			return err
 		}
 	}
-	if err := f.mounter.Mount(source, place, t.Name, options); err != nil {
+	if err := f.mounter.Mount(source, mountpoint, t.Name, options); err != nil {
 		return markBusy(err, err.Error())
 	}
 	return nil
@@ -208,17 +208,17 @@ func hasSELinux() bool {
 
 // kernelMount mounts a device without mount(8), whose start takes as long as
 // the mount of an empty filesystem. Linux can do it from 5.2 on, see tooOld.
-func kernelMount(source, place, fsType string, mount attributes, options []string) error {
+func kernelMount(source, mountpoint, fsType string, mount attributes, options []string) error {
 	fs, err := unix.Fsopen(fsType, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return os.NewSyscallError("fsopen", err)
 	}
 	defer func() { _ = unix.Close(fs) }()
 	if err = configure(fs, source, options); err == nil {
-		err = attach(fs, place, mount)
+		err = attach(fs, mountpoint, mount)
 	}
-	if said := complaint(fs); err != nil && said != "" {
-		err = fmt.Errorf("%w: the kernel says: %s", err, said)
+	if output := kernelMessages(fs); err != nil && output != "" {
+		err = fmt.Errorf("%w: the kernel says: %s", err, output)
 	}
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("%w: %w", ErrBusy, err)
@@ -246,25 +246,25 @@ func configure(fs int, source string, options []string) error {
 	return os.NewSyscallError("fsconfig create", unix.FsconfigCreate(fs))
 }
 
-// attach makes the mount of a filesystem and puts it at place.
-func attach(fs int, place string, a attributes) error {
+// attach makes the mount of a filesystem and puts it at mountpoint.
+func attach(fs int, mountpoint string, a attributes) error {
 	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(a.set)) // #nosec G115 -- attributes are small
 	if err != nil {
 		return os.NewSyscallError("fsmount", err)
 	}
 	defer func() { _ = unix.Close(mount) }()
-	return os.NewSyscallError("move_mount", unix.MoveMount(mount, "", unix.AT_FDCWD, place, unix.MOVE_MOUNT_F_EMPTY_PATH))
+	return os.NewSyscallError("move_mount", unix.MoveMount(mount, "", unix.AT_FDCWD, mountpoint, unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
-// complaint returns what the kernel has to say about a mount that failed.
-func complaint(fs int) string {
-	var said []string
+// kernelMessages returns what the kernel has to say about a mount that failed.
+func kernelMessages(fs int) string {
+	var output []string
 	for buf := make([]byte, 4<<10); ; {
 		n, err := unix.Read(fs, buf)
 		if err != nil || n <= 0 {
-			return words(strings.Join(said, "; "))
+			return words(strings.Join(output, "; "))
 		}
-		said = append(said, string(buf[:n]))
+		output = append(output, string(buf[:n]))
 	}
 }
 
@@ -279,13 +279,13 @@ func complaint(fs int) string {
 //
 // A read-only bind of a device node doesn't make the device read-only.
 func (f *FS) Bind(ctx context.Context, source, target string, readOnly bool, options []string) error {
-	place, err := canonical(target)
+	mountpoint, err := canonical(target)
 	if err != nil {
 		return fmt.Errorf("bind %s: %w", source, err)
 	}
 	what := fmt.Sprintf("bind %s %t %s", source, readOnly, strings.Join(options, ","))
-	err = f.jobs.do(ctx, "mount "+place, what, func(context.Context) error {
-		return f.bind(source, place, readOnly, options)
+	err = f.jobs.do(ctx, "mount "+mountpoint, what, func(context.Context) error {
+		return f.bind(source, mountpoint, readOnly, options)
 	})
 	if err != nil {
 		return fmt.Errorf("bind %s at %s: %w", source, target, err)
@@ -294,23 +294,23 @@ func (f *FS) Bind(ctx context.Context, source, target string, readOnly bool, opt
 }
 
 // bind does the work of Bind.
-func (f *FS) bind(source, place string, readOnly bool, options []string) error {
-	mounted, there, err := f.Lookup(place)
+func (f *FS) bind(source, mountpoint string, readOnly bool, options []string) error {
+	mounted, there, err := f.Lookup(mountpoint)
 	if err != nil {
 		return err
 	}
 	if there {
-		if err := sameThing(source, place); err != nil {
+		if err := sameThing(source, mountpoint); err != nil {
 			return err
 		}
 		if mounted.ReadOnly || !readOnly {
-			return f.verifyBind(source, place, readOnly)
+			return f.verifyBind(source, mountpoint, readOnly)
 		}
-		if err := umount(place); err != nil {
+		if err := umount(mountpoint); err != nil {
 			return fmt.Errorf("make it read-only: %w", err)
 		}
 	}
-	info, err := os.Lstat(place)
+	info, err := os.Lstat(mountpoint)
 	if err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
@@ -318,14 +318,14 @@ func (f *FS) bind(source, place string, readOnly bool, options []string) error {
 		return errors.New("target is a symlink")
 	}
 	a, options := bindAttributes(readOnly, options)
-	if err = kernelBind(source, place, a); tooOld(err) || withoutAttribute(err, a) {
-		err = f.bindInSteps(source, place, options)
+	if err = kernelBind(source, mountpoint, a); tooOld(err) || withoutAttribute(err, a) {
+		err = f.bindInSteps(source, mountpoint, options)
 	}
 	if err == nil {
-		err = f.verifyBind(source, place, readOnly)
+		err = f.verifyBind(source, mountpoint, readOnly)
 	}
 	if err != nil {
-		return undo(place, err)
+		return undo(mountpoint, err)
 	}
 	return nil
 }
@@ -333,24 +333,24 @@ func (f *FS) bind(source, place string, readOnly bool, options []string) error {
 // bindInSteps has mount(8) bind, and then change the bind. A process that ends in
 // between leaves one with the flags of the mount that source is on. These also stay where
 // options would clear them: the same are given to that mount.
-func (f *FS) bindInSteps(source, place string, options []string) error {
-	if err := f.mounter.Mount(source, place, "", append([]string{"bind"}, options...)); err != nil {
+func (f *FS) bindInSteps(source, mountpoint string, options []string) error {
+	if err := f.mounter.Mount(source, mountpoint, "", append([]string{"bind"}, options...)); err != nil {
 		return markBusy(err, err.Error())
 	}
 	return nil
 }
 
-// verifyBind returns nil when source is mounted at place, read-only where that
+// verifyBind returns nil when source is mounted at mountpoint, read-only where that
 // was asked for.
-func (f *FS) verifyBind(source, place string, readOnly bool) error {
-	mounted, there, err := f.Lookup(place)
+func (f *FS) verifyBind(source, mountpoint string, readOnly bool) error {
+	mounted, there, err := f.Lookup(mountpoint)
 	if err != nil {
 		return err
 	}
 	if !there {
 		return fmt.Errorf("%w: mount(8) said it succeeded", ErrNotMounted)
 	}
-	if err := sameThing(source, place); err != nil {
+	if err := sameThing(source, mountpoint); err != nil {
 		return err
 	}
 	switch {
@@ -365,14 +365,14 @@ func (f *FS) verifyBind(source, place string, readOnly bool) error {
 }
 
 // sameThing returns nil when both paths lead to the same file, directory or node.
-func sameThing(source, place string) error {
+func sameThing(source, mountpoint string) error {
 	a, err := os.Stat(source)
 	if err != nil {
-		return fmt.Errorf("source: %w", spent(err))
+		return fmt.Errorf("source: %w", asGivenUp(err))
 	}
-	b, err := os.Stat(place)
+	b, err := os.Stat(mountpoint)
 	if err != nil {
-		return fmt.Errorf("target: %w", spent(err))
+		return fmt.Errorf("target: %w", asGivenUp(err))
 	}
 	if !os.SameFile(a, b) {
 		return fmt.Errorf("%w: something else than %s", ErrMounted, source)
@@ -380,9 +380,9 @@ func sameThing(source, place string) error {
 	return nil
 }
 
-// spent wraps the error of a look at the root of a filesystem with ErrGivenUp when
+// asGivenUp wraps the error of a look at the root of a filesystem with ErrGivenUp when
 // it is XFS's way of saying so.
-func spent(err error) error {
+func asGivenUp(err error) error {
 	if errors.Is(err, unix.EIO) {
 		return fmt.Errorf("%w: %w", ErrGivenUp, err)
 	}
@@ -430,9 +430,9 @@ func bindAttributes(readOnly bool, options []string) (a attributes, own []string
 	return a, own
 }
 
-// kernelBind binds source at place in such a way that the mount is never there
+// kernelBind binds source at mountpoint in such a way that the mount is never there
 // without its attributes, from Linux 5.12 on.
-func kernelBind(source, place string, a attributes) error {
+func kernelBind(source, mountpoint string, a attributes) error {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return os.NewSyscallError("open_tree", err)
@@ -445,7 +445,7 @@ func kernelBind(source, place string, a attributes) error {
 			return os.NewSyscallError("mount_setattr", err)
 		}
 	}
-	return os.NewSyscallError("move_mount", unix.MoveMount(tree, "", unix.AT_FDCWD, place, unix.MOVE_MOUNT_F_EMPTY_PATH))
+	return os.NewSyscallError("move_mount", unix.MoveMount(tree, "", unix.AT_FDCWD, mountpoint, unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
 // tooOld tells whether the kernel, or what filters its system calls, doesn't
@@ -471,12 +471,12 @@ const maxStacked = 1024
 //
 // When ctx ends first, the kernel goes on flushing; a later call waits for it.
 func (f *FS) Unmount(ctx context.Context, target string) error {
-	place, err := canonical(target)
+	mountpoint, err := canonical(target)
 	if err != nil {
 		return fmt.Errorf("unmount: %w", err)
 	}
-	err = f.jobs.do(ctx, "mount "+place, "unmount", func(context.Context) error {
-		return whileBusy(ctx, func() error { return f.unmount(place) }, func() bool { return true })
+	err = f.jobs.do(ctx, "mount "+mountpoint, "unmount", func(context.Context) error {
+		return whileBusy(ctx, func() error { return f.unmount(mountpoint) }, func() bool { return true })
 	})
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", target, err)
@@ -485,49 +485,49 @@ func (f *FS) Unmount(ctx context.Context, target string) error {
 }
 
 // unmount does the work of Unmount.
-func (f *FS) unmount(place string) error {
+func (f *FS) unmount(mountpoint string) error {
 	for range maxStacked {
-		_, there, err := f.Lookup(place)
+		_, there, err := f.Lookup(mountpoint)
 		if err != nil || !there {
 			return err
 		}
-		if err := umount(place); err != nil {
+		if err := umount(mountpoint); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("more than %d mounts lie upon each other", maxStacked)
 }
 
-// umount removes the topmost mount at place; nil when somebody else did.
-func umount(place string) error {
-	err := unix.Unmount(place, unix.UMOUNT_NOFOLLOW)
+// umount removes the topmost mount at mountpoint; nil when somebody else did.
+func umount(mountpoint string) error {
+	err := unix.Unmount(mountpoint, unix.UMOUNT_NOFOLLOW)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("%w: %w", ErrBusy, err)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
-		return whyNot(place, err)
+		return unmountFailure(mountpoint, err)
 	}
 	return err
 }
 
-// whyNot tells apart a mount that has gone from one that can't be reached,
+// unmountFailure tells apart a mount that has gone from one that can't be reached,
 // because something is mounted over the directory that it is in.
-func whyNot(place string, cause error) error {
+func unmountFailure(mountpoint string, cause error) error {
 	infos, err := readMounts()
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	if topmost(infos, place) == nil {
+	if topmost(infos, mountpoint) == nil {
 		return nil
 	}
 	return fmt.Errorf("%w: another mount hides it: %w", ErrBusy, cause)
 }
 
 // undo takes back a mount that isn't what it should be.
-func undo(place string, cause error) error {
-	err := unix.Unmount(place, unix.UMOUNT_NOFOLLOW)
+func undo(mountpoint string, cause error) error {
+	err := unix.Unmount(mountpoint, unix.UMOUNT_NOFOLLOW)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("%w (and it could not be unmounted again: %w)", cause, err)
 	}

@@ -51,7 +51,7 @@ type MountPoint struct {
 // It doesn't touch the mounted filesystem, so a dead one doesn't hang it; only
 // btrfs is asked on which disk it is, which needs no disk.
 func (f *FS) Lookup(target string) (MountPoint, bool, error) {
-	place, err := canonical(target)
+	mountpoint, err := canonical(target)
 	if err != nil {
 		return MountPoint{}, false, fmt.Errorf("look up mount: %w", err)
 	}
@@ -59,7 +59,7 @@ func (f *FS) Lookup(target string) (MountPoint, bool, error) {
 	if err != nil {
 		return MountPoint{}, false, fmt.Errorf("look up mount at %s: %w", target, err)
 	}
-	info := topmost(infos, place)
+	info := topmost(infos, mountpoint)
 	if info == nil {
 		return MountPoint{}, false, nil
 	}
@@ -89,7 +89,7 @@ func (f *FS) MountsOf(number uint64) ([]MountPoint, error) {
 // Under returns the mount that path lies on, which need not exist, or that is
 // at path itself.
 func (f *FS) Under(path string) (MountPoint, error) {
-	place, err := canonical(path)
+	mountpoint, err := canonical(path)
 	if err != nil {
 		return MountPoint{}, fmt.Errorf("look up the mount under it: %w", err)
 	}
@@ -98,13 +98,13 @@ func (f *FS) Under(path string) (MountPoint, error) {
 		return MountPoint{}, fmt.Errorf("look up the mount under %s: %w", path, err)
 	}
 	for {
-		if info := topmost(infos, place); info != nil {
+		if info := topmost(infos, mountpoint); info != nil {
 			return mountPoint(info), nil
 		}
-		if place == "/" {
+		if mountpoint == "/" {
 			return MountPoint{}, fmt.Errorf("%w: not even the root directory is", ErrNotMounted)
 		}
-		place = filepath.Dir(place)
+		mountpoint = filepath.Dir(mountpoint)
 	}
 }
 
@@ -149,11 +149,11 @@ func readMounts() ([]*mountinfo.Info, error) {
 	return infos, nil
 }
 
-// topmost returns the mount at place that no other mount there lies upon.
-func topmost(infos []*mountinfo.Info, place string) *mountinfo.Info {
+// topmost returns the mount at mountpoint that no other mount there lies upon.
+func topmost(infos []*mountinfo.Info, mountpoint string) *mountinfo.Info {
 	var here []*mountinfo.Info
 	for _, info := range infos {
-		if info.Mountpoint == place {
+		if info.Mountpoint == mountpoint {
 			here = append(here, info)
 		}
 	}

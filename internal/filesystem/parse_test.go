@@ -13,7 +13,7 @@ import (
 func TestTellingPartsCoverTheDevicesEdgesAndStayWithinIt(t *testing.T) {
 	check := func(n uint64) bool {
 		size := int64(n%(1<<53)) + 1
-		extents := telling(size, false)
+		extents := sampledExtents(size, false)
 		end := int64(0)
 		for _, e := range extents {
 			if e.offset < end || e.length <= 0 || e.length > edge {
@@ -128,22 +128,22 @@ func FuzzMounts(f *testing.F) {
 	f.Add("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:1 / / ro - xfs /dev/sdb ro\n", "/")
 	f.Add("36 35 0:7 / /a\\040b rw - tmpfs none rw\n", "/a b")
 	f.Add("36 35 4294967295:4294967295 / /x rw - x - -\n", "/x")
-	f.Fuzz(func(t *testing.T, table, place string) {
+	f.Fuzz(func(t *testing.T, table, mountpoint string) {
 		infos, err := mountinfo.GetMountsFromReader(strings.NewReader(table), nil)
 		if err != nil {
 			return
 		}
-		info := topmost(infos, place)
+		info := topmost(infos, mountpoint)
 		if info == nil {
 			return
 		}
-		if info.Mountpoint != place {
-			t.Errorf("%q is mounted at %q", place, info.Mountpoint)
+		if info.Mountpoint != mountpoint {
+			t.Errorf("%q is mounted at %q", mountpoint, info.Mountpoint)
 		}
 		if info.FSType == btrfs {
 			return // asked itself where its disk is
 		}
-		if m := mountPoint(info); m.Target != place || m.ReadOnly != slices.Contains(m.Options, "ro") || m.FilesystemReadOnly != slices.Contains(m.SuperOptions, "ro") {
+		if m := mountPoint(info); m.Target != mountpoint || m.ReadOnly != slices.Contains(m.Options, "ro") || m.FilesystemReadOnly != slices.Contains(m.SuperOptions, "ro") {
 			t.Errorf("%+v", m)
 		}
 	})

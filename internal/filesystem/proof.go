@@ -59,7 +59,7 @@ func thoroughly(size int64) *reading {
 	head := min(headWhole, size)
 	heads := (head + whole - 1) / whole
 	var known []extent // beyond the head
-	for _, e := range telling(size, true) {
+	for _, e := range sampledExtents(size, true) {
 		if from := max(e.offset, head); e.offset+e.length > from {
 			known = append(known, extent{from, e.offset + e.length - from})
 		}
@@ -91,9 +91,9 @@ type proving struct {
 
 // proofs are the thorough proofs that run or whose outcome nobody has asked for yet.
 type proofs struct {
-	mu      sync.Mutex
-	running map[string]*proving
-	turns   turns
+	mu        sync.Mutex
+	running   map[string]*proving
+	semaphore semaphore
 }
 
 // proveThoroughly returns nil only if all that the thorough proof reads is zero, and
@@ -163,7 +163,7 @@ func (p *proofs) begin(ctx context.Context, on Device, size int64) (*proving, st
 	go func() {
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), thoroughTime)
 		defer cancel()
-		started.run(detached, p.turns, shifted{device, offset}, size)
+		started.run(detached, p.semaphore, shifted{device, offset}, size)
 		close(started.done)
 		time.AfterFunc(keepProof, func() { p.forget(key, started) })
 	}()
@@ -181,13 +181,13 @@ func (p *proofs) forget(key string, ended *proving) {
 }
 
 // run makes the proof.
-func (p *proving) run(ctx context.Context, all turns, r io.ReaderAt, size int64) {
-	giveBack, err := all.take(ctx)
+func (p *proving) run(ctx context.Context, all semaphore, r io.ReaderAt, size int64) {
+	release, err := all.acquire(ctx)
 	if err != nil {
 		p.err = err
 		return
 	}
-	defer giveBack()
+	defer release()
 	began := time.Now()
 	logging.From(ctx).Info("reading a device to prove that it is blank", zap.Int64("size", size))
 	p.found, p.err = p.plan.search(ctx, r, proofReaders)

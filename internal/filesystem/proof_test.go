@@ -173,11 +173,11 @@ func TestAThoroughProofGoesOnWithoutItsCall(t *testing.T) {
 	d := looptest.New(t, looptest.Options{Size: 2 * gib})
 	var held []func()
 	for range proofsAtOnce {
-		giveBack, err := f.proofs.turns.take(t.Context())
+		release, err := f.proofs.semaphore.acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		held = append(held, giveBack)
+		held = append(held, release)
 	}
 	before := d.Hash(t)
 	for range 3 {
@@ -191,8 +191,8 @@ func TestAThoroughProofGoesOnWithoutItsCall(t *testing.T) {
 	if n := len(f.proofs.running); n != 1 {
 		t.Errorf("%d proofs run", n)
 	}
-	for _, giveBack := range held {
-		giveBack()
+	for _, release := range held {
+		release()
 	}
 	var ended *proving
 	for _, p := range f.proofs.running {

@@ -37,9 +37,9 @@ func (f *FS) Stats(ctx context.Context, m MountPoint) (Stats, error) {
 	// another one while a filesystem on it still hangs.
 	key := numberString(m.Number) + " " + m.Root
 	for {
-		got, err := f.stats.Do(ctx, key, func() (asked, error) {
+		got, err := f.stats.Do(ctx, key, func() (statsAnswer, error) {
 			stats, err := f.ask(m)
-			return asked{m.Target, stats, err}, nil
+			return statsAnswer{m.Target, stats, err}, nil
 		})
 		switch {
 		case err != nil:
@@ -54,7 +54,7 @@ func (f *FS) Stats(ctx context.Context, m MountPoint) (Stats, error) {
 }
 
 // asked is what came of a statfs at one of a filesystem's mounts.
-type asked struct {
+type statsAnswer struct {
 	target string
 	stats  Stats
 	err    error

@@ -40,11 +40,11 @@ func (f *FS) Tool(stdin io.Reader, name string, args ...string) (output string, 
 	if stdin != nil {
 		cmd.SetStdin(stdin)
 	}
-	var said tail
-	cmd.SetStdout(&said)
-	cmd.SetStderr(&said)
+	var end tail
+	cmd.SetStdout(&end)
+	cmd.SetStderr(&end)
 	status, err = exitStatus(name, cmd.Run())
-	return strings.TrimSpace(string(said.kept)), status, err
+	return strings.TrimSpace(string(end.kept)), status, err
 }
 
 // change runs a program as Tool does, and fails unless its exit status is 0.
@@ -60,12 +60,12 @@ func (f *FS) change(name string, args ...string) error {
 // that it repairs, of which a disk may hold millions.
 type tail struct{ kept []byte }
 
-// mostSaid is how many bytes of what a program says are kept.
-const mostSaid = 64 << 10
+// maxOutput is how many bytes of a program's output are kept.
+const maxOutput = 64 << 10
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.kept = append(t.kept, p...)
-	if extra := len(t.kept) - mostSaid; extra > 0 {
+	if extra := len(t.kept) - maxOutput; extra > 0 {
 		t.kept = append(t.kept[:0], t.kept[extra:]...)
 	}
 	return len(p), nil
@@ -102,11 +102,11 @@ func exitStatus(name string, err error) (int, error) {
 
 // markBusy wraps err with ErrBusy when a program said that the device is in use.
 func markBusy(err error, output string) error {
-	for _, said := range []string{
+	for _, phrase := range []string{
 		"Device or resource busy", "apparently in use by the system", "already mounted or mount point busy",
 		"is in use.\ne2fsck: Cannot continue, aborting.",
 	} {
-		if strings.Contains(output, said) {
+		if strings.Contains(output, phrase) {
 			return fmt.Errorf("%w: %w", ErrBusy, err)
 		}
 	}

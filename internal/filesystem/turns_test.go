@@ -141,7 +141,7 @@ func TestACheckThatWaitsForItsTurnEndsWithItsCall(t *testing.T) {
 // which it couldn't be unstaged. It is not written to when it comes back.
 func TestADiskThatHangsWhileItIsReadKeepsNothing(t *testing.T) {
 	f := New(Options{})
-	f.formats = make(turns, 1)
+	f.formats = make(semaphore, 1)
 	d := blankDisk(t)
 	before := d.Hash(t)
 	hung := filepath.Join(t.TempDir(), "hung") // a pipe: opened when somebody writes
@@ -203,44 +203,44 @@ func TestWhatTakesNoE2fsckWaitsForNone(t *testing.T) {
 func TestATurnIsNotTakenByACallThatHasEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	free := make(turns, 1)
+	free := make(semaphore, 1)
 	for range 100 {
-		if _, err := free.take(ctx); !errors.Is(err, errNeverBegan) || !errors.Is(err, context.Canceled) {
+		if _, err := free.acquire(ctx); !errors.Is(err, errNotStarted) || !errors.Is(err, context.Canceled) {
 			t.Fatalf("%v", err)
 		}
 	}
-	giveBack, err := free.take(t.Context())
+	release, err := free.acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	giveBack()
+	release()
 }
 
 // TestAToolThatHangsLosesItsTurn, or a disk that has died would keep every other
 // volume of the node waiting.
 func TestAToolThatHangsLosesItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := make(turns, 1)
-		hung, err := all.take(t.Context())
+		all := make(semaphore, 1)
+		hung, err := all.acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		next, err := all.take(t.Context())
+		next, err := all.acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(start); took != turnTime {
+		if took := time.Since(start); took != longestHold {
 			t.Errorf("the next one began after %v", took)
 		}
 		hung() // it has ended after all, which must not end the turn of another
 		brief, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := all.take(brief); !errors.Is(err, errNeverBegan) {
+		if _, err := all.acquire(brief); !errors.Is(err, errNotStarted) {
 			t.Errorf("two have the only turn: %v", err)
 		}
 		next()
-		last, err := all.take(t.Context())
+		last, err := all.acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

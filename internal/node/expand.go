@@ -117,7 +117,7 @@ func checkExpandable(at pathState, disk blockdev.Disk, c *csi.VolumeCapability) 
 	case at.holds(disk):
 		return false, nil
 	}
-	return false, notOf(disk, errNotHere, at)
+	return false, wrongDisk(disk, errNotHere, at)
 }
 
 // sizeWait is how long an expansion waits for the disk to grow. A guest sees

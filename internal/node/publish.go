@@ -64,7 +64,7 @@ func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishR
 		}
 		switch {
 		case err != nil && bound:
-			return s.takeBack(ctx, r.target, err)
+			return s.undoPublish(ctx, r.target, err)
 		case err != nil || act == nothing:
 			return err
 		case act == takeAway:
@@ -112,29 +112,29 @@ func (st publishState) next(r publishRequest) (action, error) {
 	}
 	switch {
 	case r.fsType != nil && mount.FSType != r.fsType.Name:
-		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", st.refused(), st.staging, r.fsType.Name)
+		return 0, fmt.Errorf("%w: staging path: %v, but %s is asked for", st.conflictKind(), st.staging, r.fsType.Name)
 	case !r.readOnly && turnedReadOnly(mount, st.readOnly):
 		return 0, fmt.Errorf("%w: %v: %w: it is repaired when no workload on this node uses the volume any more and it is staged again",
 			errNotYet, st.staging, filesystem.ErrGivenUp)
 	case readOnly(mount) && !r.readOnly:
-		return 0, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", st.refused())
+		return 0, fmt.Errorf("%w: the volume is staged read-only, but to be published writable", st.conflictKind())
 	case r.readersOnly && !readOnly(mount):
-		return 0, fmt.Errorf("%w: the volume is staged writable, but to be published for readers only: it has to be staged for them", st.refused())
+		return 0, fmt.Errorf("%w: the volume is staged writable, but to be published for readers only: it has to be staged for them", st.conflictKind())
 	case at.holds(st.data) && at.mount.Root == mount.Root:
 		return nothing, st.checkTarget(r)
 	case at.mounted && !at.device && at.gone():
 		return takeAway, nil
 	case at.mounted:
-		return 0, notOf(st.data, errPublished, at)
-	case r.single && len(st.use.mounts) > 0:
-		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.use.mounts)
+		return 0, wrongDisk(st.data, errPublished, at)
+	case r.single && len(st.usage.mounts) > 0:
+		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.usage.mounts)
 	}
 	return provide, nil
 }
 
-// refused is the kind of error for what can't be asked for of the volume as it is
-// staged: the specification has a code of its own where it is published already.
-func (st publishState) refused() error {
+// conflictKind is the kind of error for a request that the volume, as it is staged, can't
+// meet: the specification has a code of its own for a volume that is published already.
+func (st publishState) conflictKind() error {
 	if st.target.holds(st.data) || st.target.is(st.data) {
 		return errPublished
 	}
@@ -163,20 +163,20 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 	switch {
 	case len(blockdev.InUse(st.holders)) > 0:
 		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.data.Path, blockdev.InUse(st.holders))
-	case len(st.use.mounts) > 0 || st.staging.holds(st.data):
-		return 0, fmt.Errorf("%w: %s is mounted at %v", st.refused(), st.data.Path, append(st.use.mounts, st.staging.path))
+	case len(st.usage.mounts) > 0 || st.staging.holds(st.data):
+		return 0, fmt.Errorf("%w: %s is mounted at %v", st.conflictKind(), st.data.Path, append(st.usage.mounts, st.staging.path))
 	case at.mounted && at.device && at.gone():
 		return takeAway, nil
 	case at.mounted && !at.is(st.data):
-		return 0, notOf(st.data, errPublished, at)
+		return 0, wrongDisk(st.data, errPublished, at)
 	case !r.readOnly && st.readOnly:
-		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but to be published writable", st.refused(), st.data.Path)
-	case r.readersOnly && !st.readOnly && len(st.use.devices) > 0:
-		return 0, fmt.Errorf("%w: %s is published for writers at %v, but to be published for readers only", st.refused(), st.data.Path, st.use.devices)
+		return 0, fmt.Errorf("%w: %s is read-only, since the volume was staged for readers, but to be published writable", st.conflictKind(), st.data.Path)
+	case r.readersOnly && !st.readOnly && len(st.usage.devices) > 0:
+		return 0, fmt.Errorf("%w: %s is published for writers at %v, but to be published for readers only", st.conflictKind(), st.data.Path, st.usage.devices)
 	case at.mounted:
 		return nothing, st.checkTarget(r)
-	case r.single && len(st.use.devices) > 0:
-		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.use.devices)
+	case r.single && len(st.usage.devices) > 0:
+		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.usage.devices)
 	}
 	return provide, nil
 }

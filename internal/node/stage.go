@@ -45,25 +45,25 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 	if err == nil {
 		err = s.stageDisk(ctx, disk, untouched, r)
 	}
-	if !saysNothingIsLeft(err) {
+	if !impliesNothingStaged(err) {
 		return err
 	}
-	looking, cancel := tidying(ctx)
+	cleanup, cancel := cleanupContext(ctx)
 	defer cancel()
-	if s.isStaged(looking, r.volumeID, r.staging) {
+	if s.isStaged(cleanup, r.volumeID, r.staging) {
 		// Or nobody would unstage it before the disk is detached.
 		return fmt.Errorf("%w: the volume is staged, but not as it should be: %w", errNotYet, err)
 	}
 	return err
 }
 
-// saysNothingIsLeft tells whether the kubelet takes an error for proof that
+// impliesNothingStaged tells whether the kubelet takes an error for proof that
 // nothing is staged, see code. AlreadyExists is the specification's code for what
 // is staged otherwise than asked for. The kubelet takes it for proof as well, but
 // only of a stage of which it doesn't know whether it succeeded; that one it has
 // asked for with the same arguments, since they are all of the PersistentVolume.
 // What has become of the volume by itself is never told with that code.
-func saysNothingIsLeft(err error) bool {
+func impliesNothingStaged(err error) bool {
 	switch code(err) {
 	case codes.OK, codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.Aborted, codes.AlreadyExists:
 		return false
@@ -71,9 +71,9 @@ func saysNothingIsLeft(err error) bool {
 	return err != nil
 }
 
-// mostSteps is more steps than a stage has: to close the mapping of a disk that is gone,
+// maxSteps is more steps than a stage has: to close the mapping of a disk that is gone,
 // to unmount twice, to unlock, to enlarge, and the last one.
-const mostSteps = 8
+const maxSteps = 8
 
 // stageDisk looks at the node, does what is next, and looks again, until the volume is
 // staged.
@@ -102,7 +102,7 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, untouched bo
 			err = errors.Join(err, s.closeUnused(ctx, disk.VolumeID))
 		}
 	}()
-	for range mostSteps {
+	for range maxSteps {
 		if st, err = s.readStage(ctx, st, r); err != nil {
 			return err
 		}
@@ -218,10 +218,10 @@ func (st stageState) next(r stageRequest) (action, error) {
 		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.data.Path, blockdev.InUse(st.holders))
 	case len(st.holders) > 0:
 		return 0, builtUpon(st.data, st.holders)
-	case len(st.use.mounts) > 0:
-		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.data.Path, st.use.mounts)
-	case len(st.use.devices) > 0:
-		return 0, fmt.Errorf("%w: %s is published as a block device at %v", errRefused, st.data.Path, st.use.devices)
+	case len(st.usage.mounts) > 0:
+		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.data.Path, st.usage.mounts)
+	case len(st.usage.devices) > 0:
+		return 0, fmt.Errorf("%w: %s is published as a block device at %v", errRefused, st.data.Path, st.usage.devices)
 	}
 	return provide, nil
 }
@@ -230,7 +230,7 @@ func (st stageState) next(r stageRequest) (action, error) {
 // written to its disk, nothing may use that, and nothing else be mounted at the staging
 // path.
 func (st stageState) nextLocked(r stageRequest) (action, error) {
-	targets := st.use.targets()
+	targets := st.usage.targets()
 	if r.block && st.at.holds(st.disk) {
 		targets = append(targets, st.at.path)
 	}
@@ -260,11 +260,11 @@ func (st stageState) nextBlock(r stageRequest) (action, error) {
 		return 0, fmt.Errorf("%w: %v, but block access is asked for", errPublished, st.at)
 	case mounted:
 		return takeAway, nil
-	case len(st.use.mounts) > 0:
-		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.data.Path, st.use.mounts)
-	case st.readOnly != r.readOnly && len(st.use.devices) > 0:
+	case len(st.usage.mounts) > 0:
+		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.data.Path, st.usage.mounts)
+	case st.readOnly != r.readOnly && len(st.usage.devices) > 0:
 		return 0, fmt.Errorf("%w: %s is %s, published at %v, but %s is asked for",
-			errPublished, st.data.Path, access(st.readOnly), st.use.devices, access(r.readOnly))
+			errPublished, st.data.Path, access(st.readOnly), st.usage.devices, access(r.readOnly))
 	case len(users) > 0:
 		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.data.Path, users)
 	}
@@ -275,11 +275,11 @@ func (st stageState) nextBlock(r stageRequest) (action, error) {
 // whose disk is gone reaches no data any more. A filesystem that the kernel has
 // given up is mounted again, and so repaired, as soon as no workload has it.
 func (st stageState) nextMounted(r stageRequest) (action, error) {
-	mount, targets := st.at.mount, st.use.targets()
+	mount, targets := st.at.mount, st.usage.targets()
 	failed := !r.readOnly && turnedReadOnly(mount, st.readOnly)
 	switch {
 	case !st.at.holds(st.data) && !st.at.gone():
-		return 0, notOf(st.data, errRefused, st.at)
+		return 0, wrongDisk(st.data, errRefused, st.at)
 	case !st.at.holds(st.data), !st.live:
 		return takeAway, nil
 	case r.fsType != nil && mount.FSType != r.fsType.Name:
@@ -388,7 +388,7 @@ func notToEncrypt(disk blockdev.Disk, content filesystem.Content) error {
 // something uses it. Whoever was told that nothing is staged detaches the disk
 // without another word.
 func (s *Server) closeUnused(ctx context.Context, volumeID string) error {
-	ctx, cancel := tidying(ctx)
+	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
 	m, err := s.mapping(volumeID)
 	if err != nil || m == nil {

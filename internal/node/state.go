@@ -179,8 +179,8 @@ func (p pathState) String() string {
 	return p.path + " does not exist"
 }
 
-// notOf is the error of that kind for a path at which something else is than the disk.
-func notOf(disk blockdev.Disk, kind error, at pathState) error {
+// wrongDisk is the error of that kind for a path at which another disk is mounted.
+func wrongDisk(disk blockdev.Disk, kind error, at pathState) error {
 	return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", kind, at, disk.Path, formatNumber(disk.Number))
 }
 
@@ -230,7 +230,7 @@ func (u diskUse) targets() []string { return slices.Concat(u.mounts, u.devices) 
 // dataState is what uses the disk that the data of a volume is on, and how.
 type dataState struct {
 	data     blockdev.Disk     // the mapping of an encrypted volume, else its disk
-	use      diskUse           // besides at the staging path
+	usage    diskUse           // besides at the staging path
 	holders  []blockdev.Holder // what else uses the disk, or is built upon it
 	readOnly bool              // the disk can't be written to
 	// live: the disk is held. A mount that was left by a disk which was pulled
@@ -241,7 +241,7 @@ type dataState struct {
 // readData looks at all of that.
 func (s *Server) readData(ctx context.Context, data blockdev.Disk, staging string) (st dataState, err error) {
 	st.data = data
-	if st.use, err = s.useOf(data, staging); err != nil {
+	if st.usage, err = s.useOf(data, staging); err != nil {
 		return st, err
 	}
 	if st.holders, err = blockdev.Holders(data); err != nil {
@@ -258,7 +258,7 @@ func (s *Server) readData(ctx context.Context, data blockdev.Disk, staging strin
 func checkStaging(disk blockdev.Disk, at pathState, live bool) error {
 	switch {
 	case !at.holds(disk):
-		return notOf(disk, fmt.Errorf("%w: staging path", errRefused), at)
+		return wrongDisk(disk, fmt.Errorf("%w: staging path", errRefused), at)
 	case !live:
 		return fmt.Errorf("%w: staging path: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
 	}
@@ -266,21 +266,21 @@ func checkStaging(disk blockdev.Disk, at pathState, live bool) error {
 }
 
 // useOf reads where a disk is used besides at a path.
-func (s *Server) useOf(disk blockdev.Disk, at string) (use diskUse, err error) {
+func (s *Server) useOf(disk blockdev.Disk, at string) (usage diskUse, err error) {
 	mounts, err := s.cfg.FS.MountsOf(disk.Number)
 	if err != nil {
-		return use, err
+		return usage, err
 	}
-	if use.devices, err = deviceMounts(disk); err != nil || len(mounts) == 0 {
-		return use, err
+	if usage.devices, err = deviceMounts(disk); err != nil || len(mounts) == 0 {
+		return usage, err
 	}
 	together, err := togetherWith(at)
 	for _, m := range mounts {
 		if !slices.Contains(together, m.Target) {
-			use.mounts = append(use.mounts, m.Target)
+			usage.mounts = append(usage.mounts, m.Target)
 		}
 	}
-	return use, err
+	return usage, err
 }
 
 // deviceMounts returns the paths onto which the disk's device node is bound.
@@ -417,28 +417,28 @@ func isContainer(root filesystem.MountPoint) bool {
 		strings.Contains(root.Root, "/docker/btrfs/subvolumes/") || strings.Contains(root.Root, "/containers/storage/")
 }
 
-// tidyTime is how long a call that has failed may go on taking back what it has
+// cleanupTime is how long a call that has failed may go on taking back what it has
 // made, when its own time is up: a disk that hangs must not keep the volume's lock.
-const tidyTime = 30 * time.Second
+const cleanupTime = 30 * time.Second
 
-// tidying returns the context for that.
-func tidying(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), tidyTime)
+// cleanupContext returns the context for that.
+func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 }
 
 // unmountAgain unmounts what this call has mounted and that isn't as it should be
 // for the reason err.
 func (s *Server) unmountAgain(ctx context.Context, path string, err error) error {
-	ctx, cancel := tidying(ctx)
+	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
 	return errors.Join(err, s.cfg.FS.Unmount(ctx, path))
 }
 
-// takeBack undoes the publication that this call has made and that isn't as it
+// undoPublish undoes the publication that this call has made and that isn't as it
 // should be for the reason err. Where that fails too, NodeUnpublishVolume has
 // another go at it.
-func (s *Server) takeBack(ctx context.Context, target string, err error) error {
-	ctx, cancel := tidying(ctx)
+func (s *Server) undoPublish(ctx context.Context, target string, err error) error {
+	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
 	if uerr := s.cfg.FS.Unmount(ctx, target); uerr != nil {
 		return errors.Join(err, uerr)

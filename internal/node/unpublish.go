@@ -59,7 +59,7 @@ func (s *Server) checkNotForeign(ctx context.Context, volumeID string, at pathSt
 		return nil
 	}
 	if disks := here.all(); s.foreign(ctx, at, disks) {
-		return notOf(disks[0], errRefused, at)
+		return wrongDisk(disks[0], errRefused, at)
 	}
 	return nil
 }

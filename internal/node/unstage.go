@@ -65,15 +65,15 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 		return err
 	}
 	if s.foreign(ctx, at, disks) {
-		return notOf(disks[0], errRefused, at)
+		return wrongDisk(disks[0], errRefused, at)
 	}
 	if slices.ContainsFunc(disks, at.holds) || at.mount.Root == "/" && !at.gone() {
-		use, err := s.useOf(blockdev.Disk{Number: at.number, Path: at.mount.Source}, at.path)
+		usage, err := s.useOf(blockdev.Disk{Number: at.number, Path: at.mount.Source}, at.path)
 		if err != nil {
 			return err
 		}
-		if len(use.mounts) > 0 {
-			return fmt.Errorf("%w: %s is mounted at %v too", errInUse, at.mount.Source, use.mounts)
+		if len(usage.mounts) > 0 {
+			return fmt.Errorf("%w: %s is mounted at %v too", errInUse, at.mount.Source, usage.mounts)
 		}
 	}
 	if err := s.flush(ctx, at.path); err != nil {
@@ -91,11 +91,11 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 // release proves that nothing on this node uses the disk any more, and flushes
 // it. A volume for block access has no more than that to unstage.
 func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
-	use, err := s.useOf(disk, "")
+	usage, err := s.useOf(disk, "")
 	if err != nil {
 		return err
 	}
-	if targets := use.targets(); len(targets) > 0 {
+	if targets := usage.targets(); len(targets) > 0 {
 		return fmt.Errorf("%w: %s is mounted at %v", errInUse, disk.Path, targets)
 	}
 	holders, err := blockdev.Holders(disk)

@@ -61,11 +61,11 @@ type cached[T any] struct {
 
 // get returns the answer, at most life old.
 func (k *cached[T]) get(ctx, closing context.Context, life time.Duration, ask func(context.Context) (T, error)) (T, error) {
-	if value, ok := k.kept(); ok {
+	if value, ok := k.valid(); ok {
 		return value, nil
 	}
 	return await[T](ctx, begin(ctx, closing, &k.flight, func(ctx context.Context) (T, error) {
-		if value, ok := k.kept(); ok {
+		if value, ok := k.valid(); ok {
 			return value, nil
 		}
 		value, err := ask(ctx)
@@ -79,7 +79,7 @@ func (k *cached[T]) get(ctx, closing context.Context, life time.Duration, ask fu
 	}))
 }
 
-func (k *cached[T]) kept() (T, bool) {
+func (k *cached[T]) valid() (T, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.value, time.Now().Before(k.until)

@@ -15,7 +15,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 )
 
-// How long what is about capacity is kept. Kubernetes asks for every zone and
+// How long answers about capacity are kept. Kubernetes asks for every zone and
 // StorageClass in turn, each minute: one answer serves one round.
 const (
 	poolsLife = 20 * time.Second
@@ -24,8 +24,8 @@ const (
 
 // Quota is one GET, or none within ten seconds of the last.
 func (c *Client) Quota(ctx context.Context) (cloud.Quota, error) {
-	kept, err := c.now().quota.get(ctx, c.now().closing, quotaLife, c.readQuota)
-	return cloud.Quota{Lines: maps.Clone(kept.Lines)}, err
+	answer, err := c.now().quota.get(ctx, c.now().closing, quotaLife, c.readQuota)
+	return cloud.Quota{Lines: maps.Clone(answer.Lines)}, err
 }
 
 func (c *Client) readQuota(ctx context.Context) (cloud.Quota, error) {
@@ -59,24 +59,24 @@ func (c *Client) readQuota(ctx context.Context) (cloud.Quota, error) {
 // ListPools is one GET, and another for the zones of the back ends, or none
 // within twenty seconds of the last.
 func (c *Client) ListPools(ctx context.Context) ([]cloud.Pool, error) {
-	kept, err := c.now().pools.get(ctx, c.now().closing, poolsLife, func(ctx context.Context) (poolsAnswer, error) {
+	answer, err := c.now().pools.get(ctx, c.now().closing, poolsLife, func(ctx context.Context) (poolsAnswer, error) {
 		pools, err := c.listPools(ctx)
 		if errors.Is(err, cloud.ErrForbidden) {
-			return poolsAnswer{refused: err}, nil
+			return poolsAnswer{forbidden: err}, nil
 		}
 		return poolsAnswer{pools: pools}, err
 	})
 	if err == nil {
-		err = kept.refused
+		err = answer.forbidden
 	}
-	return slices.Clone(kept.pools), err
+	return slices.Clone(answer.pools), err
 }
 
 // poolsAnswer is what Cinder says about pools: that the account may not know is
 // an answer, too.
 type poolsAnswer struct {
-	pools   []cloud.Pool
-	refused error
+	pools     []cloud.Pool
+	forbidden error
 }
 
 // pool is what the scheduler knows about a pool of a back end.

@@ -50,7 +50,7 @@ func (c CloudConfig) locate(g grant, services ...service) (urls []string, err er
 	case region != "" || len(regions) == 0:
 	case len(regions) == 1:
 		region = regions[0]
-	case c.stranger:
+	case c.untrusted:
 		return nil, c.errorf("%w: region is empty, and the catalog has several regions: name one of them", cloud.ErrUnsupported)
 	default:
 		return nil, c.errorf("%w: region is empty, and the catalog has several regions: %s; set region to one of them", cloud.ErrUnsupported, strings.Join(where, ", "))
@@ -124,7 +124,7 @@ func (c CloudConfig) notInCatalog(s service, found []string) error {
 	if c.Region != "" {
 		text += fmt.Sprintf(" and region %q", c.Region)
 	}
-	if len(found) > 0 && !c.stranger {
+	if len(found) > 0 && !c.untrusted {
 		text += ", only " + strings.Join(found, ", ")
 	}
 	return c.errorf("%w: %s", cloud.ErrUnsupported, text)

@@ -69,8 +69,8 @@ type Client struct {
 	current atomic.Pointer[connection]
 	mu      sync.Mutex
 	closed  bool
-	// odd are the entries of lists that could not be read, as far as they were told.
-	odd map[string]bool
+	// unreadable are the entries of lists that could not be read and are in the log.
+	unreadable map[string]bool
 }
 
 var _ cloud.Cloud = (*Client)(nil)
@@ -86,7 +86,7 @@ func New(cfg CloudConfig, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{opts: opts, metrics: m, limits: newLimits(opts.Limits, m), odd: map[string]bool{}}
+	c := &Client{opts: opts, metrics: m, limits: newLimits(opts.Limits, m), unreadable: map[string]bool{}}
 	first, err := newConnection(cfg, opts, c.limits, m)
 	if err != nil {
 		return nil, err
@@ -164,9 +164,9 @@ func (c *Client) Reconnect(ctx context.Context, cfg CloudConfig) error {
 	case !next.connected.Load():
 		next.shut()
 		return fmt.Errorf("%w: the cloud was connected to meanwhile", cloud.ErrUnavailable)
-	case now.place() != next.place():
+	case now.projectKey() != next.projectKey():
 		next.shut()
-		return fmt.Errorf("%w: %s instead of %s", ErrOtherProject, next.place(), now.place())
+		return fmt.Errorf("%w: %s instead of %s", ErrOtherProject, next.projectKey(), now.projectKey())
 	}
 	c.current.Swap(next).shut()
 	return nil
@@ -177,7 +177,7 @@ func (c *Client) now() *connection { return c.current.Load() }
 
 // Project names the project that the client works in, among all projects of all
 // clouds; only once Ready has returned nil.
-func (c *Client) Project() string { return c.now().place() }
+func (c *Client) Project() string { return c.now().projectKey() }
 
 // Close ends an authentication that may be under way and gives up connections
 // that are idle.

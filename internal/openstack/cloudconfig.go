@@ -53,8 +53,8 @@ type CloudConfig struct {
 
 	// source is the file and the section, for errors.
 	source string
-	// stranger marks the configuration of a secret, whose writer is not trusted.
-	stranger bool
+	// untrusted marks the configuration of a secret, whose writer is not trusted.
+	untrusted bool
 	// caPEM are certificate authorities that replace the system's.
 	caPEM []byte
 }

@@ -36,7 +36,7 @@ func (c CloudConfig) withClouds() (CloudConfig, error) {
 	case name == environmentCloud, path == "" && err == nil && env["auth_url"] != "":
 		path, name = "the environment", environmentCloud
 	case path == "" && err == nil:
-		return c, c.errorf("use-clouds: clouds-file is empty and there is no clouds.yaml in any of %v", usualPlaces())
+		return c, c.errorf("use-clouds: clouds-file is empty and there is no clouds.yaml in any of %v", searchDirs())
 	case err != nil:
 		return c, c.errorf("use-clouds: %w", err)
 	default:
@@ -67,8 +67,8 @@ func environment() map[string]string {
 	return values
 }
 
-// usualPlaces are the directories where OpenStack's clients look for clouds.yaml.
-func usualPlaces() []string {
+// searchDirs are the directories where OpenStack's clients look for clouds.yaml.
+func searchDirs() []string {
 	places := []string{"."}
 	if dir, err := os.UserConfigDir(); err == nil {
 		places = append(places, filepath.Join(dir, "openstack"))
@@ -94,7 +94,7 @@ func findFile(name string, dirs ...string) string {
 // places, "" where there is none.
 func cloudsFile(given string) (string, error) {
 	if given == "" {
-		return findFile("clouds", usualPlaces()...), nil
+		return findFile("clouds", searchDirs()...), nil
 	}
 	if _, err := os.Stat(given); err != nil { // #nosec G703 -- a path from the operator
 		return "", fmt.Errorf("clouds-file %s: %w", given, reason(err))
@@ -105,7 +105,7 @@ func cloudsFile(given string) (string, error) {
 // besides returns the files that belong to a clouds.yaml: secure.yaml and
 // clouds-public.yaml, "" for one that is not there.
 func besides(path string, env map[string]string) (secure, public string) {
-	places := append([]string{filepath.Dir(path)}, usualPlaces()...)
+	places := append([]string{filepath.Dir(path)}, searchDirs()...)
 	return cmp.Or(env["client_secure_file"], findFile("secure", places...)), cmp.Or(env["client_vendor_file"], findFile("clouds-public", places...))
 }
 
@@ -171,8 +171,8 @@ func (r *yamlRegion) UnmarshalYAML(unmarshal func(any) error) error {
 	if unmarshal(&r.Name) == nil {
 		return nil
 	}
-	type plain yamlRegion
-	return unmarshal((*plain)(r))
+	type region yamlRegion
+	return unmarshal((*region)(r))
 }
 
 // scalar is a text, number or boolean as it is written; anything else is empty.

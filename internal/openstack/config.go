@@ -180,8 +180,8 @@ func reason(err error) error {
 }
 
 var (
-	// place is how gcfg ends an error about a value, or about what it does not know.
-	place = regexp.MustCompile(`(?s)^(.*) at section "([^"]*)"(?:, subsection "([^"]*)")?(?:, variable "([^"]*)")?$`)
+	// errorLocation is how gcfg ends an error about a value, or about what it does not know.
+	errorLocation = regexp.MustCompile(`(?s)^(.*) at section "([^"]*)"(?:, subsection "([^"]*)")?(?:, variable "([^"]*)")?$`)
 	// position is how gcfg begins an error about the form of a file.
 	position = regexp.MustCompile(`(?s)^(\d+):(\d+): (.*)$`)
 )
@@ -189,7 +189,7 @@ var (
 // readable says in one line, and without the value, what gcfg complains about.
 func readable(err error) error {
 	text := strings.TrimSpace(err.Error())
-	if m := place.FindStringSubmatch(text); m != nil {
+	if m := errorLocation.FindStringSubmatch(text); m != nil {
 		header := header(m[2], m[3])
 		what := "has a value that can't be read"
 		if strings.Contains(m[1], "blank") {

@@ -102,7 +102,7 @@ func (c *connection) ready(ctx context.Context) error {
 		return none, err
 	}))
 	if err != nil && err == ctx.Err() { //nolint:errorlint // the caller's own end, and no error that holds one
-		return c.cfg.wayError("auth-url "+redacted(c.cfg.AuthURL), "a Keystone v3", err)
+		return c.cfg.connectError("auth-url "+redacted(c.cfg.AuthURL), "a Keystone v3", err)
 	}
 	return err
 }
@@ -126,7 +126,7 @@ func (c *connection) connect(ctx context.Context) error {
 	if c.nova, err = c.endpoint(nova, urls[1]); err != nil {
 		return err
 	}
-	c.cinder.bare = c.opts.IgnoreVolumeMicroversion
+	c.cinder.withoutMicroversion = c.opts.IgnoreVolumeMicroversion
 	for _, e := range []*endpoint{c.cinder, c.nova} {
 		if err := e.learnSoon(ctx); errors.Is(err, cloud.ErrForbidden) {
 			return err // the catalog leads where the credentials may not go
@@ -136,9 +136,9 @@ func (c *connection) connect(ctx context.Context) error {
 	return nil
 }
 
-// place names the project among all projects of all clouds: by the address of Keystone,
+// projectKey names the project among all projects of all clouds: by the address of Keystone,
 // without what may be left out of it, and the project's id.
-func (c *connection) place() string {
+func (c *connection) projectKey() string {
 	u, err := url.Parse(c.cfg.AuthURL)
 	if err != nil {
 		return c.cfg.AuthURL + " " + c.project

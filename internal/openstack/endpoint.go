@@ -45,8 +45,8 @@ type endpoint struct {
 	// completed tells that the catalog's URL names no version, and that the driver has
 	// added its own.
 	completed bool
-	// bare tells that requests that need no microversion are sent without one.
-	bare bool
+	// withoutMicroversion tells that requests that need no microversion are sent without one.
+	withoutMicroversion bool
 
 	// asked is kept from when the microversions below are known: they stay as they are.
 	asked cached[struct{}]
@@ -67,7 +67,7 @@ func (e *endpoint) at(v microversion) *gophercloud.ServiceClient {
 func (c *connection) endpoint(s service, raw string) (*endpoint, error) {
 	address, completed, err := versioned(raw, s)
 	switch {
-	case err != nil && c.cfg.stranger:
+	case err != nil && c.cfg.untrusted:
 		return nil, c.cfg.errorf("%w: the catalog's %s endpoint is not a URL", cloud.ErrUnavailable, s.name)
 	case err != nil:
 		return nil, c.cfg.errorf("the catalog's %s endpoint: %w", s.name, err)

@@ -239,10 +239,10 @@ func pageTitle(body string) string {
 	return tag.ReplaceAllString(body, " ")
 }
 
-// told returns what an answer says for itself: nothing where a secret named who answers,
-// since whoever wrote the secret could read answers of services inside with it.
-func (c CloudConfig) told(status gophercloud.ErrUnexpectedResponseCode) string {
-	if c.stranger {
+// answerText returns the explanation in an answer with the id of the request. It returns nothing where a secret named
+// the server that answers: the writer of the secret could read answers of services inside.
+func (c CloudConfig) answerText(status gophercloud.ErrUnexpectedResponseCode) string {
+	if c.untrusted {
 		return ""
 	}
 	text := faultMessage(status.Body)
@@ -261,17 +261,17 @@ func (c CloudConfig) authError(err error) error {
 	var status gophercloud.ErrUnexpectedResponseCode
 	switch {
 	case errors.As(err, &status) && status.Actual == http.StatusUnauthorized:
-		return c.errorf("%w by %s: it does not accept %s with this secret%s", cloud.ErrUnauthorized, address, c.who(), c.told(status))
+		return c.errorf("%w by %s: it does not accept %s with this secret%s", cloud.ErrUnauthorized, address, c.who(), c.answerText(status))
 	case errors.As(err, &status) && status.Actual == http.StatusForbidden:
-		return c.errorf("%w by %s for %s%s", cloud.ErrForbidden, address, c.who(), c.told(status))
+		return c.errorf("%w by %s for %s%s", cloud.ErrForbidden, address, c.who(), c.answerText(status))
 	case errors.As(err, &status) && (status.Actual >= 500 || status.Actual == http.StatusTooManyRequests):
-		return c.errorf("%w: auth-url %s answers HTTP %d%s", cloud.ErrUnavailable, address, status.Actual, c.told(status))
-	case errors.As(err, &status) && status.Actual == http.StatusBadRequest && !c.stranger && faultMessage(status.Body) != "":
-		return c.errorf("%w by %s for %s%s", cloud.ErrInvalid, address, c.who(), c.told(status))
+		return c.errorf("%w: auth-url %s answers HTTP %d%s", cloud.ErrUnavailable, address, status.Actual, c.answerText(status))
+	case errors.As(err, &status) && status.Actual == http.StatusBadRequest && !c.untrusted && faultMessage(status.Body) != "":
+		return c.errorf("%w by %s for %s%s", cloud.ErrInvalid, address, c.who(), c.answerText(status))
 	case errors.As(err, &status):
 		return c.errorf("%w: auth-url %s is not a Keystone v3: it answers HTTP %d", cloud.ErrUnavailable, address, status.Actual)
 	}
-	return c.wayError("auth-url "+address, "a Keystone v3", err)
+	return c.connectError("auth-url "+address, "a Keystone v3", err)
 }
 
 // serviceError is authError for the start of a conversation with a service.
@@ -279,21 +279,20 @@ func (c CloudConfig) serviceError(service string, err error) error {
 	var status gophercloud.ErrUnexpectedResponseCode
 	if errors.As(err, &status) {
 		whom := service + " endpoint"
-		if !c.stranger {
+		if !c.untrusted {
 			whom += " " + redacted(status.URL)
 		}
-		return c.errorf("%w: the %s answers HTTP %d%s", cloud.ErrUnavailable, whom, status.Actual, c.told(status))
+		return c.errorf("%w: the %s answers HTTP %d%s", cloud.ErrUnavailable, whom, status.Actual, c.answerText(status))
 	}
 	var urlErr *url.Error
-	if errors.As(err, &urlErr) && !c.stranger {
-		return c.wayError(fmt.Sprintf("the %s endpoint %s", service, redacted(urlErr.URL)), "an OpenStack service", err)
+	if errors.As(err, &urlErr) && !c.untrusted {
+		return c.connectError(fmt.Sprintf("the %s endpoint %s", service, redacted(urlErr.URL)), "an OpenStack service", err)
 	}
-	return c.wayError("the "+service+" endpoint", "an OpenStack service", err)
+	return c.connectError("the "+service+" endpoint", "an OpenStack service", err)
 }
 
-// wayError tells apart why there was no answer, or none that what was expected
-// would give.
-func (c CloudConfig) wayError(whom, expected string, err error) error {
+// connectError says why there was no answer, or none that the expected service gives.
+func (c CloudConfig) connectError(whom, expected string, err error) error {
 	var (
 		send   *sendError
 		record tls.RecordHeaderError
@@ -306,7 +305,7 @@ func (c CloudConfig) wayError(whom, expected string, err error) error {
 	switch {
 	case errors.Is(err, cloud.ErrForbidden):
 		return c.errorf("%s: %w", whom, inner)
-	case c.stranger && (sent || nonsense(err)) && !tlsFailure(inner) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled):
+	case c.untrusted && (sent || nonsense(err)) && !tlsFailure(inner) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled):
 		return c.errorf("%w: %s does not answer as %s does", cloud.ErrUnavailable, whom, expected)
 	case nonsense(err):
 		return c.errorf("%w: %s is not %s: %s", cloud.ErrUnavailable, whom, expected, oneLine(inner.Error()))

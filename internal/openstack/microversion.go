@@ -72,7 +72,7 @@ func (e *endpoint) learn(ctx context.Context) error {
 			return none, e.conn.cfg.serviceError(e.name, err)
 		}
 		// What normal requests are sent with: the preferred one, or the newest below it.
-		if !e.bare && e.lowest <= e.preferred {
+		if !e.withoutMicroversion && e.lowest <= e.preferred {
 			e.normal = min(e.newest, e.preferred)
 		}
 		return none, nil

@@ -70,7 +70,7 @@ func TestAListWithAnOddEntryListsTheOthers(t *testing.T) {
 	}
 	for name, l := range listers {
 		good := func(id string) string { return fmt.Sprintf(`{%q: %q, %s}`, l.known, id, l.good) }
-		odd := map[string]string{
+		unreadable := map[string]string{
 			"null": `null`, "a text": `"x"`, "a list": `[1, {}]`, "nothing": `{}`,
 			"no id": `{` + l.good + `}`, "an id of null": fmt.Sprintf(`{%q: null, %s}`, l.known, l.good), "an id that is a number": fmt.Sprintf(`{%q: 7, %s}`, l.known, l.good),
 		}
@@ -82,9 +82,9 @@ func TestAListWithAnOddEntryListsTheOthers(t *testing.T) {
 			"dates of nobody":         `"created_at": "yesterday", "size": -1, "multiattach": "perhaps", "volume_id": "` + idA + `"`,
 		}
 		for what, values := range carried {
-			odd[what] = fmt.Sprintf(`{%q: %q, %s}`, l.known, idB, values)
+			unreadable[what] = fmt.Sprintf(`{%q: %q, %s}`, l.known, idB, values)
 		}
-		for what, entry := range odd {
+		for what, entry := range unreadable {
 			t.Run(name+"/"+what, func(t *testing.T) {
 				first, last := strings.Replace(idA, "000a", "0001", 1), strings.Replace(idA, "000a", "0002", 1)
 				want := []string{first, last}

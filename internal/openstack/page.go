@@ -109,7 +109,7 @@ func list[T entry](ctx context.Context, c *Client, r call, key string, page clou
 		var one T
 		err := json.Unmarshal(text, &one)
 		if err != nil || one.key() == "" {
-			c.tellOdd(ctx, key, one.key(), err)
+			c.logUnreadable(ctx, key, one.key(), err)
 		}
 		if one.key() != "" {
 			entries = append(entries, one)
@@ -132,13 +132,13 @@ func list[T entry](ctx context.Context, c *Client, r call, key string, page clou
 // is full, or holds what can't be read.
 const more = "?"
 
-// tellOdd logs an entry of a list that can't be read, once.
-func (c *Client) tellOdd(ctx context.Context, key, id string, err error) {
+// logUnreadable logs an entry of a list that can't be read, once.
+func (c *Client) logUnreadable(ctx context.Context, key, id string, err error) {
 	const most = 1000
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if name := key + " " + id; !c.odd[name] && len(c.odd) < most {
-		c.odd[name] = true
+	if name := key + " " + id; !c.unreadable[name] && len(c.unreadable) < most {
+		c.unreadable[name] = true
 		logging.From(ctx).Warn("the cloud lists an entry that can't be read as a whole", zap.String("list", key), zap.String("id", id), zap.Error(err))
 	}
 }

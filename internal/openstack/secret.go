@@ -54,7 +54,7 @@ func SecretConfig(secret map[string]string) (cfg CloudConfig, fingerprint string
 	default:
 		return cfg, "", false, nil
 	}
-	cfg.source, cfg.stranger = "the secret of the StorageClass", true
+	cfg.source, cfg.untrusted = "the secret of the StorageClass", true
 	cfg.caPEM = []byte(secret[secretCA])
 	if err == nil {
 		if checkErr := cfg.check(); checkErr != nil {

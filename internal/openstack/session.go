@@ -94,9 +94,9 @@ func (s *session) replaced(old string) string {
 	return s.token
 }
 
-// refuse forgets a token that a service has refused, unless it has been
+// invalidate forgets a token that a service has refused, unless it has been
 // replaced meanwhile. It reports whether there can be another one.
-func (s *session) refuse(token string) bool {
+func (s *session) invalidate(token string) bool {
 	if s.fixed() {
 		return false
 	}
@@ -187,7 +187,7 @@ type authorized struct {
 // there is none to be had.
 func (a *authorized) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, token, err := a.send(req)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized || !a.session.refuse(token) {
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !a.session.invalidate(token) {
 		return resp, err
 	}
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {

@@ -96,11 +96,11 @@ func gate(t *testing.T, c *testCloud) (authURL string, shut *atomic.Bool, logins
 // lock the account.
 func TestARefusedPasswordIsNotTriedByEveryCall(t *testing.T) {
 	c := newTestCloud(t, says(200, volumeBody(idA)))
-	for name, stranger := range map[string]bool{"of cloud.conf": false, "of a secret": true} {
+	for name, untrusted := range map[string]bool{"of cloud.conf": false, "of a secret": true} {
 		t.Run(name, func(t *testing.T) {
 			authURL, shut, logins := gate(t, c)
 			cfg := c.config()
-			cfg.AuthURL, cfg.stranger = authURL, stranger
+			cfg.AuthURL, cfg.untrusted = authURL, untrusted
 			client, err := Connect(t.Context(), cfg, Options{})
 			if err != nil {
 				t.Fatal(err)

@@ -27,8 +27,8 @@ const (
 	maxAnswer = 64 << 20
 	// maxStrangerAnswer bounds it where a secret named the cloud, and maxUnprovenAnswer
 	// until its credentials have proven good: a large catalog takes 300 KiB.
-	maxStrangerAnswer = 8 << 20
-	maxUnprovenAnswer = 1 << 20
+	maxUntrustedAnswer = 8 << 20
+	maxUnprovenAnswer  = 1 << 20
 	// valuesPerMiB bounds how many values of JSON there may be in such an answer, since
 	// the smallest takes 100 times its size when it is read. A catalog has some 5,000
 	// in 300 KiB.
@@ -70,12 +70,12 @@ type exchange struct {
 // bound returns how large an answer may be.
 func (x *exchange) bound() int {
 	switch {
-	case !x.conn.cfg.stranger:
+	case !x.conn.cfg.untrusted:
 		return maxAnswer
 	case x.service == identityService || !x.conn.connected.Load():
 		return maxUnprovenAnswer
 	}
-	return maxStrangerAnswer
+	return maxUntrustedAnswer
 }
 
 // sendError is a request without a usable answer.
@@ -98,7 +98,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	case reads(req.Method):
 		limit = x.conn.opts.ReadTimeout
 	}
-	if x.conn.cfg.stranger && !x.conn.opts.SecretAddresses.permitsHost(req.URL, x.conn.cfg.AuthURL) {
+	if x.conn.cfg.untrusted && !x.conn.opts.SecretAddresses.permitsHost(req.URL, x.conn.cfg.AuthURL) {
 		return nil, &sendError{err: fmt.Errorf("%w: its host %s is none of --secret-auth-urls", cloud.ErrForbidden, req.URL.Hostname())}
 	}
 	start := time.Now()
@@ -118,14 +118,14 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	})
 	resp, err := x.base.RoundTrip(req.WithContext(ctx))
 	if err == nil {
-		err = absorb(resp, reads(req.Method), x.bound(), x.conn.cfg.stranger)
+		err = absorb(resp, reads(req.Method), x.bound(), x.conn.cfg.untrusted)
 	}
-	switch over := req.Context().Err(); {
+	switch ended := req.Context().Err(); {
 	case err == nil:
-	case over == nil:
+	case ended == nil:
 		err = ownTimeout(ctx, err, limit)
-	case !errors.Is(err, over):
-		err = fmt.Errorf("%w: %w", over, ownTimeout(ctx, err, limit))
+	case !errors.Is(err, ended):
+		err = fmt.Errorf("%w: %w", ended, ownTimeout(ctx, err, limit))
 	}
 	x.log(req, resp, err, time.Since(start))
 	if err != nil {
@@ -149,7 +149,7 @@ func ownTimeout(ctx context.Context, err error, limit time.Duration) error {
 // absorb replaces the body by a copy in memory. The answer to a read has to be
 // whole. One to a write keeps its status when the body is broken, and the body
 // ends in the error.
-func absorb(resp *http.Response, read bool, limit int, stranger bool) error {
+func absorb(resp *http.Response, read bool, limit int, untrusted bool) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	if closeErr := resp.Body.Close(); err == nil {
 		err = closeErr
@@ -157,14 +157,14 @@ func absorb(resp *http.Response, read bool, limit int, stranger bool) error {
 	if err == nil && len(body) > limit {
 		err = fmt.Errorf("%w than %d bytes", errTooLarge, limit)
 	}
-	if err == nil && stranger && bytes.Count(body, []byte{','})+bytes.Count(body, []byte{'['})+bytes.Count(body, []byte{'{'}) > valuesPerMiB*(limit>>20) {
+	if err == nil && untrusted && bytes.Count(body, []byte{','})+bytes.Count(body, []byte{'['})+bytes.Count(body, []byte{'{'}) > valuesPerMiB*(limit>>20) {
 		err = errors.New("the answer has more values than any of OpenStack")
 	}
 	success := resp.StatusCode >= 200 && resp.StatusCode < 300
 	if err == nil && read && success && !json.Valid(body) {
 		err = errNotJSON
 	}
-	if err != nil && (stranger || read && success) {
+	if err != nil && (untrusted || read && success) {
 		return fmt.Errorf("HTTP %d: %w", resp.StatusCode, err)
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))

@@ -25,8 +25,8 @@ func (t volumeType) key() string { return t.ID }
 
 // ListVolumeTypes is one GET per 1000 types, or none within a minute of the last.
 func (c *Client) ListVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
-	kept, err := c.now().types.get(ctx, c.now().closing, typesLife, c.listVolumeTypes)
-	types := slices.Clone(kept)
+	answer, err := c.now().types.get(ctx, c.now().closing, typesLife, c.listVolumeTypes)
+	types := slices.Clone(answer)
 	for i := range types {
 		types[i].ExtraSpecs = maps.Clone(types[i].ExtraSpecs)
 	}
@@ -47,9 +47,9 @@ func (c *Client) listVolumeTypes(ctx context.Context) ([]cloud.VolumeType, error
 
 // DefaultVolumeType is one GET, or none within a minute of the last.
 func (c *Client) DefaultVolumeType(ctx context.Context) (cloud.VolumeType, error) {
-	kept, err := c.now().defaultType.get(ctx, c.now().closing, typesLife, c.defaultVolumeType)
-	kept.ExtraSpecs = maps.Clone(kept.ExtraSpecs)
-	return kept, err
+	answer, err := c.now().defaultType.get(ctx, c.now().closing, typesLife, c.defaultVolumeType)
+	answer.ExtraSpecs = maps.Clone(answer.ExtraSpecs)
+	return answer, err
 }
 
 func (c *Client) defaultVolumeType(ctx context.Context) (cloud.VolumeType, error) {

@@ -34,7 +34,7 @@ func withoutEffect(section, key string) string {
 
 // unused reads what gcfg says of a section or key that Config has no field for.
 func unused(path string, warning error) (Unused, bool) {
-	m := place.FindStringSubmatch(warning.Error())
+	m := errorLocation.FindStringSubmatch(warning.Error())
 	if m == nil {
 		return Unused{}, false
 	}

@@ -186,12 +186,12 @@ func (a *attachment) decide(ctx context.Context, v *cloud.Volume, refusal error)
 	switch {
 	case errors.Is(refusal, cloud.ErrServerState):
 		return false, fmt.Errorf("%s: unlock, start or replace the server: %w", about, refusal)
-	case broken(v.Status):
+	case needsOperator(v.Status):
 		return false, fmt.Errorf("volume %s has status %s: %w: %w", v.ID, v.Status, ErrState, refusal)
 	case v.Status == cloud.VolumeReserved || v.Status == cloud.VolumeAttaching:
 		return a.otherAttempt(ctx)
 	case v.Status.Transitional():
-		if _, err := a.s.waitVolume(ctx, v.ID, operationOf(v.Status), settled); err != nil {
+		if _, err := a.s.waitVolume(ctx, v.ID, operationOf(v.Status), notTransitional); err != nil {
 			return false, fmt.Errorf("volume %s has status %s: %w", v.ID, v.Status, unfinished(err))
 		}
 		return true, refusal
@@ -202,7 +202,7 @@ func (a *attachment) decide(ctx context.Context, v *cloud.Volume, refusal error)
 		// The server is building, rebooting, …; or the volume was busy when Nova
 		// looked at it and is not any more.
 		return true, fmt.Errorf("%s: %w", about, unfinished(refusal))
-	case silent(refusal):
+	case noAnswer(refusal):
 		return false, unfinished(refusal)
 	case errors.Is(refusal, cloud.ErrAlreadyAttached):
 		// Nova forgets an attachment a moment later than Cinder.

@@ -146,17 +146,17 @@ func (s *Service) needsFullBackup(ctx context.Context, req SnapshotRequest, refu
 	return nil
 }
 
-// backupState answers for a backup that exists, and whose id may have been told.
-// One that failed stays then until it is deleted: the caller, who goes by the first
-// id that it hears, would take another made in its place for the same.
-func (s *Service) backupState(ctx context.Context, backup *cloud.Backup, told bool) (*Snapshot, error) {
+// backupState answers for a backup that exists. idReturned tells that an earlier call may
+// have returned its id. Such a backup stays after a failure until it is deleted: the
+// caller, who goes by the first id that it hears, would take another one for the same.
+func (s *Service) backupState(ctx context.Context, backup *cloud.Backup, idReturned bool) (*Snapshot, error) {
 	switch backup.Status {
 	case cloud.BackupAvailable, cloud.BackupRestoring:
 		if err := s.dropTemporary(ctx, backup); err != nil {
 			return nil, err
 		}
 	case cloud.BackupError:
-		if !told {
+		if !idReturned {
 			if err := s.deleteBackup(ctx, backup.ID); err != nil {
 				return nil, unfinished(fmt.Errorf("removing failed backup %s: %w", backup.ID, err))
 			}
@@ -230,7 +230,7 @@ func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error
 		return false, s.waitBackupGone(ctx, id)
 	case backup.Status == cloud.BackupErrorDeleting:
 		return false, fmt.Errorf("backup %s has status error_deleting: %w: %s", id, ErrState, cloud.Fault{Text: backup.FailReason})
-	case silent(refusal):
+	case noAnswer(refusal):
 		return false, unfinished(refusal)
 	case backup.Status == cloud.BackupRestoring:
 		return false, fmt.Errorf("backup %s has status %s: %w", id, backup.Status, unfinished(refusal))

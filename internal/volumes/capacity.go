@@ -120,22 +120,22 @@ func (s *Service) unanswered(what string, err error) time.Duration {
 
 // quotaRoom is the room that the project's quota leaves.
 func quotaRoom(quota cloud.Quota, kind volumeType) Capacity {
-	room := Capacity{Unlimited, Unlimited}
+	capacity := Capacity{Unlimited, Unlimited}
 	suffixes := []string{""}
 	if kind.name != "" {
 		suffixes = append(suffixes, "_"+kind.name)
 	}
 	for _, suffix := range suffixes {
-		room.Available = min(room.Available, left(quota, "gigabytes"+suffix))
+		capacity.Available = min(capacity.Available, left(quota, "gigabytes"+suffix))
 		if left(quota, "volumes"+suffix) == 0 {
-			room.Available = 0
+			capacity.Available = 0
 		}
 	}
-	room.Largest = room.Available
+	capacity.Largest = capacity.Available
 	if line, ok := quota.Lines["per_volume_gigabytes"]; ok && line.Limit >= 0 {
-		room.Largest = min(room.Largest, line.Limit)
+		capacity.Largest = min(capacity.Largest, line.Limit)
 	}
-	return room
+	return capacity
 }
 
 // left returns what is left of a line of the quota, in its own unit.
@@ -153,7 +153,7 @@ func poolRoom(pools []cloud.Pool, kind volumeType, zone string) Capacity {
 	if len(pools) == 0 {
 		return Capacity{Unlimited, Unlimited}
 	}
-	var room Capacity
+	var capacity Capacity
 	for _, p := range pools {
 		elsewhere := p.Zone != "" && zone != "" && len(zonesOf([]string{p.Zone}, zone)) == 0
 		other := p.Backend != "" && kind.backend != "" && p.Backend != kind.backend
@@ -164,10 +164,10 @@ func poolRoom(pools []cloud.Pool, kind volumeType, zone string) Capacity {
 		if free < 0 || free > Unlimited {
 			free = Unlimited
 		}
-		room.Available = min(Unlimited, room.Available+free)
-		room.Largest = max(room.Largest, free)
+		capacity.Available = min(Unlimited, capacity.Available+free)
+		capacity.Largest = max(capacity.Largest, free)
 	}
-	return room
+	return capacity
 }
 
 // within returns what both leave.

@@ -15,21 +15,21 @@ import (
 
 // change sends a request that changes something, and follows it up: what the cloud has
 // accepted is waited for. Where an error leaves open whether the cloud has acted, or why
-// it refuses, refused reads the state of things and decides. again tells that the reason
+// it refuses, afterRefusal reads the state of things and decides. again tells that the reason
 // of the refusal, which is the error beside it, may end by itself: the request is sent
 // again, after half a second at first and after four seconds later.
-func change(ctx context.Context, send, accepted func() error, refused func(refusal error) (again bool, why error)) error {
+func change(ctx context.Context, send, accepted func() error, afterRefusal func(refusal error) (again bool, why error)) error {
 	return retry(ctx, func() (bool, error) {
 		err := send()
 		switch {
 		case err == nil:
 			return false, accepted()
 		case ctx.Err() != nil:
-			return false, ended(ctx, err)
+			return false, contextFirst(ctx, err)
 		case !undecided(err):
 			return false, err
 		}
-		return refused(err)
+		return afterRefusal(err)
 	})
 }
 
@@ -73,7 +73,7 @@ func (s *Service) settledVolume(ctx context.Context, id string, refusal error) (
 		return v, false, nil
 	}
 	status := v.Status
-	if v, err = s.waitVolume(ctx, id, operationOf(status), settled); err != nil {
+	if v, err = s.waitVolume(ctx, id, operationOf(status), notTransitional); err != nil {
 		return nil, true, fmt.Errorf("volume %s has status %s: %w", id, status, unfinished(err))
 	}
 	return v, true, nil
@@ -94,8 +94,8 @@ func operationOf(status cloud.VolumeStatus) string {
 	return "settle"
 }
 
-// settled is satisfied when nothing is going on with a volume, or it is gone.
-func settled(v *cloud.Volume) (bool, error) {
+// notTransitional is satisfied when nothing is going on with a volume, or it is gone.
+func notTransitional(v *cloud.Volume) (bool, error) {
 	return v == nil || !v.Status.Transitional(), nil
 }
 
@@ -131,25 +131,25 @@ func final(err error) bool {
 	return errors.Is(err, cloud.ErrUnauthorized) || errors.Is(err, cloud.ErrForbidden) || errors.Is(err, cloud.ErrUnsupported)
 }
 
-// ended returns an error that says first that the caller's context is over, and
+// contextFirst returns an error that says first that the caller's context is over, and
 // then what else went wrong: nobody is to act on that any more.
-func ended(ctx context.Context, err error) error {
+func contextFirst(ctx context.Context, err error) error {
 	if errors.Is(err, ctx.Err()) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ctx.Err(), err)
 }
 
-// silent reports whether the cloud has given no answer to a request, or none that says
+// noAnswer reports whether the cloud has given no answer to a request, or none that says
 // what it has done.
-func silent(err error) bool { return cloud.Uncertain(err) || errors.Is(err, cloud.ErrUnavailable) }
+func noAnswer(err error) bool { return cloud.Uncertain(err) || errors.Is(err, cloud.ErrUnavailable) }
 
 // undecided reports whether the state of things has to be read before one can
 // say what err means: the cloud may have acted, or refuses without a reason
 // that stands by itself.
 func undecided(err error) bool {
-	return silent(err) || errors.Is(err, cloud.ErrInvalid) || errors.Is(err, cloud.ErrConflict) || errors.Is(err, cloud.ErrNotFound)
+	return noAnswer(err) || errors.Is(err, cloud.ErrInvalid) || errors.Is(err, cloud.ErrConflict) || errors.Is(err, cloud.ErrNotFound)
 }
 
-// broken reports whether a status is one that only an operator can mend.
-func broken(s cloud.VolumeStatus) bool { return strings.HasPrefix(string(s), "error") }
+// needsOperator reports whether a status is one that only an operator can mend.
+func needsOperator(s cloud.VolumeStatus) bool { return strings.HasPrefix(string(s), "error") }

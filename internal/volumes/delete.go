@@ -62,12 +62,12 @@ func (s *Service) notDeleted(ctx context.Context, id string, refusal error) (aga
 		return false, s.waitGone(ctx, id)
 	case v.Status == cloud.VolumeErrorDeleting:
 		return false, s.failed(ctx, v)
-	case silent(refusal):
+	case noAnswer(refusal):
 		return false, unfinished(refusal)
 	case v.Status == cloud.VolumeReserved || v.Status == cloud.VolumeAttaching:
 		return s.reservedNotDeleted(ctx, id)
 	case v.Status.Transitional():
-		now, err := s.waitVolume(ctx, id, "settle", settled)
+		now, err := s.waitVolume(ctx, id, "settle", notTransitional)
 		if err != nil {
 			return false, unfinished(fmt.Errorf("volume %s: %w", id, err))
 		}

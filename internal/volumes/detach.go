@@ -132,11 +132,11 @@ func (d *detachment) decide(ctx context.Context, v *cloud.Volume, refusal error)
 	case errors.Is(refusal, cloud.ErrServerState):
 		return false, fmt.Errorf("detaching volume %s from server %s: unlock, start or delete the server: %w", v.ID, d.serverID, refusal)
 	case v.Status.Transitional():
-		if _, err := d.s.waitVolume(ctx, v.ID, operationOf(v.Status), settled); err != nil {
+		if _, err := d.s.waitVolume(ctx, v.ID, operationOf(v.Status), notTransitional); err != nil {
 			return false, fmt.Errorf("volume %s has status %s: %w", v.ID, v.Status, unfinished(err))
 		}
 		return true, fmt.Errorf("volume %s had status %s: %w", v.ID, v.Status, unfinished(refusal))
-	case silent(refusal):
+	case noAnswer(refusal):
 		return false, unfinished(refusal)
 	case errors.Is(refusal, cloud.ErrConflict), v.Status == cloud.VolumeInUse:
 		// The server is rebooting, resizing; or the volume was busy when Nova looked at
@@ -151,7 +151,7 @@ func (d *detachment) decide(ctx context.Context, v *cloud.Volume, refusal error)
 func (d *detachment) afterAttaching(ctx context.Context, v *cloud.Volume) (again bool, err error) {
 	var now *cloud.Volume
 	late, err := within(ctx, d.s.opts.StaleWait, func(ctx context.Context) (err error) {
-		now, err = d.s.waitVolume(ctx, d.volumeID, "attach volume", settled)
+		now, err = d.s.waitVolume(ctx, d.volumeID, "attach volume", notTransitional)
 		return err
 	})
 	switch {

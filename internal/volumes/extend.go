@@ -59,7 +59,7 @@ func (s *Service) notExtended(ctx context.Context, id string, sizeGiB int64, ref
 		return 0, true, fmt.Errorf("volume %s was busy: %w", id, unfinished(refusal))
 	case errors.Is(refusal, cloud.ErrConflict):
 		return 0, true, refusal
-	case silent(refusal), errors.Is(refusal, cloud.ErrNotFound):
+	case noAnswer(refusal), errors.Is(refusal, cloud.ErrNotFound):
 		return 0, false, unfinished(refusal)
 	case tooOld != nil && len(v.Attachments) > 0:
 		return 0, false, fmt.Errorf("volume %s is attached: %w", id, tooOld)

@@ -96,12 +96,12 @@ func (s *Service) notRetyped(ctx context.Context, id, name string, refusal error
 		return false, nil
 	case busy:
 		return true, fmt.Errorf("volume %s was busy: %w", id, unfinished(refusal))
-	case silent(refusal):
+	case noAnswer(refusal):
 		return false, unfinished(refusal)
 	case errors.Is(refusal, cloud.ErrNotFound):
 		// The volume exists, so it is the type.
 		return false, fmt.Errorf("changing volume %s from type %s: %w: %s", id, v.Type, cloud.ErrInvalid, refusal.Error())
-	case broken(v.Status):
+	case needsOperator(v.Status):
 		return false, fmt.Errorf("volume %s has status %s: %w: %w", id, v.Status, ErrState, refusal)
 	case errors.Is(refusal, cloud.ErrConflict):
 		return true, unfinished(refusal)
@@ -112,7 +112,7 @@ func (s *Service) notRetyped(ctx context.Context, id, name string, refusal error
 // untilRetyped waits until an accepted change of type is over and looks at what came
 // of it: Cinder gives up in silence, and the volume has its old type then.
 func (s *Service) untilRetyped(ctx context.Context, id, name string, migrate bool) error {
-	v, err := s.waitVolume(ctx, id, "retype volume", settled)
+	v, err := s.waitVolume(ctx, id, "retype volume", notTransitional)
 	switch {
 	case err != nil:
 		return fmt.Errorf("waiting for volume %s to become one of type %s: %w", id, name, unfinished(err))
@@ -125,7 +125,7 @@ func (s *Service) untilRetyped(ctx context.Context, id, name string, migrate boo
 	if err != nil {
 		return unfinished(err)
 	}
-	if broken(v.Status) {
+	if needsOperator(v.Status) {
 		return fmt.Errorf("volume %s has status %s after its type was to be changed: %w: %s", id, v.Status, ErrState, fault)
 	}
 	advice := "see the logs of cinder-volume"

@@ -60,7 +60,7 @@ func (s *Service) plan(ctx context.Context, req CreateRequest) (*plan, error) {
 	if p.zones, p.impossible, err = s.zonesFor(ctx, req, p.kind); err != nil {
 		return nil, err
 	}
-	if req.Multiattach && p.kind.told && !p.kind.multiattach {
+	if req.Multiattach && p.kind.specsKnown && !p.kind.multiattach {
 		p.impossible = fmt.Errorf("volume type %q: %w", p.kind.name, ErrNotMultiattach)
 	}
 	p.ask = cloud.VolumeRequest{
@@ -73,7 +73,7 @@ func (s *Service) plan(ctx context.Context, req CreateRequest) (*plan, error) {
 	if !req.sourced() {
 		p.ask.Metadata[NeverPublishedKey] = "true"
 	}
-	if !p.kind.told && (req.Multiattach || req.Type != "" && req.Zone != "" && !req.AnyZone) {
+	if !p.kind.specsKnown && (req.Multiattach || req.Type != "" && req.Zone != "" && !req.AnyZone) {
 		p.ask.Metadata[provisionalKey] = "true"
 	}
 	return p, nil
@@ -239,8 +239,8 @@ type volumeType struct {
 	// name is what Cinder writes, or what was asked for where that is no type that
 	// the account can see.
 	name string
-	// told tells that the extra specs can be read: what follows is known then.
-	told bool
+	// specsKnown tells that the account may read the extra specs, on which the rest is based.
+	specsKnown bool
 	// backend is the volume_backend_name that it asks for, empty for any.
 	backend string
 	// zones are those that it is limited to, empty for all.
@@ -275,7 +275,7 @@ func (s *Service) typeNamed(ctx context.Context, nameOrID string) (volumeType, e
 // typeOf reads the extra specs of a type.
 func typeOf(t cloud.VolumeType) volumeType {
 	kind := volumeType{
-		name: t.Name, told: t.ExtraSpecs != nil, backend: t.ExtraSpecs["volume_backend_name"],
+		name: t.Name, specsKnown: t.ExtraSpecs != nil, backend: t.ExtraSpecs["volume_backend_name"],
 		multiattach: strings.EqualFold(t.ExtraSpecs["multiattach"], "<is> True"),
 	}
 	if operator, _, _ := strings.Cut(kind.backend, " "); strings.ContainsAny(operator, "<=>") {
@@ -291,7 +291,7 @@ func typeOf(t cloud.VolumeType) volumeType {
 
 // is reports whether a volume that names a type has this one.
 func (t volumeType) is(name string) bool {
-	return alike(t.name, name) || !t.told && uuid.Validate(t.name) == nil
+	return alike(t.name, name) || !t.specsKnown && uuid.Validate(t.name) == nil
 }
 
 // serves reports whether volumes of the type can be in a zone.

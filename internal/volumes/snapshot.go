@@ -313,7 +313,7 @@ func (s *Service) snapshotNotDeleted(ctx context.Context, snapshot *cloud.Snapsh
 		return false, s.waitSnapshotGone(ctx, id)
 	case snapshot.Status == cloud.SnapshotErrorDeleting:
 		return false, s.snapshotKept(ctx, snapshot)
-	case silent(refusal):
+	case noAnswer(refusal):
 		return false, unfinished(refusal)
 	case snapshot.Status == cloud.SnapshotCreating:
 		if _, err := s.waitSnapshotMade(ctx, id); err != nil {

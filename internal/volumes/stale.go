@@ -15,10 +15,10 @@ import (
 
 // leftovers is what came of looking at Cinder's records of a volume.
 type leftovers struct {
-	// removed is how many records were stale and are gone now, kept those that
-	// Nova knows, and foreign the ids of those that name no server.
-	removed, kept int
-	foreign       []string
+	// removed is how many records were stale and are gone now, inUse how many Nova
+	// knows, and withoutServer the ids of those that name no server.
+	removed, inUse int
+	withoutServer  []string
 }
 
 // forgetStale removes Cinder's records of attachments that Nova knows nothing
@@ -35,7 +35,7 @@ func (s *Service) forgetStale(ctx context.Context, volumeID, serverID string) (l
 		case serverID != "" && record.ServerID != serverID:
 			continue
 		case record.ServerID == "":
-			found.foreign = append(found.foreign, record.ID)
+			found.withoutServer = append(found.withoutServer, record.ID)
 			continue
 		}
 		known, err := s.knownToNova(ctx, record)
@@ -43,7 +43,7 @@ func (s *Service) forgetStale(ctx context.Context, volumeID, serverID string) (l
 			return found, fmt.Errorf("asking Nova for volume %s on server %s: %w", volumeID, record.ServerID, unfinished(err))
 		}
 		if known {
-			found.kept++
+			found.inUse++
 			continue
 		}
 		if err := s.forgetRecord(ctx, record); err != nil {
@@ -100,14 +100,14 @@ func (s *Service) forgetRecord(ctx context.Context, record cloud.AttachmentRecor
 func (a *attachment) otherAttempt(ctx context.Context) (again bool, err error) {
 	var v *cloud.Volume
 	wait := func(ctx context.Context) (err error) {
-		v, err = a.s.waitVolume(ctx, a.volumeID, "attach volume", settled)
+		v, err = a.s.waitVolume(ctx, a.volumeID, "attach volume", notTransitional)
 		return err
 	}
 	late, err := within(ctx, a.s.opts.StaleWait, wait)
 	if late {
 		found, staleErr := a.s.forgetStale(ctx, a.volumeID, "")
 		switch {
-		case errors.Is(staleErr, cloud.ErrUnsupported), staleErr == nil && found.removed == 0 && found.kept > 0:
+		case errors.Is(staleErr, cloud.ErrUnsupported), staleErr == nil && found.removed == 0 && found.inUse > 0:
 			err = wait(ctx) // Nova is at work on it, however long that takes
 		case staleErr != nil:
 			return false, staleErr
@@ -134,7 +134,7 @@ func (a *attachment) reservedForNobody(ctx context.Context, found leftovers) (ag
 		return false, unfinished(err)
 	case v.Status != cloud.VolumeReserved && v.Status != cloud.VolumeAttaching:
 		return true, fmt.Errorf("volume %s was busy: %w", v.ID, ErrUnfinished)
-	case len(found.foreign) > 0:
+	case len(found.withoutServer) > 0:
 		return false, found.reservedElsewhere(v.ID)
 	}
 	return false, fmt.Errorf("volume %s has status %s, but Cinder records no attachment of it: %w: have an administrator run `openstack volume set --state available %s`",
@@ -144,14 +144,14 @@ func (a *attachment) reservedForNobody(ctx context.Context, found leftovers) (ag
 // reservedElsewhere is the error for a volume that is reserved for no server of Nova's.
 func (l leftovers) reservedElsewhere(volumeID string) error {
 	return fmt.Errorf("volume %s is reserved for something that is no server of Nova's: %w: detach it there, or delete attachment %s",
-		volumeID, ErrState, strings.Join(l.foreign, ", "))
+		volumeID, ErrState, strings.Join(l.withoutServer, ", "))
 }
 
 // reservedNotDeleted looks into a volume that Cinder does not delete because it is
 // reserved. again tells that it may be free now.
 func (s *Service) reservedNotDeleted(ctx context.Context, id string) (again bool, why error) {
 	late, err := within(ctx, s.opts.StaleWait, func(ctx context.Context) error {
-		_, err := s.waitVolume(ctx, id, "attach volume", settled)
+		_, err := s.waitVolume(ctx, id, "attach volume", notTransitional)
 		return err
 	})
 	switch {
@@ -164,7 +164,7 @@ func (s *Service) reservedNotDeleted(ctx context.Context, id string) (again bool
 	switch {
 	case err != nil && !errors.Is(err, cloud.ErrUnsupported):
 		return false, err
-	case len(found.foreign) > 0:
+	case len(found.withoutServer) > 0:
 		return false, found.reservedElsewhere(id)
 	}
 	return found.removed > 0, fmt.Errorf("volume %s is reserved for an attachment: %w", id, ErrUnfinished)
