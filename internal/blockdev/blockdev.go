@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -99,7 +98,7 @@ type reads struct {
 
 // key names the disk as long as it is plugged in, and no other one.
 func (d Disk) key() string {
-	return fmt.Sprintf("%s of volume %s, device %s, number %d", d.Path, d.VolumeID, numberString(d.Number), d.sequence)
+	return fmt.Sprintf("%s of volume %s, device %s, number %d", d.Path, d.VolumeID, FormatNumber(d.Number), d.sequence)
 }
 
 // Verify returns nil while d.Path still names the disk that was found. It
@@ -112,7 +111,7 @@ func (d Disk) Verify() error {
 	}
 	if number != d.Number {
 		return fmt.Errorf("volume %s: %w: %s was device %s and is %s now",
-			d.VolumeID, ErrUnsafe, d.Path, numberString(d.Number), numberString(number))
+			d.VolumeID, ErrUnsafe, d.Path, FormatNumber(d.Number), FormatNumber(number))
 	}
 	sys := sysfs(d.sysDir)
 	now, err := sys.number(d.Name)
@@ -141,15 +140,7 @@ func nodeNumber(path string) (uint64, error) {
 	return st.Rdev, nil
 }
 
-// numberString writes a device number as major:minor.
-func numberString(number uint64) string {
+// FormatNumber writes a device number (dev_t) as major:minor.
+func FormatNumber(number uint64) string {
 	return fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number))
-}
-
-// or returns value, or fallback where it is empty.
-func dirOr(value, fallback string) string {
-	if value == "" {
-		return fallback
-	}
-	return filepath.Clean(value)
 }

@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,7 +159,7 @@ func (s *System) atAddress(address string) (string, error) {
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._-]*$`).MatchString(address) {
 		return "", fmt.Errorf("%w: the server's metadata tell an address that is none: %q", ErrUnsafe, address)
 	}
-	links, err := filepath.Glob(filepath.Join(dirOr(s.DevDir, "/dev"), "disk", "by-path", "*-"+address))
+	links, err := filepath.Glob(filepath.Join(cmp.Or(s.DevDir, "/dev"), "disk", "by-path", "*-"+address))
 	if err != nil {
 		return "", err
 	}

@@ -116,7 +116,7 @@ func (d Disk) Pin() (io.Closer, error) {
 	}
 	if st.Rdev != d.Number {
 		err := fmt.Errorf("volume %s: %w: %s was device %s and is %s now",
-			d.VolumeID, ErrUnsafe, d.Path, numberString(d.Number), numberString(st.Rdev))
+			d.VolumeID, ErrUnsafe, d.Path, FormatNumber(d.Number), FormatNumber(st.Rdev))
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

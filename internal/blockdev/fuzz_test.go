@@ -49,7 +49,7 @@ func FuzzText(f *testing.F) {
 	f.Add("t10.QEMU    HARDDISK   serial")
 	f.Add("Filename Type Size\n/dev/vdb partition 8 0 -2\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		if n, err := parseNumber(text); err == nil && numberString(n) == "" {
+		if n, err := parseNumber(text); err == nil && FormatNumber(n) == "" {
 			t.Error("no number")
 		}
 		if len(bare(text)) > len(text) {

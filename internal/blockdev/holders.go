@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -53,8 +54,8 @@ func Holders(d Disk) ([]Holder, error) {
 
 // holdersOf is Holders with the way in which to learn how often a device is open.
 func holdersOf(d Disk, opened func(sys sysfs, name string) opening) ([]Holder, error) {
-	sys := sysfs(dirOr(d.sysDir, "/sys"))
-	use, err := readProcUse(dirOr(d.procDir, "/proc"))
+	sys := sysfs(cmp.Or(d.sysDir, "/sys"))
+	use, err := readProcUse(cmp.Or(d.procDir, "/proc"))
 	if err != nil {
 		return nil, err
 	}
@@ -322,7 +323,7 @@ func (u procUse) of(number uint64, name string, places []string) []string {
 	var found []string
 	for _, m := range u.mounts {
 		// btrfs reports a device number of its own making: there the source says it.
-		same := numberString(number) == fmt.Sprintf("%d:%d", m.Major, m.Minor) ||
+		same := FormatNumber(number) == fmt.Sprintf("%d:%d", m.Major, m.Minor) ||
 			m.FSType == "btrfs" && filepath.Base(m.Source) == name
 		if same && (places == nil || slices.Contains(places, m.Mountpoint)) {
 			found = append(found, "mounted at "+m.Mountpoint)

@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,9 +49,9 @@ func (l *Loop) Find(ctx context.Context, volumeID string) (Disk, error) {
 	}
 	if unix.Major(number) != loopMajor {
 		return Disk{}, fmt.Errorf("volume %s: %w: %s is device %s, not a loop device",
-			volumeID, ErrUnsafe, path, numberString(number))
+			volumeID, ErrUnsafe, path, FormatNumber(number))
 	}
-	sys := sysfs(dirOr(l.SysDir, "/sys"))
+	sys := sysfs(cmp.Or(l.SysDir, "/sys"))
 	name, err := sys.nameOf(number)
 	if err != nil {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
@@ -63,7 +64,7 @@ func (l *Loop) Find(ctx context.Context, volumeID string) (Disk, error) {
 	if filepath.Base(backing) != "volume-"+strings.ToLower(volumeID) {
 		return Disk{}, fmt.Errorf("volume %s: %w: %s (%s) is backed by %s", volumeID, ErrUnsafe, path, name, backing)
 	}
-	d, err := prove(sys, dirOr(l.ProcDir, "/proc"), volumeID, name, path)
+	d, err := prove(sys, cmp.Or(l.ProcDir, "/proc"), volumeID, name, path)
 	if err != nil {
 		return Disk{}, err
 	}
@@ -96,12 +97,12 @@ func (l *Loop) resolve(volumeID string) (string, error) {
 
 // nameOf returns the name of the disk with that number.
 func (s sysfs) nameOf(number uint64) (string, error) {
-	path, err := filepath.EvalSymlinks(filepath.Join(string(s), "dev", "block", numberString(number)))
+	path, err := filepath.EvalSymlinks(filepath.Join(string(s), "dev", "block", FormatNumber(number)))
 	if errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("%w: device %s doesn't exist", ErrNotFound, numberString(number))
+		return "", fmt.Errorf("%w: device %s doesn't exist", ErrNotFound, FormatNumber(number))
 	}
 	if err != nil {
-		return "", fmt.Errorf("name of device %s: %w", numberString(number), err)
+		return "", fmt.Errorf("name of device %s: %w", FormatNumber(number), err)
 	}
 	return filepath.Base(path), nil
 }

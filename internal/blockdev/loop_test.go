@@ -141,7 +141,7 @@ func TestALinkToSomethingElseIsRefused(t *testing.T) {
 func TestRefreshTellsOnlyASCSIDiskToAskAgain(t *testing.T) {
 	tr := newTree(t)
 	device := looptest.New(t, looptest.Options{Size: gib})
-	tr.disk("sda", numberString(device.Number), map[string]string{
+	tr.disk("sda", FormatNumber(device.Number), map[string]string{
 		"device/vpd_pg80": page(0x80, volumeA), "device/rescan": "",
 	})
 	tr.disk("sdb", "8:16", map[string]string{"device/vpd_pg80": page(0x80, volumeC), "device/rescan": ""})

@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,7 +48,7 @@ func (s *System) Mapping(volumeID string) (Mapping, bool, error) {
 // disk that was pulled while its mapping was open may come back by the same name
 // and number, but the kernel doesn't list the mapping among its holders then.
 func (m Mapping) On(d Disk) (bool, error) {
-	sys := sysfs(dirOr(d.sysDir, "/sys"))
+	sys := sysfs(cmp.Or(d.sysDir, "/sys"))
 	holders, err := sys.holderNames(d.Name)
 	if err != nil || !slices.Contains(holders, m.Name) {
 		return false, err

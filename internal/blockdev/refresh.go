@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ func refresh(d Disk) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	sys := sysfs(dirOr(d.sysDir, "/sys"))
+	sys := sysfs(cmp.Or(d.sysDir, "/sys"))
 	if rescanned && !d.fits(sys.identities(d.Name)) {
 		return 0, fmt.Errorf("%w: %s had its serial, but has it no more: its place was given to another disk", ErrUnsafe, d.Path)
 	}
@@ -56,7 +57,7 @@ func (d Disk) fits(identities []identity) bool {
 // rescan tells a SCSI disk, and no other, to ask its target for the capacity and
 // for its name. It reports whether it is one.
 func rescan(d Disk) (bool, error) {
-	path := sysfs(dirOr(d.sysDir, "/sys")).block(d.Name, "device", "rescan")
+	path := sysfs(cmp.Or(d.sysDir, "/sys")).block(d.Name, "device", "rescan")
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil // another bus

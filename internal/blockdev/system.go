@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -221,11 +222,11 @@ func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
 	return d, nil
 }
 
-func (s *System) sysfs() sysfs    { return sysfs(dirOr(s.SysDir, "/sys")) }
-func (s *System) procDir() string { return dirOr(s.ProcDir, "/proc") }
+func (s *System) sysfs() sysfs    { return sysfs(cmp.Or(s.SysDir, "/sys")) }
+func (s *System) procDir() string { return cmp.Or(s.ProcDir, "/proc") }
 
 // node returns the path of a disk's node. A slash in a kernel name is written
 // as an exclamation mark in sysfs.
 func (s *System) node(name string) string {
-	return filepath.Join(dirOr(s.DevDir, "/dev"), strings.ReplaceAll(name, "!", "/"))
+	return filepath.Join(cmp.Or(s.DevDir, "/dev"), strings.ReplaceAll(name, "!", "/"))
 }

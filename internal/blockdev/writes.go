@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -12,7 +13,7 @@ import (
 // Writes returns what the kernel has counted of writes to the block device with that
 // number, discards included, as text that is the same as long as nothing is written.
 func Writes(number uint64) (string, error) {
-	return writes("/sys/dev/block/" + numberString(number) + "/stat")
+	return writes("/sys/dev/block/" + FormatNumber(number) + "/stat")
 }
 
 // UntouchedSince tells whether nothing was written to the disk since a time, by which
@@ -32,7 +33,7 @@ func (d Disk) UntouchedSince(t time.Time) (bool, error) {
 	if strings.HasPrefix(d.Name, "loop") {
 		return true, nil
 	}
-	written, err := writes(sysfs(dirOr(d.sysDir, "/sys")).block(d.Name, "stat"))
+	written, err := writes(sysfs(cmp.Or(d.sysDir, "/sys")).block(d.Name, "stat"))
 	if err != nil {
 		return false, fmt.Errorf("volume %s: %w", d.VolumeID, err)
 	}

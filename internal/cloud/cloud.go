@@ -207,9 +207,6 @@ type SnapshotRequest struct {
 	Name        string
 	Description string
 	Metadata    map[string]string
-	// Force allows an in-use volume on clouds older than microversion 3.66,
-	// where it is always allowed.
-	Force bool
 }
 
 // SnapshotFilter selects snapshots by equality; empty fields select all.
@@ -253,8 +250,6 @@ type BackupRequest struct {
 	Description string
 	Zone        string
 	Metadata    map[string]string
-	// Force allows an in-use volume.
-	Force bool
 	// Incremental asks for what has changed since the newest backup of the volume
 	// only. Cinder answers ErrInvalid unless that one is available.
 	Incremental bool

@@ -148,7 +148,7 @@ func (d *handle) free(path string) error {
 	defer c.release()
 	switch {
 	case c.number != d.number:
-		return fmt.Errorf("%w: %s has become device %s, it was %s", ErrBusy, path, numberString(c.number), numberString(d.number))
+		return fmt.Errorf("%w: %s has become device %s, it was %s", ErrBusy, path, blockdev.FormatNumber(c.number), blockdev.FormatNumber(d.number))
 	case c.readOnly:
 		return fmt.Errorf("device is %w", ErrReadOnly)
 	}
@@ -175,11 +175,6 @@ func (f *FS) whenItsTurn(ctx context.Context, d *handle, path string, work func(
 // close closes the device; that can't lose anything, since it was only read.
 func (d *handle) close() {
 	_ = d.Close()
-}
-
-// numberString writes a device number as major:minor.
-func numberString(number uint64) string {
-	return fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number))
 }
 
 // jobs runs work that must not be stopped half way. A caller whose context ends
@@ -212,7 +207,7 @@ func (f *FS) onDevice(ctx context.Context, path, what string, work func(detached
 	if err != nil {
 		return err
 	}
-	return f.jobs.doHolding(ctx, "device "+numberString(d.number), what, d.close,
+	return f.jobs.doHolding(ctx, "device "+blockdev.FormatNumber(d.number), what, d.close,
 		func(detached context.Context) error { return work(detached, d) })
 }
 

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/mkfs"
 )
@@ -137,7 +138,7 @@ func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *handle, prove
 	switch {
 	case d.number != pinned.number:
 		return m, false, fmt.Errorf("%w: %s has become device %s, it was %s", ErrBusy, w.on.Path,
-			numberString(d.number), numberString(pinned.number))
+			blockdev.FormatNumber(d.number), blockdev.FormatNumber(pinned.number))
 	case d.readOnly:
 		return m, false, fmt.Errorf("device is %w", ErrReadOnly)
 	case d.size < w.smallest:

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
@@ -163,7 +164,7 @@ func (f *FS) measureMounted(d *handle, mountpoint string) (superblock, error) {
 		return superblock{}, err
 	}
 	if !there || m.Number != d.number {
-		return superblock{}, fmt.Errorf("device %s is %w at %s", numberString(d.number), ErrNotMounted, mountpoint)
+		return superblock{}, fmt.Errorf("device %s is %w at %s", blockdev.FormatNumber(d.number), ErrNotMounted, mountpoint)
 	}
 	// What can be read from the device is right in all but the size, and for ext, which
 	// keeps its superblock in the device's own page cache, in that too.
@@ -192,7 +193,7 @@ func openMount(target string, number uint64) (*os.File, error) {
 	}
 	if st.Dev != number {
 		return nil, errors.Join(fmt.Errorf("%w: %s is device %s, not %s", ErrNotMounted, target,
-			numberString(st.Dev), numberString(number)), f.Close())
+			blockdev.FormatNumber(st.Dev), blockdev.FormatNumber(number)), f.Close())
 	}
 	return f, nil
 }

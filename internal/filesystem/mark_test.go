@@ -15,6 +15,7 @@ import (
 
 	utilexec "k8s.io/utils/exec"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
 
@@ -236,7 +237,7 @@ func TestTheMarkOfLUKSIsGoneForGood(t *testing.T) {
 	f := New(Options{})
 	d := blankDisk(t)
 	flushes := func() string {
-		stat, err := os.ReadFile("/sys/dev/block/" + numberString(d.Number) + "/stat")
+		stat, err := os.ReadFile("/sys/dev/block/" + blockdev.FormatNumber(d.Number) + "/stat")
 		if err != nil {
 			t.Fatal(err)
 		}

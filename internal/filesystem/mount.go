@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 )
 
 // mount(8), by way of mount-utils, mounts what takes its knowledge, and whatever a kernel
@@ -110,7 +112,7 @@ func (f *FS) mountFilesystem(source, mountpoint string, t *Type, options []strin
 func sameMount(m MountPoint, number uint64, readOnly bool) error {
 	switch {
 	case m.Number != number:
-		return fmt.Errorf("%w: device %s is, and %s should be", ErrMounted, numberString(m.Number), numberString(number))
+		return fmt.Errorf("%w: device %s is, and %s should be", ErrMounted, blockdev.FormatNumber(m.Number), blockdev.FormatNumber(number))
 	case m.Root != "/":
 		return fmt.Errorf("%w: only %s of the device is", ErrMounted, m.Root)
 	case m.GivenUp:

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/blockdev/looptest"
 )
 
@@ -265,7 +266,7 @@ func TestADeviceNodeIsBoundOnce(t *testing.T) {
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(target, &st); err != nil || st.Rdev != d.Number || count(t, target) != 1 {
-		t.Errorf("%v, device %s, %d mounts", err, numberString(st.Rdev), count(t, target))
+		t.Errorf("%v, device %s, %d mounts", err, blockdev.FormatNumber(st.Rdev), count(t, target))
 	}
 	if err := f.Bind(soon(t), other.Path, target, false, nil); !errors.Is(err, ErrMounted) {
 		t.Errorf("another device: %v", err)
@@ -489,13 +490,13 @@ func TestTheDiskOfABtrfsIsItsOwnWhateverHasItsNameNow(t *testing.T) {
 	}
 	named(blankDisk(t).Number)
 	if m, _, err := f.Lookup(dir); err != nil || m.Number != d.Number {
-		t.Errorf("another disk has its name: %+v, %v, want %s", m, err, numberString(d.Number))
+		t.Errorf("another disk has its name: %+v, %v, want %s", m, err, blockdev.FormatNumber(d.Number))
 	}
 	if err := os.Remove(node); err != nil {
 		t.Fatal(err)
 	}
 	if m, _, err := f.Lookup(dir); err != nil || m.Number != d.Number {
-		t.Errorf("its name is gone: %+v, %v, want %s", m, err, numberString(d.Number))
+		t.Errorf("its name is gone: %+v, %v, want %s", m, err, blockdev.FormatNumber(d.Number))
 	}
 }
 

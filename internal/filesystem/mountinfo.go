@@ -11,6 +11,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 )
 
 // MountPoint is one mount of this process's mount namespace.
@@ -71,7 +73,7 @@ func (f *FS) Lookup(target string) (MountPoint, bool, error) {
 func (f *FS) MountsOf(number uint64) ([]MountPoint, error) {
 	infos, err := readMounts()
 	if err != nil {
-		return nil, fmt.Errorf("mounts of device %s: %w", numberString(number), err)
+		return nil, fmt.Errorf("mounts of device %s: %w", blockdev.FormatNumber(number), err)
 	}
 	types, mounts := Types(), []MountPoint(nil)
 	for _, info := range infos {

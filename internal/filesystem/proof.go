@@ -148,7 +148,7 @@ func (p *proofs) begin(ctx context.Context, on Device, size int64) (*proving, st
 	if err != nil {
 		return nil, "", errors.Join(err, device.Close())
 	}
-	key := fmt.Sprintf("%s+%d %d", numberString(st.Rdev), offset, size)
+	key := fmt.Sprintf("%s+%d %d", blockdev.FormatNumber(st.Rdev), offset, size)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if current, ok := p.running[key]; ok {

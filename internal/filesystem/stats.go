@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 )
 
 // Stats are the numbers of a mounted filesystem.
@@ -35,7 +37,7 @@ func (f *FS) Stats(ctx context.Context, m MountPoint) (Stats, error) {
 	// What mounts with the same numbers have in common: a part of a filesystem may
 	// have a quota, and so numbers, of its own. The disk's number isn't given to
 	// another one while a filesystem on it still hangs.
-	key := numberString(m.Number) + " " + m.Root
+	key := blockdev.FormatNumber(m.Number) + " " + m.Root
 	for {
 		got, err := f.stats.Do(ctx, key, func() (statsAnswer, error) {
 			stats, err := f.ask(m)
@@ -72,7 +74,7 @@ func (f *FS) statfs(m MountPoint) (Stats, error) {
 		return Stats{}, err
 	}
 	if !there || now.Number != m.Number || now.Root != m.Root {
-		return Stats{}, fmt.Errorf("device %s is %w there any more", numberString(m.Number), ErrNotMounted)
+		return Stats{}, fmt.Errorf("device %s is %w there any more", blockdev.FormatNumber(m.Number), ErrNotMounted)
 	}
 	return statsOf(&st), nil
 }

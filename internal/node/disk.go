@@ -120,7 +120,7 @@ func (s *Server) openDisk(disk blockdev.Disk) (blockdev.Disk, error) {
 // isReadOnly tells whether a disk is read-only for everybody on this server. It asks
 // the kernel, not the disk.
 func isReadOnly(number uint64) (bool, error) {
-	flag, err := os.ReadFile("/sys/dev/block/" + formatNumber(number) + "/ro")
+	flag, err := os.ReadFile("/sys/dev/block/" + blockdev.FormatNumber(number) + "/ro")
 	if err != nil {
 		return false, fmt.Errorf("whether the disk is read-only: %w", err)
 	}

@@ -128,7 +128,7 @@ func (p pathState) gone() bool {
 	if _, err := filesystem.TypeOf(p.mount.FSType); err != nil && unix.Major(p.number) == 0 {
 		return false
 	}
-	_, err := os.Stat("/sys/dev/block/" + formatNumber(p.number))
+	_, err := os.Stat("/sys/dev/block/" + blockdev.FormatNumber(p.number))
 	return errors.Is(err, fs.ErrNotExist)
 }
 
@@ -168,11 +168,11 @@ func (s *Server) foreign(ctx context.Context, p pathState, disks []blockdev.Disk
 func (p pathState) String() string {
 	switch {
 	case p.device && p.mounted:
-		return fmt.Sprintf("%s is the block device %s", p.path, formatNumber(p.number))
+		return fmt.Sprintf("%s is the block device %s", p.path, blockdev.FormatNumber(p.number))
 	case p.device:
 		return p.path + " is a device node, and no mount"
 	case p.mounted:
-		return fmt.Sprintf("%s is a mount of %s (%s, %s)", p.path, p.mount.Source, formatNumber(p.number), p.mount.FSType)
+		return fmt.Sprintf("%s is a mount of %s (%s, %s)", p.path, p.mount.Source, blockdev.FormatNumber(p.number), p.mount.FSType)
 	case p.exists:
 		return "nothing is mounted at " + p.path
 	}
@@ -181,7 +181,7 @@ func (p pathState) String() string {
 
 // wrongDisk is the error of that kind for a path at which another disk is mounted.
 func wrongDisk(disk blockdev.Disk, kind error, at pathState) error {
-	return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", kind, at, disk.Path, formatNumber(disk.Number))
+	return fmt.Errorf("%w: %v, which is not the volume's disk %s (%s)", kind, at, disk.Path, blockdev.FormatNumber(disk.Number))
 }
 
 // access is what a mount or a disk allows: true for reading only.
@@ -209,10 +209,6 @@ func deviceNumber(info fs.FileInfo) (uint64, bool) {
 		return 0, false
 	}
 	return uint64(stat.Rdev), true //nolint:unconvert // 32 bits wide on some architectures
-}
-
-func formatNumber(number uint64) string {
-	return fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number))
 }
 
 // diskUse is what uses a disk on this server, besides the mount at one path.

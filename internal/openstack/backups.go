@@ -60,7 +60,7 @@ type newBackup struct {
 func (c *Client) CreateBackup(ctx context.Context, req cloud.BackupRequest) (*cloud.Backup, error) {
 	body := newBackup{
 		VolumeID: req.VolumeID, SnapshotID: req.SnapshotID, Name: req.Name, Description: req.Description,
-		Zone: req.Zone, Metadata: req.Metadata, Force: req.Force, Incremental: req.Incremental,
+		Zone: req.Zone, Metadata: req.Metadata, Force: true, Incremental: req.Incremental,
 	}
 	r := call{
 		operation: "create backup", resource: req.Name, metric: "backup_create", endpoint: c.now().cinder,

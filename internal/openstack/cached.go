@@ -3,48 +3,23 @@ package openstack
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
 
-	"github.com/cinder-csi/cinder-csi/internal/logging"
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
 
-// begin asks a question of the cloud once for all callers who ask it at the same
-// time. The question outlives the caller who happened to ask first, and ends with
-// closing. A panic of ask is an error for those callers, not the end of the process:
-// singleflight would repeat it in a goroutine that nobody can recover in.
-func begin[T any](ctx, closing context.Context, flight *singleflight.Group, ask func(context.Context) (T, error)) <-chan singleflight.Result {
-	return flight.DoChan("", func() (answer any, err error) {
+// shared asks a question of the cloud once for all callers who ask it at the same time.
+// The question outlives the caller who happened to ask first, and ends with closing.
+func shared[T any](ctx, closing context.Context, group *inflight.Group[T], ask func(context.Context) (T, error)) (T, error) {
+	return group.Do(ctx, "question to the cloud", func() (T, error) {
 		lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		defer cancel()
 		defer context.AfterFunc(closing, cancel)()
-		defer func() {
-			if p := recover(); p != nil {
-				logging.From(ctx).Error("panic", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
-				err = fmt.Errorf("a question to the cloud ended unexpectedly: %v", p)
-			}
-		}()
 		return ask(lasting)
 	})
-}
-
-// await returns the answer to a question that was begun, or the error of ctx.
-func await[T any](ctx context.Context, done <-chan singleflight.Result) (T, error) {
-	var none T
-	select {
-	case result := <-done:
-		if result.Err != nil {
-			return none, result.Err
-		}
-		return result.Val.(T), nil
-	case <-ctx.Done():
-		return none, ctx.Err()
-	}
 }
 
 // forever is the life of an answer that stays as it is.
@@ -52,7 +27,7 @@ const forever = 100 * 365 * 24 * time.Hour
 
 // cached is an answer of the cloud that changes rarely. A failure is never kept.
 type cached[T any] struct {
-	flight singleflight.Group
+	questions inflight.Group[T]
 
 	mu    sync.Mutex
 	value T
@@ -64,7 +39,7 @@ func (k *cached[T]) get(ctx, closing context.Context, life time.Duration, ask fu
 	if value, ok := k.valid(); ok {
 		return value, nil
 	}
-	return await[T](ctx, begin(ctx, closing, &k.flight, func(ctx context.Context) (T, error) {
+	return shared(ctx, closing, &k.questions, func(ctx context.Context) (T, error) {
 		if value, ok := k.valid(); ok {
 			return value, nil
 		}
@@ -76,7 +51,7 @@ func (k *cached[T]) get(ctx, closing context.Context, life time.Duration, ask fu
 		defer k.mu.Unlock()
 		k.value, k.until = value, time.Now().Add(life)
 		return value, nil
-	}))
+	})
 }
 
 func (k *cached[T]) valid() (T, bool) {

@@ -245,7 +245,7 @@ func TestSnapshotsAndTheVolumesFromThem(t *testing.T) {
 	_, err := l.AttachVolume(ctx, l.cloud.ServerID("node1"), v.ID)
 	l.must(err)
 	l.volumeIs(v.ID, cloud.VolumeInUse)
-	s, err := l.CreateSnapshot(ctx, cloud.SnapshotRequest{VolumeID: v.ID, Name: "snap-1", Description: "d", Metadata: map[string]string{"a": "b"}, Force: true})
+	s, err := l.CreateSnapshot(ctx, cloud.SnapshotRequest{VolumeID: v.ID, Name: "snap-1", Description: "d", Metadata: map[string]string{"a": "b"}})
 	l.must(err)
 	l.cost("snapshot.create 1")
 	l.until("the snapshot is available", func() bool {
@@ -288,7 +288,7 @@ func TestSnapshotsAndTheVolumesFromThem(t *testing.T) {
 func TestBackupsAndTheVolumesFromThem(t *testing.T) {
 	l, ctx := newLab(t, openstack.Options{}, nil), t.Context()
 	v := l.volume("pvc-1")
-	b, err := l.CreateBackup(ctx, cloud.BackupRequest{VolumeID: v.ID, Name: "backup-1", Metadata: map[string]string{"a": "b"}, Force: true})
+	b, err := l.CreateBackup(ctx, cloud.BackupRequest{VolumeID: v.ID, Name: "backup-1", Metadata: map[string]string{"a": "b"}})
 	l.must(err)
 	l.cost("backup.create 1")
 	if b.VolumeID != v.ID || b.Status != cloud.BackupCreating {
@@ -437,7 +437,7 @@ func TestPlainWorkOnACloudWithoutMicroversions(t *testing.T) {
 	_, err = l.AttachVolume(ctx, server, v.ID)
 	l.must(err)
 	l.volumeIs(v.ID, cloud.VolumeInUse)
-	s, err := l.CreateSnapshot(ctx, cloud.SnapshotRequest{VolumeID: v.ID, Name: "snap-1", Force: true})
+	s, err := l.CreateSnapshot(ctx, cloud.SnapshotRequest{VolumeID: v.ID, Name: "snap-1"})
 	l.must(err)
 	l.until("the snapshot is available", func() bool {
 		got, err := l.GetSnapshot(ctx, s.ID)
@@ -470,7 +470,7 @@ func TestIgnoredMicroversionsAreStillUsedWhereNeeded(t *testing.T) {
 	l.volumeIs(v.ID, cloud.VolumeInUse)
 	l.must(l.ExtendVolume(ctx, v.ID, 2, true))
 	l.volumeIs(v.ID, cloud.VolumeInUse)
-	if _, err := l.CreateSnapshot(ctx, cloud.SnapshotRequest{VolumeID: v.ID, Name: "s", Force: true}); err != nil {
+	if _, err := l.CreateSnapshot(ctx, cloud.SnapshotRequest{VolumeID: v.ID, Name: "s"}); err != nil {
 		t.Error(err)
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
 
 // The pauses between two attempts to connect to a cloud that is down.
@@ -36,7 +36,7 @@ type connection struct {
 	closing context.Context //nolint:containedctx // it is the client's own lifetime
 	close   context.CancelFunc
 
-	flight singleflight.Group
+	attempts inflight.Group[struct{}]
 	// down is the last attempt to connect that failed.
 	down failure
 	// connected tells that the credentials have proven good and the services are
@@ -91,7 +91,7 @@ func (c *connection) ready(ctx context.Context) error {
 	if err := c.down.remembered(); err != nil {
 		return err
 	}
-	_, err := await[struct{}](ctx, begin(ctx, c.closing, &c.flight, func(ctx context.Context) (none struct{}, err error) {
+	_, err := shared(ctx, c.closing, &c.attempts, func(ctx context.Context) (none struct{}, err error) {
 		if c.connected.Load() {
 			return none, nil
 		}
@@ -100,7 +100,7 @@ func (c *connection) ready(ctx context.Context) error {
 		err = c.connect(ctx)
 		c.down.note(err)
 		return none, err
-	}))
+	})
 	if err != nil && err == ctx.Err() { //nolint:errorlint // the caller's own end, and no error that holds one
 		return c.cfg.connectError("auth-url "+redacted(c.cfg.AuthURL), "a Keystone v3", err)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 	gopherstack "github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
 
 const (
@@ -34,9 +34,9 @@ const (
 // session holds the token of a cloud and renews it, once for everybody who
 // needs it.
 type session struct {
-	conn   *connection
-	client http.Client
-	flight singleflight.Group
+	conn     *connection
+	client   http.Client
+	renewals inflight.Group[string]
 	// refused is the last authentication that Keystone refused.
 	refused failure
 
@@ -71,17 +71,20 @@ func (s *session) current(ctx context.Context) (string, error) {
 	if good && !renew {
 		return token, nil
 	}
-	done := begin(ctx, s.conn.closing, &s.flight, func(ctx context.Context) (string, error) {
-		if newer := s.replaced(token); newer != "" {
-			return newer, nil
-		}
-		g, err := s.authenticate(ctx)
-		return g.token, err
-	})
+	renewed := func(ctx context.Context) (string, error) {
+		return shared(ctx, s.conn.closing, &s.renewals, func(ctx context.Context) (string, error) {
+			if newer := s.replaced(token); newer != "" {
+				return newer, nil
+			}
+			g, err := s.authenticate(ctx)
+			return g.token, err
+		})
+	}
 	if good {
+		go func() { _, _ = renewed(context.WithoutCancel(ctx)) }() // its failure is told when the token has ended
 		return token, nil
 	}
-	return await[string](ctx, done)
+	return renewed(ctx)
 }
 
 // replaced returns the token that has taken the place of an old one, if any.

@@ -11,9 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/inflight"
 )
 
 func TestAnExpiredTokenIsInvisible(t *testing.T) {
@@ -183,14 +182,14 @@ func TestPausesAfterFailuresDoubleAndEnd(t *testing.T) {
 }
 
 func TestAPanicInAQuestionEndsThatQuestion(t *testing.T) {
-	var flight singleflight.Group
+	var questions inflight.Group[string]
 	ask := func(context.Context) (string, error) { panic("x") }
 	for range 2 {
-		if _, err := await[string](t.Context(), begin(t.Context(), t.Context(), &flight, ask)); err == nil || !strings.Contains(err.Error(), "unexpectedly") {
+		if _, err := shared(t.Context(), t.Context(), &questions, ask); err == nil || !strings.Contains(err.Error(), "panic: x") {
 			t.Errorf("got %v", err)
 		}
 	}
-	if got, err := await[string](t.Context(), begin(t.Context(), t.Context(), &flight, func(context.Context) (string, error) { return "fine", nil })); got != "fine" {
+	if got, err := shared(t.Context(), t.Context(), &questions, func(context.Context) (string, error) { return "fine", nil }); got != "fine" {
 		t.Error(got, err)
 	}
 }

@@ -45,8 +45,8 @@ type newSnapshot struct {
 	Force       bool              `json:"force,omitempty"`
 }
 
-// CreateSnapshot is one POST. From microversion 3.66 on a volume in use needs
-// no force, and Cinder takes the word amiss.
+// CreateSnapshot is one POST. Below microversion 3.66 a volume in use needs
+// force, which Cinder refuses from then on.
 func (c *Client) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) (*cloud.Snapshot, error) {
 	r := call{
 		operation: "create snapshot", resource: req.Name, metric: "snapshot_create", endpoint: c.now().cinder,
@@ -57,7 +57,7 @@ func (c *Client) CreateSnapshot(ctx context.Context, req cloud.SnapshotRequest) 
 	}
 	r.body = map[string]newSnapshot{"snapshot": {
 		VolumeID: req.VolumeID, Name: req.Name, Description: req.Description, Metadata: req.Metadata,
-		Force: req.Force && r.endpoint.normal < cinderForceless,
+		Force: r.endpoint.normal < cinderForceless,
 	}}
 	made, err := one[snapshot](ctx, c, r, "snapshot")
 	if err != nil {

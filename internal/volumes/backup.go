@@ -80,7 +80,6 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 		Description: Description,
 		Zone:        req.Zone,
 		Metadata:    maps.Clone(req.Metadata),
-		Force:       true,
 		Incremental: req.Incremental,
 	}
 	maps.Copy(ask.Metadata, snapshot.Metadata)

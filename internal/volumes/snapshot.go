@@ -168,7 +168,6 @@ func (s *Service) postSnapshot(ctx context.Context, req SnapshotRequest) (*cloud
 		Name:        req.Name,
 		Description: Description,
 		Metadata:    metadata,
-		Force:       true,
 	})
 	switch {
 	case err == nil:
