@@ -17,6 +17,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/controller/controllertest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
@@ -69,7 +70,7 @@ func newStack(tb testing.TB, latency devcloud.Latency, servers int) *stack {
 	tb.Helper()
 	s := newCloud(tb, latency, servers)
 	service := volumes.New(s.client(), volumes.Options{Cluster: "bench"})
-	server := controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, WithTopology: true})
+	server := controller.New(controller.Config{Source: controllertest.Clouds{"": service}, WithTopology: true})
 	served := rpc.NewServer(rpc.Options{}, func(r grpc.ServiceRegistrar) { csi.RegisterControllerServer(r, server) })
 	address := "unix://" + filepath.Join(s.dir(), "csi.sock")
 	endpoint, err := rpc.ParseEndpoint(address)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/controller/controllertest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/state"
@@ -84,7 +85,7 @@ func TestCapacityWithoutLimits(t *testing.T) {
 func TestCapacityOfTheBackEndsForAnAdministrator(t *testing.T) {
 	w := newWorld(t, devcloud.Instant())
 	client := connectAs(t, w.cloud.CloudConfFor(state.AdminUser))
-	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": volumes.New(client, volumes.Options{})}, WithTopology: true})
+	w.Server = controller.New(controller.Config{Source: controllertest.Clouds{"": volumes.New(client, volumes.Options{})}, WithTopology: true})
 	w.faults(admin.Fault{Operation: "quota.get", Before: http.StatusForbidden})
 	const pool = 10 << 20 // GiB of every back end of the development cloud
 	for name, test := range map[string]struct {
@@ -115,7 +116,7 @@ func TestTheBackEndsOfAZoneAreThoseOfItsServices(t *testing.T) {
 	req.CapacityRange.RequiredBytes = 100 * gib
 	w.create(req)
 	client := connectAs(t, w.cloud.CloudConfFor(state.AdminUser))
-	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": volumes.New(client, volumes.Options{})}, WithTopology: true})
+	w.Server = controller.New(controller.Config{Source: controllertest.Clouds{"": volumes.New(client, volumes.Options{})}, WithTopology: true})
 	w.faults(admin.Fault{Operation: "quota.get", Before: http.StatusForbidden})
 	w.resetRequests()
 	const pool = 10 << 20

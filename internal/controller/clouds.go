@@ -2,12 +2,7 @@ package controller
 
 import (
 	"context"
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
-	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -28,28 +23,6 @@ type Cloud struct {
 	// Service of the cloud; nil while the driver can't reach it, and Err says why.
 	Service *volumes.Service
 	Err     error
-}
-
-// fixed are clouds that never change.
-type fixed map[string]*volumes.Service
-
-// Use returns the cloud that the secret names.
-func (f fixed) Use(_ context.Context, secrets map[string]string) (*volumes.Service, func(), error) {
-	service, ok := f[secrets[CloudSecret]]
-	if !ok {
-		return nil, nil, fmt.Errorf("%w: secret %q names cloud %q, which is not configured; there are: %s", cloud.ErrInvalid,
-			CloudSecret, secrets[CloudSecret], strings.Join(slices.Sorted(maps.Keys(f)), ", "))
-	}
-	return service, func() {}, nil
-}
-
-// All returns them by name.
-func (f fixed) All(context.Context) ([]Cloud, func()) {
-	all := make([]Cloud, 0, len(f))
-	for _, name := range slices.Sorted(maps.Keys(f)) {
-		all = append(all, Cloud{Name: name, Service: f[name]})
-	}
-	return all, func() {}
 }
 
 // inCloud carries out a call in the cloud that its secrets name, and returns its error as a

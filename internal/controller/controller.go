@@ -10,8 +10,6 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
 // CloudSecret is the key of a secret that names the cloud a call is about.
@@ -21,9 +19,6 @@ const CloudSecret = "cloud"
 type Config struct {
 	// Source has the clouds.
 	Source Source
-	// Clouds are the clouds where Source is nil: those that never change, by name; ""
-	// is the one for calls that name none.
-	Clouds map[string]*volumes.Service
 	// Incomplete tells that Source may have clouds that All does not know: those that
 	// secrets of later calls lead to. LIST_VOLUMES_PUBLISHED_NODES is then not announced.
 	Incomplete bool
@@ -57,12 +52,7 @@ type Server struct {
 }
 
 // New returns the service.
-func New(cfg Config) *Server {
-	if cfg.Source == nil {
-		cfg.Source = fixed(cfg.Clouds)
-	}
-	return &Server{cfg: cfg}
-}
+func New(cfg Config) *Server { return &Server{cfg: cfg} }
 
 // ControllerGetCapabilities returns what the service can do. PUBLISH_READONLY is
 // not part of it, though a publish for reading only is honoured: Nova attaches

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/controller/controllertest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/latency"
@@ -26,7 +27,7 @@ func slowly(t *testing.T) *world {
 	model.Steps["backup.creating"] = latency.Distribution{Min: 500 * time.Millisecond}
 	w := newWorld(t, model)
 	service := volumes.New(w.client, volumes.Options{Cluster: "test", SnapshotWait: 50 * time.Millisecond})
-	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}})
+	w.Server = controller.New(controller.Config{Source: controllertest.Clouds{"": service}})
 	return w
 }
 
@@ -139,7 +140,7 @@ func TestABackupIsMadeOnceOnEveryCloud(t *testing.T) {
 			v := w.create(request("pvc-1", 1)).GetVolumeId()
 			arrange(w)
 			service := volumes.New(w.client, volumes.Options{Cluster: "test"})
-			w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}})
+			w.Server = controller.New(controller.Config{Source: controllertest.Clouds{"": service}})
 			req := &csi.CreateSnapshotRequest{Name: "snap", SourceVolumeId: v, Parameters: map[string]string{"type": "backup"}}
 			for range 5 {
 				resp, err := w.CreateSnapshot(w.within(time.Minute), req)

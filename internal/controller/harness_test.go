@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/controller/controllertest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
@@ -72,7 +73,7 @@ func startWorld(t *testing.T, latency devcloud.Latency, options ...option) *worl
 	})
 	client := connect(t, c)
 	service := volumes.New(client, volumes.Options{Cluster: "test"})
-	config.Clouds = map[string]*volumes.Service{"": service, "second": service}
+	config.Source = controllertest.Clouds{"": service, "second": service}
 	return &world{T: t, cloud: c, admin: c.Admin(), client: client, Server: controller.New(config), config: config}
 }
 

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/controller/controllertest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
@@ -16,7 +17,7 @@ import (
 func (w *world) onlyCloud() {
 	w.Helper()
 	service := volumes.New(connect(w.T, w.cloud), volumes.Options{Cluster: "test"})
-	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, WithTopology: true})
+	w.Server = controller.New(controller.Config{Source: controllertest.Clouds{"": service}, WithTopology: true})
 	w.resetRequests()
 }
 

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/controller/controllertest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
@@ -19,7 +20,7 @@ func TestEveryRequestIsInTheLogAtDebugLevel(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
 	logger := zap.New(core)
 	service := volumes.New(w.client, volumes.Options{Cluster: "test", Logger: logger})
-	w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}})
+	w.Server = controller.New(controller.Config{Source: controllertest.Clouds{"": service}})
 	w.resetRequests()
 	ctx := logging.Into(w.within(time.Minute), logger)
 	created, err := w.CreateVolume(ctx, request("pvc-1", 1))

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/controller/controllertest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/latency"
@@ -167,7 +168,7 @@ func TestNothingIsMadeForSeveralNodesOnATypeForOne(t *testing.T) {
 // second is a controller of its own, as there is for a moment when the leader changes.
 func (w *world) second() *controller.Server {
 	service := volumes.New(connect(w.T, w.cloud), volumes.Options{Cluster: "test"})
-	return controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}, WithTopology: true})
+	return controller.New(controller.Config{Source: controllertest.Clouds{"": service}, WithTopology: true})
 }
 
 // The first POST takes effect late: when its caller has given up, and has repeated the
@@ -271,7 +272,7 @@ func TestACreationThatIsLostIsMadeAnew(t *testing.T) {
 			model.Steps[step] = latency.Distribution{Min: time.Hour, Median: time.Hour, P99: time.Hour}
 			w := newWorld(t, model)
 			service := volumes.New(connect(t, w.cloud), volumes.Options{Cluster: "test", CreateWait: 2 * time.Second, LostAfter: 5 * time.Second})
-			w.Server = controller.New(controller.Config{Clouds: map[string]*volumes.Service{"": service}})
+			w.Server = controller.New(controller.Config{Source: controllertest.Clouds{"": service}})
 			begun := time.Now()
 			_, err := w.CreateVolume(w.within(time.Minute), request("pvc-1", 1))
 			wantCode(t, err, codes.Aborted, "creating", "after it was asked for")

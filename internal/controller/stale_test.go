@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/controller/controllertest"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/latency"
@@ -21,7 +22,7 @@ func (w *world) impatient() {
 	w.Helper()
 	service := volumes.New(connect(w.T, w.cloud), volumes.Options{Cluster: "test", StaleWait: 300 * time.Millisecond})
 	w.Server = controller.New(controller.Config{
-		Clouds: map[string]*volumes.Service{"": service}, WithTopology: true,
+		Source: controllertest.Clouds{"": service}, WithTopology: true,
 	})
 }
 
