@@ -373,6 +373,19 @@ func TestDetachWhenTheServerIsGone(t *testing.T) {
 	})
 }
 
+// Cinder attaches volumes to hosts as well, which Nova knows nothing of.
+func TestDetachFromAllServersLeavesOthersAlone(t *testing.T) {
+	in(t, func(w *world) {
+		id := w.cloud.Add(cloud.Volume{SizeGiB: 1, Status: cloud.VolumeInUse, Multiattach: true, Attachments: []cloud.Attachment{{ServerID: ""}, {ServerID: w.server}}})
+		if err := w.service.Detach(w.within(time.Minute), id, ""); err != nil {
+			t.Fatal(err)
+		}
+		if v := w.get(id); len(v.Attachments) != 1 || v.AttachedTo(w.server) {
+			t.Errorf("got %+v", v.Attachments)
+		}
+	})
+}
+
 func TestDetachThatTheServerRefusesAsksToBeRepeated(t *testing.T) {
 	in(t, func(w *world) {
 		v := w.create(volumes.CreateRequest{Name: "pvc-1"})

@@ -84,7 +84,9 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 	}
 	maps.Copy(ask.Metadata, snapshot.Metadata)
 	delete(ask.Metadata, temporaryKey)
-	ask.Metadata["type"] = "backup"
+	if _, tagged := ask.Metadata["type"]; !tagged {
+		ask.Metadata["type"] = "backup"
+	}
 	backup, err := s.cloud.CreateBackup(ctx, ask)
 	if ask.Incremental && errors.Is(err, cloud.ErrInvalid) {
 		if err = s.needsFullBackup(ctx, req, err); err == nil {

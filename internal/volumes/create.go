@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -135,9 +136,31 @@ func (s *Service) advance(ctx context.Context, p *plan, at attempt) (attempt, er
 			return at, unfinished(fmt.Errorf("volume %s (%s) was created, but its metadata can't be changed to say so: %w", v.ID, p.Name, err))
 		}
 	}
+	if err := s.recordOwner(ctx, p, v); err != nil {
+		return at, err
+	}
 	s.removeTwins(ctx, at)
 	at.usable = true
 	return at, nil
+}
+
+// recordOwner gives a volume that was restored from a backup its own metadata again, by
+// which the next call knows it.
+func (s *Service) recordOwner(ctx context.Context, p *plan, v *cloud.Volume) error {
+	if !s.owned(v.Metadata) {
+		metadata := maps.Clone(p.ask.Metadata)
+		delete(metadata, provisionalKey)
+		err := s.cloud.SetVolumeMetadata(ctx, v.ID, metadata)
+		switch {
+		case refusesRecord(err):
+			log(ctx, v.ID).Warn("a restored volume does not get its metadata", zap.String("name", p.Name), zap.Error(err))
+			return nil
+		case err != nil:
+			return unfinished(fmt.Errorf("volume %s (%s) is restored, and has to get its metadata: %w", v.ID, p.Name, err))
+		}
+	}
+	s.restored.Delete(p.Name)
+	return nil
 }
 
 // untilMade waits until an accepted volume is made, and longer than
@@ -150,6 +173,9 @@ func (s *Service) untilMade(ctx context.Context, p *plan, at attempt) (attempt, 
 		if gone, err := s.removeLost(ctx, v); gone || err != nil {
 			return at.next(), err
 		}
+	}
+	if p.SnapshotID != "" {
+		s.restored.Store(p.Name, v.ID)
 	}
 	limited, cancel := context.WithTimeout(ctx, s.opts.CreateWait)
 	defer cancel()

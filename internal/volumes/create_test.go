@@ -298,6 +298,33 @@ func TestCreateFromABackup(t *testing.T) {
 	})
 }
 
+// Cinder gives a restored volume the metadata of the one that was backed up, which may be of
+// another cluster: it is not restored once more for that.
+func TestAVolumeFromABackupOfAnotherClusterIsRestoredOnce(t *testing.T) {
+	in(t, func(w *world) {
+		backup := w.backup(volumes.SnapshotRequest{Name: "backup", VolumeID: w.create(volumes.CreateRequest{Name: "origin"}).ID, Backup: true})
+		req := volumes.CreateRequest{Name: "restored", SizeGiB: 1, SnapshotID: backup.ID, Metadata: map[string]string{"team": "a"}}
+		w.cloud.Latency.Create = time.Hour
+		_, err := w.service.Create(w.Context(), req)
+		w.wantError(err, volumes.ErrUnfinished)
+		for _, v := range w.cloud.Volumes() {
+			if v.Name == req.Name {
+				w.cloud.Set(v.ID, func(v *cloud.Volume) {
+					v.Status, v.BackupID = cloud.VolumeAvailable, backup.ID
+					v.Metadata = map[string]string{volumes.ClusterKey: "other", "team": "b"}
+				})
+			}
+		}
+		first, again := w.create(req), w.create(req)
+		if now := w.get(first.ID); again.ID != first.ID || now.Metadata[volumes.ClusterKey] != cluster || now.Metadata["team"] != "a" {
+			t.Errorf("got %+v, then %s", now, again.ID)
+		}
+		if n := len(w.cloud.Volumes()); n != 2 {
+			t.Errorf("%d volumes", n)
+		}
+	})
+}
+
 // TestAVolumeOverWhichABackupIsRestoredIsNeverRemoved: it was usable before, and the
 // failure of the restoration is no failure to create it.
 func TestAVolumeOverWhichABackupIsRestoredIsNeverRemoved(t *testing.T) {

@@ -55,6 +55,9 @@ func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 		return err
 	}
 	for _, a := range volume.Attachments {
+		if a.ServerID == "" {
+			continue // what Cinder has attached it to is no server of Nova's
+		}
 		if err := s.detachFrom(ctx, volumeID, a.ServerID); err != nil {
 			return err
 		}

@@ -11,9 +11,9 @@ import (
 )
 
 func TestMetadataOfTheDriverAndTheRequestIsRecordedWithAllThatIsMade(t *testing.T) {
-	r := overHTTP(t, volumes.Options{Metadata: map[string]string{"owner": "ops", "cost center": "7", "csi.storage.k8s.io/pvc/name": "no"}})
+	r := overHTTP(t, volumes.Options{Metadata: map[string]string{"owner": "ops", "cost center": "7", "type": "gold", "csi.storage.k8s.io/pvc/name": "no"}})
 	own := map[string]string{"owner": "team-a", "csi.storage.k8s.io/pvc/name": "data"}
-	want := map[string]string{"owner": "team-a", "cost center": "7", "csi.storage.k8s.io/pvc/name": "data", volumes.ClusterKey: cluster}
+	want := map[string]string{"owner": "team-a", "cost center": "7", "type": "gold", "csi.storage.k8s.io/pvc/name": "data", volumes.ClusterKey: cluster}
 	v := r.create(volumes.CreateRequest{Name: "pvc-1", Metadata: own})
 	if _, err := r.CreateSnapshot(r.within(time.Minute), volumes.SnapshotRequest{Name: "snap-1", VolumeID: v.ID, Metadata: own}); err != nil {
 		t.Fatal(err)

@@ -56,12 +56,15 @@ func (s *Service) find(ctx context.Context, name string) (attempt, error) {
 
 // claimants returns the volumes among some that a request of a name may have made,
 // the oldest first. What others have named alike is none of ours, and so is what
-// Cinder's filter takes for the same name.
+// Cinder's filter takes for the same name. A volume that was restored from a backup is
+// known by its id: in the end Cinder gives it all metadata of the volume that was backed
+// up, perhaps by another cluster (cinder/backup/driver.py, _restore_vol_meta).
 func (s *Service) claimants(volumes []cloud.Volume, name string) []cloud.Volume {
 	var ours []cloud.Volume
 	for _, v := range volumes {
 		abandoned := v.Status == cloud.VolumeDeleting || v.Status == cloud.VolumeErrorDeleting
-		if v.Name == name && s.owned(v.Metadata) && !abandoned {
+		restored, _ := s.restored.Load(name)
+		if v.Name == name && (s.owned(v.Metadata) || restored == v.ID) && !abandoned {
 			ours = append(ours, v)
 		}
 	}

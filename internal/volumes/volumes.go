@@ -107,6 +107,10 @@ type Service struct {
 	backups *watch.Watcher[string, *cloud.Backup]
 	servers servers
 
+	// restored are the ids, by their names, of volumes from snapshots and backups that were
+	// seen in the making; see claimants.
+	restored sync.Map
+
 	mu sync.Mutex
 	// unansweredSince tells since when questions about the capacity have had no answer.
 	unansweredSince map[string]time.Time

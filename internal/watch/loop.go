@@ -68,7 +68,7 @@ func (w *Watcher[K, S]) round() {
 	if abandoned {
 		return
 	}
-	giveUp := w.record(err)
+	giveUp := w.record(err, len(states) > 0)
 	found := make(map[string]finding)
 	for _, one := range asked {
 		state, ok := states[one.key]
@@ -126,8 +126,9 @@ func (w *Watcher[K, S]) choose(now time.Time) ([]*waiter[K, S], []K, context.Con
 }
 
 // record notes how a question ended and reports whether its error is to be told
-// to those who wait.
-func (w *Watcher[K, S]) record(err error) (giveUp bool) {
+// to those who wait without an answer. Where others were answered, they are not made
+// to wait for the next question.
+func (w *Watcher[K, S]) record(err error, answered bool) (giveUp bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.abandon = nil
@@ -137,6 +138,9 @@ func (w *Watcher[K, S]) record(err error) (giveUp bool) {
 	}
 	now := time.Now()
 	w.failing.again(now)
+	if answered {
+		w.failing.retry = time.Time{}
+	}
 	if w.opts.Final(err) || errors.As(err, new(panicked)) || now.Sub(w.failing.since) >= patience {
 		w.failing = failure{}
 		return true

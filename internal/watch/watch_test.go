@@ -152,6 +152,37 @@ func TestErrorsOfTheSource(t *testing.T) {
 	}
 }
 
+// What can't be told of one thing is no reason to ask about another one later.
+func TestAThingThatIsNeverToldDoesNotDelayOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		odd := errors.New("nonsense")
+		w := watch.New(watch.Options[int, bool]{Few: 2, Ask: func(ctx context.Context, keys []int) (map[int]bool, error) {
+			states, err := s.ask(ctx, keys)
+			if _, asked := states[1]; asked {
+				delete(states, 1)
+				err = odd
+			}
+			return states, err
+		}})
+		told := make(chan error, 1)
+		go func() {
+			_, err := w.Wait(t.Context(), 1, "make", isDone)
+			told <- err
+		}()
+		s.start(2, 7*time.Second)
+		if err := s.wait(t.Context(), w, 2, "make"); err != nil {
+			t.Fatal(err)
+		}
+		if late := s.lag(1, 0); late > 1100*time.Millisecond {
+			t.Errorf("it was noticed %s late", late)
+		}
+		if err := <-told; !errors.Is(err, odd) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestAnEndedContextAsksNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSource()
