@@ -15,7 +15,7 @@ PARALLEL ?= -p=4 -parallel=8
 # Which ends with what failed.
 GOTEST  := go run .ci/gotest.go
 # In a mount namespace of their own: another program that copies the machine's
-# mounts, as every container's start does, would keep the tests' disks in use.
+# mounts, as every container's start does, would keep the disks of the tests and of the demo in use.
 APART := unshare --mount --propagation private
 # The development cloud makes device nodes; /tmp is often mounted nodev.
 export TMPDIR ?= /var/tmp
@@ -26,7 +26,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: demo-prerequisites build ## The main job on this machine: four volumes from birth to deletion (root)
-	@$(BIN)/demo $(DEMOFLAGS)
+	@$(APART) $(BIN)/demo $(DEMOFLAGS)
 
 .PHONY: test
 test: prerequisites ## Every test that takes minutes: unit tests, the chart, csi-sanity, deployers' manifests, the demo under fire, a guest (root)
@@ -66,7 +66,7 @@ deployers: ## The plugin as other projects' manifests and charts start it: argum
 
 .PHONY: chaos
 chaos: build ## The demo while devcloud, the controller and the node plugins are killed (root)
-	@$(BIN)/demo --chaos
+	@$(APART) $(BIN)/demo --chaos
 
 .PHONY: test-guest
 test-guest: ## The node's tests in a virtual machine with hot-plugged disks (root)
