@@ -45,7 +45,7 @@ func TestADiskWithoutSerialIsFoundByItsAddress(t *testing.T) {
 		{"as the config drive says, alone", func(*tree) {}, false, []string{here}, nil, true, ""},
 		{"as the config drive says, beside another", func(tr *tree) { tr.bare("sdc", "8:32", "", nil) }, false, []string{here}, ErrUnsafe, true, "out of date"},
 		{"as the service says, beside another", func(tr *tree) { tr.bare("sdc", "8:32", "", nil) }, true, []string{here}, nil, true, ""},
-		{"not named", func(*tree) {}, true, nil, ErrNotFound, true, "don't tell where"},
+		{"not named", func(*tree) {}, true, nil, ErrNotFound, true, "have no address of it"},
 		{"named twice", func(*tree) {}, true, []string{here, "scsi-0:0:0:3"}, ErrUnsafe, true, "several addresses"},
 		{"nothing there", func(*tree) {}, true, []string{"scsi-0:0:0:3"}, ErrNotFound, true, "nothing is at"},
 		{"two there", func(tr *tree) {
@@ -57,18 +57,18 @@ func TestADiskWithoutSerialIsFoundByItsAddress(t *testing.T) {
 		{"another volume's id as wwid", func(tr *tree) {
 			tr.file("sys/block/sdb/device/wwid", "uuid."+volumeC)
 			tr.bare("sdc", "8:32", "", nil)
-		}, true, []string{here}, ErrUnsafe, true, "something else"},
+		}, true, []string{here}, ErrUnsafe, true, "another disk"},
 		{"a size that no volume has", func(tr *tree) {
 			tr.file("sys/block/sdb/size", "2097153")
 			tr.bare("sdc", "8:32", "", nil)
-		}, true, []string{here}, ErrUnsafe, true, "no size of a volume"},
+		}, true, []string{here}, ErrUnsafe, true, "does not have the size of a volume"},
 		{"a medium", func(tr *tree) { tr.file("sys/block/sdb/removable", "1") }, true, []string{here}, ErrNotFound, false, ""},
 		{"the system's", func(tr *tree) {
 			tr.mounts("22 1 8:16 / / rw,relatime - ext4 /dev/sdb rw")
 		}, true, []string{here}, ErrNotFound, false, ""},
 		{"held", func(tr *tree) { tr.dir("sys/block/sdb/holders/dm-0") }, true, []string{here}, ErrUnsafe, true, "dm-0"},
-		{"a pattern", func(*tree) {}, true, []string{"scsi-0:*"}, ErrUnsafe, true, "none"},
-		{"a path", func(*tree) {}, true, []string{"../../vda"}, ErrUnsafe, true, "none"},
+		{"a pattern", func(*tree) {}, true, []string{"scsi-0:*"}, ErrUnsafe, true, "not an address"},
+		{"a path", func(*tree) {}, true, []string{"../../vda"}, ErrUnsafe, true, "not an address"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -76,9 +76,9 @@ func TestADiskWithoutSerialIsFoundByItsAddress(t *testing.T) {
 	before1, before2 := hash(t, "one"), hash(t, "two")
 	var refusals sync.WaitGroup
 	for words, s := range map[string]*node.Server{
-		"don't tell where":  located(t, other),
-		"nothing is at its": located(t, elsewhere),
-		"several addresses": located(t, entry, elsewhere),
+		"have no address of it": located(t, other),
+		"nothing is at its":     located(t, elsewhere),
+		"several addresses":     located(t, entry, elsewhere),
 	} {
 		refusals.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
