@@ -108,7 +108,7 @@ func TestCreateVolumeRefusals(t *testing.T) {
 		"less than nothing":    {change(func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = -1 }), codes.InvalidArgument, "negative"},
 		"nothing between the limits": {change(func(r *csi.CreateVolumeRequest) {
 			r.CapacityRange = &csi.CapacityRange{RequiredBytes: gib + 1, LimitBytes: gib + 2}
-		}), codes.OutOfRange, "whole GiB"},
+		}), codes.OutOfRange, "whole number of GiB"},
 		"a taken name":             {request("taken", 2), codes.AlreadyExists, "size"},
 		"no such snapshot":         {change(func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = snapshotSource(uuid.NewString()) }), codes.NotFound, "snapshot"},
 		"an odd snapshot":          {change(func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = snapshotSource("odd") }), codes.NotFound, "snapshot"},
