@@ -158,6 +158,17 @@ type yamlCloud struct {
 	Auth    map[string]scalar `yaml:"auth"`
 	Regions []yamlRegion      `yaml:"regions"`
 	Others  map[string]scalar `yaml:",inline"`
+	// unreadable is why the entry can't be read: an error for who uses it alone.
+	unreadable error
+}
+
+// UnmarshalYAML never fails.
+func (c *yamlCloud) UnmarshalYAML(unmarshal func(any) error) error {
+	type entry yamlCloud
+	if err := unmarshal((*entry)(c)); err != nil {
+		c.unreadable = unquoted(err)
+	}
+	return nil
 }
 
 // yamlRegion is a name, or a name with values that go before those of the entry.
@@ -200,9 +211,14 @@ var quoted = regexp.MustCompile("`[^`]*`")
 
 func parseClouds(text []byte) (file yamlClouds, err error) {
 	if err := yaml.Unmarshal(text, &file); err != nil {
-		return file, errors.New(quoted.ReplaceAllString(oneLine(err.Error()), "a value"))
+		return file, unquoted(err)
 	}
 	return file, nil
+}
+
+// unquoted is an error of the parser without what it quotes.
+func unquoted(err error) error {
+	return errors.New(quoted.ReplaceAllString(oneLine(err.Error()), "a value"))
 }
 
 // choose returns the wanted name, or the only one that the file has.
@@ -232,6 +248,9 @@ func merge(region string, layers []yamlCloud) (map[string]string, error) {
 	}
 	var regions []yamlRegion
 	for _, layer := range layers {
+		if layer.unreadable != nil {
+			return nil, layer.unreadable
+		}
 		if len(regions) == 0 {
 			regions = layer.Regions
 		}
@@ -241,6 +260,9 @@ func merge(region string, layers []yamlCloud) (map[string]string, error) {
 	for _, one := range regions {
 		names = append(names, one.Name)
 		if one.Name == region || region == "" && len(regions) == 1 {
+			if one.Values.unreadable != nil {
+				return nil, fmt.Errorf("region %s: %w", one.Name, one.Values.unreadable)
+			}
 			values["region_name"] = one.Name
 			add(one.Values)
 		}

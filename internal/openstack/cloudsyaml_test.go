@@ -153,6 +153,11 @@ func TestFormsOfCloudsFiles(t *testing.T) {
 		{name: "a byte order mark and Windows lines", text: "\ufeff" + strings.ReplaceAll(base, "\n", "\r\n"), want: full},
 		{name: "JSON", text: `{"clouds": {"c": {"auth": {"auth_url": "http://k/v3", "username": "u", "password": "p", "project_name": "n", "user_domain_name": "U", "project_domain_name": "P"}}}}`, want: full},
 		{name: "a cloud that is null", text: "clouds: {c: null}", refused: []string{"auth-url is empty"}},
+		{name: "other clouds that can't be read", text: base + "  odd: 5\n  list: [1]\n  text: {auth: keep-this-secret}\n  regions: {regions: {a: b}}\n", cfg: CloudConfig{Cloud: "c"}, want: with(func(c *CloudConfig) { c.Cloud = "c" })},
+		{name: "another region that can't be read", text: base + "    region_name: R1\n    regions: [R1, {name: R2, values: {auth: keep-this-secret}}]\n", want: with(func(c *CloudConfig) { c.Region = "R1" })},
+		{name: "the region that can't be read", text: base + "    region_name: R2\n    regions: [R1, {name: R2, values: {auth: keep-this-secret}}]\n", refused: []string{"R2", "line 5"}},
+		{name: "a list in the place of the cloud", text: "clouds: {c: [keep-this-secret]}", refused: []string{"line 1"}},
+		{name: "another cloud of secure.yaml that can't be read", text: strings.Replace(base, "password: p, ", "", 1), beside: map[string]string{"secure.yaml": "clouds: {c: {auth: {password: p}}, other: 5}"}, want: full},
 		{name: "a text in the place of auth", text: "clouds: {c: {auth: keep-this-secret}}", refused: []string{"line 1"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -75,7 +75,11 @@ func cloudsOf(content, wanted string) (cfg CloudConfig, err error) {
 	if err != nil {
 		return cfg, fmt.Errorf("%w: %s in the secret has %d clouds and none is %q: name one with the key cloud", cloud.ErrInvalid, secretClouds, len(file.Clouds), wanted)
 	}
-	values, err := merge("", []yamlCloud{file.Clouds[name]})
+	entry := file.Clouds[name]
+	if entry.unreadable != nil {
+		return cfg, fmt.Errorf("%w: %s in the secret is not a clouds.yaml", cloud.ErrInvalid, secretClouds)
+	}
+	values, err := merge("", []yamlCloud{entry})
 	if err != nil {
 		return cfg, fmt.Errorf("%w: %s in the secret: %w", cloud.ErrInvalid, secretClouds, err)
 	}
