@@ -15,6 +15,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/latency"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
+	"github.com/cinder-csi/cinder-csi/internal/openstack/openstacktest"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -129,7 +130,7 @@ func TestASnapshotAndABackupAreNotTakenForEachOther(t *testing.T) {
 func TestABackupIsMadeOnceOnEveryCloud(t *testing.T) {
 	for name, arrange := range map[string]func(w *world){
 		"whose microversions are passed over": func(w *world) {
-			w.client = connectWith(w.T, w.cloud.CloudConf(), openstack.Options{IgnoreVolumeMicroversion: true})
+			w.client = openstacktest.Connect(w.T, w.cloud.CloudConf(), openstack.Options{IgnoreVolumeMicroversion: true})
 		},
 		"that has none":                func(w *world) { w.olderThan("3.0") },
 		"that is too old for metadata": func(w *world) { w.olderThan("3.42") },

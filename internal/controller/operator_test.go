@@ -1,8 +1,6 @@
 package controller_test
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -10,6 +8,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
+	"github.com/cinder-csi/cinder-csi/internal/openstack/openstacktest"
 )
 
 // operator returns Cinder as an administrator reaches it.
@@ -51,27 +50,5 @@ func (w *world) resetStatus(id, status string) {
 // connectAs logs in as a cloud.conf says.
 func connectAs(t *testing.T, conf string) *openstack.Client {
 	t.Helper()
-	return connectWith(t, conf, openstack.Options{Version: "test"})
-}
-
-func connectWith(t *testing.T, conf string, opts openstack.Options) *openstack.Client {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "cloud.conf")
-	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	config, err := openstack.ReadConfig(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	section, err := config.Cloud("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := openstack.Connect(t.Context(), section, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	return client
+	return openstacktest.Connect(t, conf, openstack.Options{Version: "test"})
 }

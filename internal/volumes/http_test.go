@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
+	"github.com/cinder-csi/cinder-csi/internal/openstack/openstacktest"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -46,24 +46,7 @@ func overHTTP(t *testing.T, opts volumes.Options) *remote {
 // connect logs in as the driver does.
 func connect(t *testing.T, conf string) *openstack.Client {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "cloud.conf")
-	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	config, err := openstack.ReadConfig(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	section, err := config.Cloud("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := openstack.Connect(t.Context(), section, openstack.Options{Version: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	return client
+	return openstacktest.Connect(t, conf, openstack.Options{Version: "test"})
 }
 
 func (r *remote) within(d time.Duration) context.Context {
