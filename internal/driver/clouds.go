@@ -264,7 +264,11 @@ func (c *clouds) ready(ctx context.Context, one *account) (*volumes.Service, err
 	}
 	p.accounts++
 	opts := c.opts
-	opts.Locks, opts.Logger = p.locks, c.logger.With(zap.String("cloud", cmp.Or(one.conf, p.name)))
+	opts.Cloud = p.name
+	if one.section {
+		opts.Cloud = cmp.Or(one.conf, "default")
+	}
+	opts.Locks, opts.Logger = p.locks, c.logger.With(zap.String("cloud", opts.Cloud))
 	one.project, one.service = p, volumes.New(one.client, opts)
 	return one.service, nil
 }
@@ -418,6 +422,7 @@ func (c *clouds) forget(one *account) {
 	if one.project == nil {
 		return
 	}
+	one.service.Close()
 	if one.project.accounts--; one.project.accounts == 0 {
 		delete(c.projects, one.project.key)
 	}
