@@ -19,6 +19,7 @@ import (
 // calls a package.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		newCheckConfigCommand(),
 		newInspectCommand(),
 	}
 }
