@@ -21,6 +21,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newCheckConfigCommand(),
 		newInspectCommand(),
+		newSupportBundleCommand(),
 	}
 }
 
