@@ -34,8 +34,9 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 	if err != nil {
 		return nil, fmt.Errorf("--secret-auth-urls: %w", err)
 	}
-	open := func(section openstack.CloudConfig) (*openstack.Client, error) {
+	open := func(name string, section openstack.CloudConfig) (*openstack.Client, error) {
 		return openstack.New(section, openstack.Options{
+			Cloud:                    name,
 			Version:                  cfg.Version,
 			UserAgent:                cfg.UserAgent,
 			IgnoreVolumeMicroversion: conf.BlockStorage.IgnoreVolumeMicroversion,
@@ -46,7 +47,7 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 		})
 	}
 	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
-	if err := role.start(cfg, conf, registry); err != nil {
+	if err := role.start(cfg, conf); err != nil {
 		role.close()
 		return nil, err
 	}
@@ -62,13 +63,17 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 
 		AllowUnknownParameters: cfg.AllowUnknownParameters,
 	})
-	changes := &reloader{paths: cfg.CloudConfig, clouds: role.clouds, logger: logger, started: conf.BlockStorage, seen: seen}
+	changes := &reloader{paths: cfg.CloudConfig, clouds: role.clouds, logger: logger, started: conf.BlockStorage, seen: seen, results: newReloads()}
+	if err := registry.Register(changes.results); err != nil {
+		role.close()
+		return nil, fmt.Errorf("register the metric of reloads: %w", err)
+	}
 	changes.run(cmp.Or(cfg.ReloadEvery, reloadEvery))
 	return role, nil
 }
 
 // start opens the clouds of cloud.conf, and the way to Kubernetes where it is asked for.
-func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prometheus.Registerer) (err error) {
+func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 	for _, name := range cfg.CloudNames {
 		section, err := conf.Cloud(name)
 		if err != nil {
@@ -77,9 +82,6 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prome
 		if err := r.clouds.add(name, section); err != nil {
 			return err
 		}
-	}
-	if err := registry.Register(r.clouds.up); err != nil {
-		return fmt.Errorf("register the metric of connected clouds: %w", err)
 	}
 	if cfg.PVCAnnotations {
 		if r.claims, err = claims.New(cfg.Kubernetes); err != nil {
