@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/cinder-csi/cinder-csi/internal/admin"
 	"github.com/cinder-csi/cinder-csi/internal/identity"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
@@ -79,6 +81,7 @@ func logUnused(logger *zap.Logger, conf openstack.Config) {
 	}
 }
 
+// serve listens and serves until ctx ends.
 func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *prometheus.Registry, ready *readiness, services []func(grpc.ServiceRegistrar)) error {
 	server := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry}, func(r grpc.ServiceRegistrar) {
 		for _, register := range services {
@@ -94,14 +97,18 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *promet
 		return err
 	}
 	ready.registers = cfg.KubeletRegistrationPath != ""
+	web, administration, err := listenBeside(ctx, cfg, logger)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	if cfg.HTTPEndpoint != "" {
-		web, err := listenHTTP(ctx, cfg.HTTPEndpoint)
-		if err != nil {
-			_ = listener.Close()
-			return err
-		}
-		group.Go(func() error { return serveHTTP(ctx, web, registry, endpoint, ready) })
+	if web != nil {
+		const longest = 30 * time.Second
+		group.Go(func() error { return serveHTTP(ctx, web, pages(registry, endpoint, ready), longest) })
+	}
+	if administration != nil {
+		group.Go(func() error { return serveHTTP(ctx, administration, admin.Handler(*cfg.LogLevel, logger), 0) })
 	}
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	if cfg.KubeletRegistrationPath != "" {
