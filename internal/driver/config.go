@@ -67,6 +67,8 @@ type Config struct {
 	// LogLevel is the level of the logger, which the admin socket changes; nil: there is no
 	// such socket.
 	LogLevel *zap.AtomicLevel
+	// Tracing sends spans; see the tracing package for where they go.
+	Tracing bool
 	// KubeletRegistrationPath is the CSI socket as the kubelet sees it. Where it
 	// is set, the node role registers itself with the kubelet.
 	KubeletRegistrationPath string
@@ -101,6 +103,17 @@ type Config struct {
 	ReloadEvery time.Duration
 	// DevelopmentDeviceDir makes the node role accept loop devices below it.
 	DevelopmentDeviceDir string
+}
+
+// roles are the names of those that are served.
+func (c *Config) roles() (roles []string) {
+	if c.Controller {
+		roles = append(roles, "controller")
+	}
+	if c.Node {
+		roles = append(roles, "node")
+	}
+	return roles
 }
 
 // NoAdmin is the AdminEndpoint of a plugin without one.
