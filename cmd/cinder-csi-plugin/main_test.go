@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -94,7 +95,9 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 			if took > 11*time.Second {
 				t.Errorf("took %v", took)
 			}
-			if strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "cinder-csi-plugin: ") {
+			if test.exit == 1 {
+				said = failure(t, said)
+			} else if strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "cinder-csi-plugin: ") {
 				t.Errorf("not one line: %q", said)
 			}
 			for _, word := range test.says {
@@ -107,6 +110,24 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// failure returns the text of the only error of a log, which ends with it.
+func failure(t *testing.T, log string) (text string) {
+	t.Helper()
+	for line := range strings.Lines(log) {
+		var entry struct{ Level, Msg, Error string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Errorf("not an entry of the log: %q", line)
+		}
+		if text != "" {
+			t.Errorf("the log goes on after the failure: %q", line)
+		}
+		if entry.Level == "error" {
+			text = entry.Msg + ": " + entry.Error
+		}
+	}
+	return text
 }
 
 // parse reads the command line of a plugin that serves.

@@ -20,8 +20,8 @@ import (
 
 // Config is what the command line says.
 type Config struct {
-	// Version of the plugin.
-	Version string
+	// Version of the plugin, and the revision of the source that it was built from.
+	Version, Revision string
 	// Endpoint is where the CSI services listen; see rpc.ParseEndpoint.
 	Endpoint string
 	// CloudConfig are the paths of cloud.conf files, later ones overwriting.
