@@ -10,8 +10,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
@@ -20,8 +20,8 @@ import (
 type controllerRole struct {
 	server *controller.Server
 	clouds *clouds
-	// claims reads PersistentVolumeClaims; nil where that is not asked for.
-	claims *claims.Client
+	// kubernetes reads PersistentVolumeClaims; nil where that is not asked for.
+	kubernetes *kube.Client
 }
 
 // newController asks no cloud. Its errors are about the configuration, whose files had the
@@ -46,7 +46,7 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 			LoginTimeout:             cfg.LoginTimeout,
 		})
 	}
-	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
+	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger, Metrics: volumes.NewMetrics(registry)}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
 	if err := role.start(cfg, conf); err != nil {
 		role.close()
 		return nil, err
@@ -84,7 +84,7 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 		}
 	}
 	if cfg.PVCAnnotations {
-		if r.claims, err = claims.New(cfg.Kubernetes); err != nil {
+		if r.kubernetes, err = kube.New(cfg.Kubernetes); err != nil {
 			return fmt.Errorf("--pvc-annotations: %w", err)
 		}
 	}
@@ -93,11 +93,11 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 
 // annotations returns what reads the annotations of claims, nil where that is not
 // asked for.
-func (r *controllerRole) annotations() func(context.Context, string, string, string) (map[string]string, error) {
-	if r.claims == nil {
+func (r *controllerRole) annotations() func(context.Context, kube.Resource, string, string) (map[string]string, error) {
+	if r.kubernetes == nil {
 		return nil
 	}
-	return r.claims.Annotations
+	return r.kubernetes.Annotations
 }
 
 func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
@@ -106,7 +106,7 @@ func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
 
 func (r *controllerRole) close() {
 	r.clouds.close()
-	if r.claims != nil {
-		r.claims.Close()
+	if r.kubernetes != nil {
+		r.kubernetes.Close()
 	}
 }
