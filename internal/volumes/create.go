@@ -182,7 +182,8 @@ func (s *Service) untilMade(ctx context.Context, p *plan, at attempt) (attempt, 
 	limited, cancel := context.WithTimeout(ctx, s.opts.CreateWait)
 	defer cancel()
 	now, err := wait(limited, s, s.volumes, volumeKey{id: v.ID, name: p.Name}, p.operation(), func(now volumeState) (bool, error) {
-		yields := at.mine && slices.ContainsFunc(s.claimants(now.named, p.Name), func(o cloud.Volume) bool { return older(&o, v) })
+		// Its own created_at has a fraction of a second in the answer to the request only.
+		yields := at.mine && slices.ContainsFunc(s.claimants(now.named, p.Name), func(o cloud.Volume) bool { return o.ID != v.ID && older(&o, v) })
 		return now.volume == nil || !beingMade(now.volume) || yields, nil
 	})
 	switch {
