@@ -236,7 +236,8 @@ func (s *Service) owned(metadata map[string]string) bool {
 	return ok && cluster == s.opts.Cluster
 }
 
-// log returns the logger of a request that works on volume id.
+// log returns the logger of a request that makes volume id. All others have the id in
+// their loggers, as each has what its request names.
 func log(ctx context.Context, id string) *zap.Logger {
 	return logging.From(ctx).With(zap.String("volumeID", id))
 }
