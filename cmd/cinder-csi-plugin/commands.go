@@ -19,7 +19,9 @@ import (
 // calls a package.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		newCheckConfigCommand(),
 		newInspectCommand(),
+		newSupportBundleCommand(),
 	}
 }
 

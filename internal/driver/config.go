@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
@@ -41,7 +41,7 @@ type Config struct {
 	// PVCAnnotations has the controller read the annotations of claims, from
 	// the cluster that Kubernetes describes.
 	PVCAnnotations bool
-	Kubernetes     claims.Options
+	Kubernetes     kube.Options
 	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
 	// recorded as metadata: what follows is the key. Empty: none are.
 	TagAnnotationPrefix string
