@@ -84,6 +84,7 @@ func nodeFlags(cfg *driver.Config) *pflag.FlagSet {
 		cfg.ZoneFallback = &zone
 		return nil
 	})
+	fs.Int64Var(&cfg.ReservedAttachments, "reserved-volume-attachments", 0, "volumes that something else than the driver attaches to this server, now or later: so many fewer are announced to Kubernetes. Disks that are no volumes, as the root disk, are counted without it")
 	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
 	fs.StringVar(&cfg.DefaultFSType, "default-fstype", "ext4", "filesystem of volumes whose StorageClass names none")
 	fs.StringVar(&cfg.DevelopmentDeviceDir, "development-device-dir", "", "accept loop devices, and the config drive, below this directory; for development only")

@@ -261,6 +261,7 @@ func (c *clouds) ready(ctx context.Context, one *account) (*volumes.Service, err
 	}
 	p.accounts++
 	opts := c.opts
+	opts.Cloud = one.name
 	opts.Locks, opts.Logger = p.locks, c.logger.With(zap.String("cloud", one.name))
 	one.project, one.service = p, volumes.New(one.client, opts)
 	return one.service, nil
@@ -415,6 +416,7 @@ func (c *clouds) forget(one *account) {
 	if one.project == nil {
 		return
 	}
+	one.service.Close()
 	if one.project.accounts--; one.project.accounts == 0 {
 		delete(c.projects, one.project.key)
 	}

@@ -46,7 +46,7 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 			LoginTimeout:             cfg.LoginTimeout,
 		})
 	}
-	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
+	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger, Metrics: volumes.NewMetrics(registry)}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
 	if err := role.start(cfg, conf); err != nil {
 		role.close()
 		return nil, err
