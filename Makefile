@@ -115,7 +115,7 @@ e2e-openstack: ## The driver against that OpenStack, and the development cloud h
 build: ## Build the plugin, the development cloud and the demo into bin/
 	@mkdir -p $(BIN)
 	@echo "building into bin/"
-	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+	@CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for 30 s (FUZZTIME=)

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"io"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -13,62 +9,14 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/driver"
 )
 
+// options are what the command line says to a plugin that serves. It has every flag of
+// the reference driver.
 type options struct {
 	driver        driver.Config
 	verbosity     int
 	logFormat     string
 	showVersion   bool
 	withoutEffect []string
-}
-
-// parse understands every flag of the reference driver; help goes to stdout.
-func parse(args []string, stdout io.Writer) (options, error) {
-	opts := options{driver: driver.Config{Version: version}}
-	groups := append(driverFlags(&opts.driver), group{"Logs", logFlags(&opts)})
-	unused := unusedFlags()
-	fs := newFlags()
-	for _, g := range groups {
-		fs.AddFlagSet(g.flags)
-	}
-	fs.AddFlagSet(unused)
-	// Manifests of old releases write --cloud_config.
-	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
-	})
-	if err := fs.Parse(withoutProgram(args)); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			help(stdout, groups, unused)
-		}
-		return opts, err
-	}
-	if opts.showVersion {
-		return opts, nil
-	}
-	if rest := fs.Args(); len(rest) > 0 {
-		return opts, fmt.Errorf("unexpected argument %q", rest[0])
-	}
-	if opts.logFormat != "json" && opts.logFormat != "console" {
-		return opts, fmt.Errorf("--log-format=%s: want json or console", opts.logFormat)
-	}
-	unused.VisitAll(func(f *pflag.Flag) {
-		if f.Changed {
-			opts.withoutEffect = append(opts.withoutEffect, f.Name)
-		}
-	})
-	if path := os.Getenv("KUBECONFIG"); path != "" {
-		opts.driver.Kubernetes.Kubeconfig = path
-	}
-	return opts, opts.driver.Validate()
-}
-
-// withoutProgram drops a first argument that is the program itself. The image of
-// the reference driver has no entry point, so its manifests begin the arguments
-// of a container with the program; ours has one, and would get it twice.
-func withoutProgram(args []string) []string {
-	if len(args) > 0 && args[0] == "/bin/cinder-csi-plugin" {
-		return args[1:]
-	}
-	return args
 }
 
 // group is a part of the flags, as --help tells them.
@@ -136,6 +84,7 @@ func nodeFlags(cfg *driver.Config) *pflag.FlagSet {
 		cfg.ZoneFallback = &zone
 		return nil
 	})
+	fs.Int64Var(&cfg.ReservedAttachments, "reserved-volume-attachments", 0, "volumes that something else than the driver attaches to this server, now or later: so many fewer are announced to Kubernetes. Disks that are no volumes, as the root disk, are counted without it")
 	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
 	fs.StringVar(&cfg.DefaultFSType, "default-fstype", "ext4", "filesystem of volumes whose StorageClass names none")
 	fs.StringVar(&cfg.DevelopmentDeviceDir, "development-device-dir", "", "accept loop devices, and the config drive, below this directory; for development only")
@@ -176,16 +125,4 @@ func newFlags() *pflag.FlagSet {
 	fs.SetOutput(io.Discard)
 	fs.SortFlags = false
 	return fs
-}
-
-// help writes the flags by their groups.
-func help(w io.Writer, groups []group, unused *pflag.FlagSet) {
-	const width = 120
-	_, _ = fmt.Fprint(w, "CSI driver for OpenStack Cinder.\n\nUsage: cinder-csi-plugin --endpoint=unix:///csi/csi.sock [flags]\n")
-	for _, g := range groups {
-		_, _ = fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(width))
-	}
-	var names []string
-	unused.VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
-	_, _ = fmt.Fprintf(w, "\nAccepted without effect, as older manifests have them:\n  %s\n", strings.Join(names, ", "))
 }

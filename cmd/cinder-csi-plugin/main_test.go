@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -11,10 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/driver"
+	"github.com/cinder-csi/cinder-csi/internal/report"
 )
 
 // conf writes a cloud.conf and returns the flags of a controller that reads it.
@@ -46,6 +49,12 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 	}{
 		{"an unknown flag", []string{"--endpoint=unix:///tmp/x", "--bogus"}, 2, []string{"--bogus"}},
 		{"a stray argument", []string{"--endpoint=unix:///tmp/x", "controller"}, 2, []string{`"controller"`}},
+		{"a command that doesn't exist", []string{"inspct"}, 2, []string{`"inspct"`, "did you mean inspect?"}},
+		{"a command without what it is about", []string{"inspect"}, 2, []string{"cinder-csi-plugin inspect --help"}},
+		{"a command that doesn't exist below another", []string{"inspect", "moon"}, 2, []string{`"moon"`, "cinder-csi-plugin inspect --help"}},
+		{"a flag that a command doesn't have", []string{"inspect", "--endpoint=unix:///tmp/x"}, 2, []string{"--endpoint", "cinder-csi-plugin inspect --help"}},
+		{"a command for a shell that the images don't have", []string{"completion", "bash"}, 2, []string{`"completion"`}},
+		{"a flag without its value", []string{"--endpoint"}, 2, []string{"--endpoint", "cinder-csi-plugin --help"}},
 		{"no endpoint", nil, 2, []string{"--endpoint"}},
 		{"an endpoint that is none", []string{"--endpoint=/csi.sock"}, 2, []string{"--endpoint", "/csi.sock"}},
 		{"no cloud.conf for the controller", []string{"--endpoint=unix:///tmp/x"}, 2, []string{"--cloud-config"}},
@@ -98,6 +107,17 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// parse reads the command line of a plugin that serves.
+func parse(args []string, stdout io.Writer) (opts options, err error) {
+	root := newRootCommand(func(_ context.Context, read options) error {
+		opts = read
+		return nil
+	})
+	root.SetArgs(withoutProgram(args))
+	root.SetOut(stdout)
+	return opts, root.Execute()
 }
 
 func TestManifestsOfTheReferenceDriverAreUnderstood(t *testing.T) {
@@ -160,6 +180,42 @@ func TestHelpTellsEachFlagOnceInItsGroup(t *testing.T) {
 				t.Errorf("--%s is not told once", f.Name)
 			}
 		})
+	}
+}
+
+func TestHelpTellsTheCommands(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		says []string
+	}{
+		{[]string{"--help"}, []string{"\nCommands:\n", "\n  inspect ", "\nExit status: "}},
+		{[]string{"/bin/cinder-csi-plugin", "-h"}, []string{"\n  inspect "}},
+		{[]string{"--v=4", "--cloud_config", "inspect", "--help"}, []string{"\nCommands:\n"}},
+		{[]string{"inspect", "--help"}, []string{"cinder-csi-plugin inspect"}},
+	} {
+		var out, stderr bytes.Buffer
+		exit := run(test.args, &out, &stderr)
+		for _, word := range test.says {
+			if exit != 0 || stderr.Len() > 0 || strings.Count(out.String(), word) == 0 {
+				t.Errorf("%q: exit status %d, %q, no %q in %s", test.args, exit, stderr.String(), word, out.String())
+			}
+		}
+	}
+}
+
+func TestAnOutputThatNobodyWritesIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want string
+		exit int
+	}{{nil, "text", 0}, {[]string{"-o", "json"}, "json", 0}, {[]string{"--output=text"}, "text", 0}, {[]string{"-oyaml"}, "", 2}} {
+		cmd := &cobra.Command{Use: "x", RunE: func(*cobra.Command, []string) error { return nil }, SilenceErrors: true, SilenceUsage: true}
+		format := outputFlag(cmd)
+		cmd.SetArgs(test.args)
+		err := cmd.Execute()
+		if report.Status(err) != test.exit || err == nil && *format != test.want {
+			t.Errorf("%q: %q, %v", test.args, *format, err)
+		}
 	}
 }
 

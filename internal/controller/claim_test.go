@@ -11,10 +11,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
-	"github.com/cinder-csi/cinder-csi/internal/claims/claimstest"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
+	"github.com/cinder-csi/cinder-csi/internal/kube/kubetest"
 )
 
 const (
@@ -23,10 +23,10 @@ const (
 )
 
 // withClaims is a service that reads claims from an apiserver.
-func withClaims(t *testing.T, latency devcloud.Latency) (*world, *claimstest.Server) {
+func withClaims(t *testing.T, latency devcloud.Latency) (*world, *kubetest.Server) {
 	t.Helper()
-	server := claimstest.New(t, "token")
-	client, err := claims.New(claims.Options{Kubeconfig: server.Kubeconfig(t, "token"), Timeout: 5 * time.Second})
+	server := kubetest.New(t, "token")
+	client, err := kube.New(kube.Options{Kubeconfig: server.Kubeconfig(t, "token"), Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestAClaimPlacesItsVolumeNearOthersOrFarFromThem(t *testing.T) {
 func TestNothingIsMadeForAClaimThatCannotBeRead(t *testing.T) {
 	w, server := withClaims(t, devcloud.Instant())
 	status := func(code int, reason string) http.HandlerFunc {
-		return func(rw http.ResponseWriter, _ *http.Request) { claimstest.Status(rw, code, reason, reason, "claim") }
+		return func(rw http.ResponseWriter, _ *http.Request) { kubetest.Status(rw, code, reason, reason, "claim") }
 	}
 	unnamed := request("pvc-1", 1)
 	for name, c := range map[string]struct {

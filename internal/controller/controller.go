@@ -10,6 +10,8 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 )
 
 // CloudSecret is the key of a secret that names the cloud a call is about.
@@ -23,8 +25,8 @@ type Config struct {
 	// secrets of later calls lead to. LIST_VOLUMES_PUBLISHED_NODES is then not announced.
 	Incomplete bool
 	// Annotations returns the annotations of a PersistentVolumeClaim or a VolumeSnapshot;
-	// see claims.Client.Annotations. Nil: the driver reads neither.
-	Annotations func(ctx context.Context, kind, namespace, name string) (map[string]string, error)
+	// see kube.Client.Annotations. Nil: the driver reads neither.
+	Annotations func(ctx context.Context, kind kube.Resource, namespace, name string) (map[string]string, error)
 	// TagPrefix begins the annotations that ask for metadata; the rest of the annotation's
 	// key is the key of the metadata. Empty: none do.
 	TagPrefix string

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -51,8 +51,8 @@ func table() []row {
 		// what was going on has to be found again then.
 		{cloud.ErrUnauthorized, codes.Unavailable},
 		{cloud.ErrUnavailable, codes.Unavailable},
-		{claims.ErrNotFound, codes.FailedPrecondition},
-		{claims.ErrUnavailable, codes.Unavailable},
+		{kube.ErrNotFound, codes.FailedPrecondition},
+		{kube.ErrUnavailable, codes.Unavailable},
 	}
 }
 

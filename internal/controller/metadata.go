@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -30,8 +30,8 @@ const maxTags = 50
 
 // object is a Kubernetes object for which a volume or a snapshot is made.
 type object struct {
-	// kind is what claims.Client.Annotations calls it.
-	kind string
+	// kind is what kube.Client.Annotations calls it.
+	kind kube.Resource
 	// namespace and name are the parameters in which a side container tells them where
 	// it runs with --extra-create-metadata.
 	namespace, name string
@@ -42,7 +42,7 @@ type object struct {
 // claimObject is the PersistentVolumeClaim of a volume.
 func claimObject() object {
 	const prefix = sidecarPrefix + "pvc/"
-	return object{claims.Claims, prefix + "namespace", prefix + "name", map[string]string{
+	return object{kube.Claims, prefix + "namespace", prefix + "name", map[string]string{
 		"pvc.name": prefix + "name", "pvc.namespace": prefix + "namespace", "pv.name": sidecarPrefix + "pv/name",
 	}}
 }
@@ -50,7 +50,7 @@ func claimObject() object {
 // snapshotObject is the VolumeSnapshot of a snapshot or a backup.
 func snapshotObject() object {
 	const prefix = sidecarPrefix + "volumesnapshot/"
-	return object{claims.Snapshots, prefix + "namespace", prefix + "name", map[string]string{
+	return object{kube.Snapshots, prefix + "namespace", prefix + "name", map[string]string{
 		"volumesnapshot.name": prefix + "name", "volumesnapshot.namespace": prefix + "namespace",
 		"volumesnapshotcontent.name": sidecarPrefix + "volumesnapshotcontent/name",
 	}}

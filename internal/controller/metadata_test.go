@@ -11,15 +11,15 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims/claimstest"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
+	"github.com/cinder-csi/cinder-csi/internal/kube/kubetest"
 )
 
 const tagPrefix = "tags.example.com/"
 
 // withTags is a service that takes tags from annotations.
-func withTags(t *testing.T) (*world, *claimstest.Server) {
+func withTags(t *testing.T) (*world, *kubetest.Server) {
 	t.Helper()
 	w, server := withClaims(t, devcloud.Instant())
 	w.config.TagPrefix = tagPrefix
@@ -91,7 +91,7 @@ func TestAnnotationsOfAVolumeSnapshotBecomeMetadata(t *testing.T) {
 	if _, err := w.CreateSnapshot(w.within(time.Minute), ask("gone", "snapshot", "gone")); err != nil {
 		t.Error(err)
 	}
-	server.Instead(func(rw http.ResponseWriter, _ *http.Request) { claimstest.Status(rw, 403, "Forbidden", "no", "x") })
+	server.Instead(func(rw http.ResponseWriter, _ *http.Request) { kubetest.Status(rw, 403, "Forbidden", "no", "x") })
 	_, err := w.CreateSnapshot(w.within(time.Minute), ask("forbidden", "snapshot", "snapshot"))
 	wantCode(t, err, codes.Unavailable, "the verb get for volumesnapshots")
 	unnamed := ask("unnamed", "snapshot", "snapshot")

@@ -7,7 +7,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
@@ -53,7 +53,7 @@ func (s *Server) snapshotTags(raw, metadata map[string]string) func(context.Cont
 	}
 	return func(ctx context.Context) (map[string]string, error) {
 		annotations, err := s.annotations(ctx, snapshotObject(), raw)
-		if err != nil && !errors.Is(err, claims.ErrNotFound) {
+		if err != nil && !errors.Is(err, kube.ErrNotFound) {
 			return nil, err
 		}
 		return s.tags(annotations, metadata)

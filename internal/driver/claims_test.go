@@ -7,19 +7,19 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
-	"github.com/cinder-csi/cinder-csi/internal/claims/claimstest"
 	"github.com/cinder-csi/cinder-csi/internal/driver"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
+	"github.com/cinder-csi/cinder-csi/internal/kube/kubetest"
 )
 
 func TestTheAffinityAndTheTagsOfAClaimReachTheVolume(t *testing.T) {
 	c, conf := startCloud(t)
-	server := claimstest.New(t, "token")
+	server := kubetest.New(t, "token")
 	server.Put("space/one", nil)
 	server.Put("space/two", map[string]string{"cinder.csi.openstack.org/affinity": "pvc-1", "tags.example.com/team": "a"})
 	s := start(t, driver.Config{
 		Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""},
-		PVCAnnotations: true, Kubernetes: claims.Options{ServiceAccountDir: server.ServiceAccount(t, "token")},
+		PVCAnnotations: true, Kubernetes: kube.Options{ServiceAccountDir: server.ServiceAccount(t, "token")},
 		TagAnnotationPrefix: "tags.example.com/", ExtraTags: map[string]string{"bill": "them"},
 	})
 	client := csi.NewControllerClient(s.conn)
@@ -51,17 +51,17 @@ func TestTheAffinityAndTheTagsOfAClaimReachTheVolume(t *testing.T) {
 func TestTheTokenOfTheServiceAccountIsNotTold(t *testing.T) {
 	const canary = "canary-90be"
 	_, conf := startCloud(t)
-	server := claimstest.New(t, canary)
+	server := kubetest.New(t, canary)
 	s := &spy{secrets: map[string]string{}}
 	cfg := s.config(conf, "")
-	cfg.PVCAnnotations, cfg.Kubernetes = true, claims.Options{Kubeconfig: server.Kubeconfig(t, canary)}
+	cfg.PVCAnnotations, cfg.Kubernetes = true, kube.Options{Kubeconfig: server.Kubeconfig(t, canary)}
 	client := s.run(t, cfg)
 	for _, instead := range []http.HandlerFunc{
 		nil,
 		func(w http.ResponseWriter, _ *http.Request) {
-			claimstest.Status(w, 401, "Unauthorized", "Unauthorized", "")
+			kubetest.Status(w, 401, "Unauthorized", "Unauthorized", "")
 		},
-		func(w http.ResponseWriter, _ *http.Request) { claimstest.Status(w, 500, "InternalError", "broken", "") },
+		func(w http.ResponseWriter, _ *http.Request) { kubetest.Status(w, 500, "InternalError", "broken", "") },
 		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		server.Instead(instead)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
@@ -57,7 +58,8 @@ func secretOf(t *testing.T) map[string]string {
 // world is clouds of secrets, and how many accounts there were.
 type world struct {
 	*clouds
-	opened atomic.Int32
+	opened   atomic.Int32
+	registry *prometheus.Registry
 }
 
 func newWorld(t *testing.T, idle time.Duration, most int) *world {
@@ -66,10 +68,10 @@ func newWorld(t *testing.T, idle time.Duration, most int) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{}
-	w.clouds = newClouds(func(cfg openstack.CloudConfig) (*openstack.Client, error) {
+	w := &world{registry: prometheus.NewPedanticRegistry()}
+	w.clouds = newClouds(func(name string, cfg openstack.CloudConfig) (*openstack.Client, error) {
 		w.opened.Add(1)
-		return openstack.New(cfg, openstack.Options{SecretAddresses: all})
+		return openstack.New(cfg, openstack.Options{SecretAddresses: all, Registerer: w.registry, Cloud: name})
 	}, volumes.Options{Cluster: "c"}, all, most, idle)
 	t.Cleanup(w.close)
 	return w
@@ -201,7 +203,7 @@ func TestOneProjectIsListedOnce(t *testing.T) {
 	}
 	list, done := w.All(t.Context())
 	done()
-	if len(list) != 2 || list[0].Name != "secret:1" || list[1].Name != "secret:2" {
+	if len(list) != 2 || list[0].Name != "secret:1" || list[1].Name != "secret:3" {
 		t.Errorf("%+v", list)
 	}
 	// A section of cloud.conf goes first.
@@ -215,7 +217,7 @@ func TestOneProjectIsListedOnce(t *testing.T) {
 	until(t, "the section is not connected to", func() bool { _, all := w.unready(); return !all })
 	list, done = w.All(t.Context())
 	done()
-	if len(list) != 2 || list[0].Name != "" || list[1].Name != "secret:2" {
+	if len(list) != 2 || list[0].Name != "" || list[1].Name != "secret:3" {
 		t.Errorf("%+v", list)
 	}
 }

@@ -9,8 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
+	"github.com/cinder-csi/cinder-csi/internal/node"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
@@ -40,7 +41,7 @@ type Config struct {
 	// PVCAnnotations has the controller read the annotations of claims, from
 	// the cluster that Kubernetes describes.
 	PVCAnnotations bool
-	Kubernetes     claims.Options
+	Kubernetes     kube.Options
 	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
 	// recorded as metadata: what follows is the key. Empty: none are.
 	TagAnnotationPrefix string
@@ -78,6 +79,9 @@ type Config struct {
 	// NodeName is the name of this server's Node, for the log; its hostname where it is
 	// empty.
 	NodeName string
+	// ReservedAttachments is how many volumes something else than the driver attaches to the
+	// server, 0 to 255: so many fewer are announced to Kubernetes.
+	ReservedAttachments int64
 	// DefaultFSType is the filesystem of volumes that ask for none.
 	DefaultFSType string
 	// MetadataURL is the metadata service.
@@ -129,6 +133,10 @@ func (c *Config) Validate() error {
 func (c *Config) validateNode() error {
 	if c.ZoneFallback != nil && *c.ZoneFallback != "" && zone.Label(*c.ZoneFallback) == "" {
 		return fmt.Errorf("--zone-fallback=%s: nothing of it can be the value of a label", *c.ZoneFallback)
+	}
+	if c.ReservedAttachments < 0 || c.ReservedAttachments >= node.MaxAttachLimit {
+		return fmt.Errorf("--reserved-volume-attachments=%d: want the number of volumes that something else attaches to this server, 0 to %d",
+			c.ReservedAttachments, node.MaxAttachLimit-1)
 	}
 	if c.KubeletRegistrationPath == "" {
 		return nil

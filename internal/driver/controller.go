@@ -10,8 +10,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
@@ -20,8 +20,8 @@ import (
 type controllerRole struct {
 	server *controller.Server
 	clouds *clouds
-	// claims reads PersistentVolumeClaims; nil where that is not asked for.
-	claims *claims.Client
+	// kubernetes reads PersistentVolumeClaims; nil where that is not asked for.
+	kubernetes *kube.Client
 }
 
 // newController asks no cloud. Its errors are about the configuration, whose files had the
@@ -34,8 +34,9 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 	if err != nil {
 		return nil, fmt.Errorf("--secret-auth-urls: %w", err)
 	}
-	open := func(section openstack.CloudConfig) (*openstack.Client, error) {
+	open := func(name string, section openstack.CloudConfig) (*openstack.Client, error) {
 		return openstack.New(section, openstack.Options{
+			Cloud:                    name,
 			Version:                  cfg.Version,
 			UserAgent:                cfg.UserAgent,
 			IgnoreVolumeMicroversion: conf.BlockStorage.IgnoreVolumeMicroversion,
@@ -45,8 +46,8 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 			LoginTimeout:             cfg.LoginTimeout,
 		})
 	}
-	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
-	if err := role.start(cfg, conf, registry); err != nil {
+	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger, Metrics: volumes.NewMetrics(registry)}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
+	if err := role.start(cfg, conf); err != nil {
 		role.close()
 		return nil, err
 	}
@@ -62,13 +63,17 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 
 		AllowUnknownParameters: cfg.AllowUnknownParameters,
 	})
-	changes := &reloader{paths: cfg.CloudConfig, clouds: role.clouds, logger: logger, started: conf.BlockStorage, seen: seen}
+	changes := &reloader{paths: cfg.CloudConfig, clouds: role.clouds, logger: logger, started: conf.BlockStorage, seen: seen, results: newReloads()}
+	if err := registry.Register(changes.results); err != nil {
+		role.close()
+		return nil, fmt.Errorf("register the metric of reloads: %w", err)
+	}
 	changes.run(cmp.Or(cfg.ReloadEvery, reloadEvery))
 	return role, nil
 }
 
 // start opens the clouds of cloud.conf, and the way to Kubernetes where it is asked for.
-func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prometheus.Registerer) (err error) {
+func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 	for _, name := range cfg.CloudNames {
 		section, err := conf.Cloud(name)
 		if err != nil {
@@ -78,11 +83,8 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prome
 			return err
 		}
 	}
-	if err := registry.Register(r.clouds.up); err != nil {
-		return fmt.Errorf("register the metric of connected clouds: %w", err)
-	}
 	if cfg.PVCAnnotations {
-		if r.claims, err = claims.New(cfg.Kubernetes); err != nil {
+		if r.kubernetes, err = kube.New(cfg.Kubernetes); err != nil {
 			return fmt.Errorf("--pvc-annotations: %w", err)
 		}
 	}
@@ -91,11 +93,11 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prome
 
 // annotations returns what reads the annotations of claims, nil where that is not
 // asked for.
-func (r *controllerRole) annotations() func(context.Context, string, string, string) (map[string]string, error) {
-	if r.claims == nil {
+func (r *controllerRole) annotations() func(context.Context, kube.Resource, string, string) (map[string]string, error) {
+	if r.kubernetes == nil {
 		return nil
 	}
-	return r.claims.Annotations
+	return r.kubernetes.Annotations
 }
 
 func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
@@ -104,7 +106,7 @@ func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
 
 func (r *controllerRole) close() {
 	r.clouds.close()
-	if r.claims != nil {
-		r.claims.Close()
+	if r.kubernetes != nil {
+		r.kubernetes.Close()
 	}
 }

@@ -49,7 +49,7 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 		ready.clouds = controller.clouds
 	}
 	if cfg.Node {
-		node := newNode(cfg, conf)
+		node := newNode(cfg, conf, registry)
 		defer func() { err = errors.Join(err, node.close()) }()
 		services = append(services, node.register)
 	}
@@ -90,7 +90,7 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *promet
 	}
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	if cfg.KubeletRegistrationPath != "" {
-		group.Go(func() error { return register(ctx, cfg, endpoint, logger, &ready.registered) })
+		group.Go(func() error { return register(ctx, cfg, endpoint, logger, registry, &ready.registered) })
 	}
 	logger.Info("serving", zap.String("version", cfg.Version), zap.Stringer("endpoint", endpoint),
 		zap.Bool("controller", cfg.Controller), zap.Bool("node", cfg.Node))

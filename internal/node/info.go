@@ -18,7 +18,7 @@ import (
 func (s *Server) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
 	resp, err := s.info(ctx)
 	if err != nil {
-		return nil, failure("node info", "", err)
+		return nil, s.failure("node info", "", err)
 	}
 	return resp, nil
 }
@@ -31,7 +31,9 @@ func (s *Server) info(ctx context.Context) (*csi.NodeGetInfoResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp := &csi.NodeGetInfoResponse{NodeId: id.ServerID, MaxVolumesPerNode: s.attachLimit(ctx)}
+	limit := s.attachLimit(ctx)
+	s.seen.limit.Store(limit)
+	resp := &csi.NodeGetInfoResponse{NodeId: id.ServerID, MaxVolumesPerNode: limit}
 	if s.cfg.WithTopology {
 		label, err := s.zoneLabel(id)
 		if err != nil {
@@ -39,7 +41,7 @@ func (s *Server) info(ctx context.Context) (*csi.NodeGetInfoResponse, error) {
 		}
 		if before := s.zone.Swap(&label); before != nil && *before != label {
 			logging.From(ctx).Error("this server has changed its availability zone; its Node keeps the old label until somebody changes it, and the kubelet won't register the driver again before",
-				zap.String("node", s.cfg.NodeName), zap.String("label", zone.Key), zap.String("old", *before), zap.String("new", label),
+				zap.String("nodeName", s.cfg.NodeName), zap.String("label", zone.Key), zap.String("old", *before), zap.String("new", label),
 				zap.String("command", zone.Relabel(s.cfg.NodeName, zone.Key, label)))
 		}
 		resp.AccessibleTopology = &csi.Topology{Segments: s.segments(label)}
@@ -61,7 +63,7 @@ func (s *Server) zoneLabel(id instance.Identity) (string, error) {
 	}
 	return "", fmt.Errorf("%w: neither config drive nor metadata service tell an availability zone of server %s that can be a label (%q): "+
 		"set --zone-fallback to the zone that nodes without one are in, or --with-topology=false where volumes can be used in all zones",
-		errRefused, id.ServerID, id.Zone)
+		errNoZone, id.ServerID, id.Zone)
 }
 
 func (s *Server) segments(label string) map[string]string {
@@ -74,7 +76,8 @@ func (s *Server) segments(label string) map[string]string {
 }
 
 // attachLimit returns the limit to announce: what is configured, but no more
-// than the server has room for at this moment. Zero would mean that there is none.
+// than the server has room for at this moment, less what is reserved. Zero would mean
+// that there is none.
 func (s *Server) attachLimit(ctx context.Context) int64 {
 	limit := s.cfg.AttachLimit
 	if limit < 1 || limit > MaxAttachLimit {
@@ -83,9 +86,9 @@ func (s *Server) attachLimit(ctx context.Context) int64 {
 	most, err := s.cfg.Finder.AttachLimit(ctx)
 	if err != nil {
 		logging.From(ctx).Warn("can't tell for how many volumes this server has room", zap.Error(err))
-		return limit
+		most = limit
 	}
-	return max(1, min(limit, most))
+	return max(1, min(limit, most)-s.cfg.ReservedAttachments)
 }
 
 // NodeGetCapabilities tells what this node service can do.

@@ -36,7 +36,7 @@ func (s *service) GetInfo(context.Context, *api.InfoRequest) (*api.PluginInfo, e
 // container into pauses that are longer than the kubelet's.
 func (s *service) NotifyRegistrationStatus(_ context.Context, status *api.RegistrationStatus) (*api.RegistrationStatusResponse, error) {
 	endpoint := zap.String("kubeletRegistrationPath", s.cfg.Endpoint)
-	s.cfg.registered(status.GetPluginRegistered())
+	s.cfg.Registered(status.GetPluginRegistered())
 	if status.GetPluginRegistered() {
 		s.cfg.Logger.Info(Registered, endpoint)
 	} else {
@@ -61,7 +61,7 @@ func (c Config) otherLabel(failure string) []zap.Field {
 	label, told, existing := found[1], found[2], found[3]
 	return []zap.Field{
 		zap.String("cause", "the Node has another label than this server's zone, since the server has moved, or something else has set the label"),
-		zap.String("node", c.NodeName), zap.String("label", label), zap.String("old", existing), zap.String("new", told),
+		zap.String("nodeName", c.NodeName), zap.String("label", label), zap.String("old", existing), zap.String("new", told),
 		zap.String("command", zone.Relabel(c.NodeName, label, told)),
 	}
 }

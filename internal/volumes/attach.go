@@ -57,11 +57,13 @@ func (s *Service) AttachAlone(ctx context.Context, volumeID, serverID string) (*
 	return s.attach(ctx, volumeID, serverID, true)
 }
 
-func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone bool) (*Attached, error) {
+func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone bool) (attached *Attached, err error) {
 	volumeID, serverID = canonicalID(volumeID), canonicalID(serverID)
 	if err := errors.Join(checkID("volume", volumeID), checkID("server", serverID)); err != nil {
 		return nil, err
 	}
+	ctx, end := s.operation(ctx, volumeAttach, volumeID, serverID)
+	defer func() { end(err) }()
 	unlock, err := s.lockToShare(ctx, volumeID)
 	if err != nil {
 		return nil, err

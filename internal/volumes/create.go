@@ -74,11 +74,13 @@ func (a attempt) next() attempt {
 // ErrNotMultiattach, cloud.ErrNotFound when the source does not exist: nothing that
 // the call has made is left then. After any other error the same call finds what
 // became of this one.
-func (s *Service) Create(ctx context.Context, req CreateRequest) (*cloud.Volume, error) {
+func (s *Service) Create(ctx context.Context, req CreateRequest) (made *cloud.Volume, err error) {
 	p, err := s.plan(ctx, req)
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := s.operation(ctx, volumeCreate, p.Name, "")
+	defer func() { end(err) }()
 	unlock, err := s.lock(ctx, "volume name", p.Name)
 	if err != nil {
 		return nil, err
@@ -179,7 +181,7 @@ func (s *Service) untilMade(ctx context.Context, p *plan, at attempt) (attempt, 
 	}
 	limited, cancel := context.WithTimeout(ctx, s.opts.CreateWait)
 	defer cancel()
-	now, err := s.volumes.Wait(limited, volumeKey{id: v.ID, name: p.Name}, p.operation(), func(now volumeState) (bool, error) {
+	now, err := wait(limited, s, s.volumes, volumeKey{id: v.ID, name: p.Name}, p.operation(), func(now volumeState) (bool, error) {
 		yields := at.mine && slices.ContainsFunc(s.claimants(now.named, p.Name), func(o cloud.Volume) bool { return older(&o, v) })
 		return now.volume == nil || !beingMade(now.volume) || yields, nil
 	})

@@ -66,7 +66,9 @@ func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 }
 
 // detachFrom detaches a volume from one server, behind the server's bulkhead.
-func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) error {
+func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) (err error) {
+	ctx, end := s.operation(ctx, volumeDetach, volumeID, serverID)
+	defer func() { end(err) }()
 	limited, visit, err := s.hosts.enter(ctx, serverID)
 	if err != nil {
 		return fmt.Errorf("detaching volume %s: %w", volumeID, err)

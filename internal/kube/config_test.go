@@ -1,4 +1,4 @@
-package claims_test
+package kube_test
 
 import (
 	"crypto/ecdsa"
@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cinder-csi/cinder-csi/internal/claims"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 )
 
 // selfSigned returns a new certificate and its key in PEM.
@@ -57,7 +57,7 @@ func TestAClientCertificateLogsIn(t *testing.T) {
 	encode := base64.StdEncoding.EncodeToString
 	path := kubeconfig(t, fmt.Sprintf("{server: %q, insecure-skip-tls-verify: true}", server.URL),
 		fmt.Sprintf("{client-certificate-data: %s, client-key-data: %s}", encode(certificate), encode(key)))
-	got, err := open(t, claims.Options{Kubeconfig: path}).Annotations(t.Context(), claims.Claims, "space", "data-0")
+	got, err := open(t, kube.Options{Kubeconfig: path}).Annotations(t.Context(), kube.Claims, "space", "data-0")
 	if err != nil || got["a"] != "b" {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -71,7 +71,7 @@ func TestAProxyIsUsedWhereTheKubeconfigNamesOne(t *testing.T) {
 	}))
 	t.Cleanup(proxy.Close)
 	path := kubeconfig(t, fmt.Sprintf("{server: 'http://apiserver.test', proxy-url: %q}", proxy.URL), "{token: t}")
-	_, err := open(t, claims.Options{Kubeconfig: path}).Annotations(t.Context(), claims.Claims, "space", "data-0")
+	_, err := open(t, kube.Options{Kubeconfig: path}).Annotations(t.Context(), kube.Claims, "space", "data-0")
 	if err == nil || asked != "apiserver.test" {
 		t.Errorf("asked for %q: %v", asked, err)
 	}
@@ -96,29 +96,28 @@ func TestABadConfigurationIsToldAtOnceAndWithoutItsSecrets(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	const server = "{server: 'https://127.0.0.1:1'}"
 	cases := map[string]struct {
-		opts claims.Options
+		opts kube.Options
 		says string
 	}{
-		"no pod, no kubeconfig":    {claims.Options{}, "--kubeconfig"},
-		"no such file":             {claims.Options{Kubeconfig: "/no/such/file"}, "kubeconfig /no/such/file: no such file"},
-		"no YAML":                  {claims.Options{Kubeconfig: write(t, "token: 'canary")}, "no YAML"},
-		"YAML of another kind":     {claims.Options{Kubeconfig: write(t, "users: canary")}, "no YAML of the kind"},
-		"an empty file":            {claims.Options{Kubeconfig: write(t, "")}, "no context"},
-		"no such cluster":          {claims.Options{Kubeconfig: write(t, "current-context: a\ncontexts: [{name: a, context: {cluster: c}}]")}, `no cluster "c"`},
-		"no address":               {claims.Options{Kubeconfig: kubeconfig(t, "{}", "{}")}, "no address"},
-		"an address that is none":  {claims.Options{Master: "ftp://x"}, "--master"},
-		"a login by a program":     {claims.Options{Kubeconfig: kubeconfig(t, server, "{exec: {command: canary}}")}, "exec"},
-		"a login by a password":    {claims.Options{Kubeconfig: kubeconfig(t, server, "{username: u, password: canary}")}, "username"},
-		"a login as somebody else": {claims.Options{Kubeconfig: kubeconfig(t, server, "{as: admin, token: canary}")}, "somebody else"},
-		"a CA that is none":        {claims.Options{Kubeconfig: kubeconfig(t, "{server: x, certificate-authority-data: Y2FuYXJ5}", "{}")}, "no PEM"},
-		"a CA that is no base64":   {claims.Options{Kubeconfig: kubeconfig(t, "{server: x, certificate-authority-data: '-'}", "{}")}, "base64"},
-		"a key without its half":   {claims.Options{Kubeconfig: kubeconfig(t, server, "{client-key-data: Y2FuYXJ5}")}, "client-certificate and client-key"},
-		"a key that is missing":    {claims.Options{Kubeconfig: kubeconfig(t, server, "{client-key: canary.pem}")}, "client-key: open"},
-		"a proxy that is none":     {claims.Options{Kubeconfig: kubeconfig(t, "{server: x, proxy-url: canary}", "{}")}, "proxy-url"},
+		"no pod, no kubeconfig":     {kube.Options{}, "--kubeconfig"},
+		"no such file":              {kube.Options{Kubeconfig: "/no/such/file"}, "kubeconfig /no/such/file: no such file"},
+		"no YAML":                   {kube.Options{Kubeconfig: write(t, "token: 'canary")}, "no YAML"},
+		"YAML of another kind":      {kube.Options{Kubeconfig: write(t, "users: canary")}, "no YAML of the kind"},
+		"an empty file":             {kube.Options{Kubeconfig: write(t, "")}, "no context"},
+		"no such cluster":           {kube.Options{Kubeconfig: write(t, "current-context: a\ncontexts: [{name: a, context: {cluster: c}}]")}, `no cluster "c"`},
+		"no address":                {kube.Options{Kubeconfig: kubeconfig(t, "{}", "{}")}, `no server found for cluster "c"`},
+		"an address that is none":   {kube.Options{Master: "ftp://x"}, "--master"},
+		"a program without its API": {kube.Options{Kubeconfig: kubeconfig(t, server, "{exec: {command: canary}}")}, "apiVersion"},
+		"a provider of long ago":    {kube.Options{Kubeconfig: kubeconfig(t, server, "{auth-provider: {name: gcp, config: {access-token: canary}}}")}, "gcp"},
+		"a CA that is none":         {kube.Options{Kubeconfig: kubeconfig(t, "{server: x, certificate-authority-data: Y2FuYXJ5}", "{}")}, "PEM"},
+		"a CA that is no base64":    {kube.Options{Kubeconfig: kubeconfig(t, "{server: x, certificate-authority-data: '-'}", "{}")}, "no YAML of the kind"},
+		"a key without its half":    {kube.Options{Kubeconfig: kubeconfig(t, server, "{client-certificate-data: Y2FuYXJ5}")}, "client-key"},
+		"a key that is missing":     {kube.Options{Kubeconfig: kubeconfig(t, server, "{client-certificate-data: Y2FuYXJ5, client-key: canary.pem}")}, "client-key"},
+		"a proxy that is none":      {kube.Options{Kubeconfig: kubeconfig(t, "{server: x, proxy-url: canary}", "{}")}, "proxy-url"},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
-			_, err := claims.New(test.opts)
+			_, err := kube.New(test.opts)
 			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("got %v", err)
 			}
@@ -133,13 +132,13 @@ func TestAPodWithoutItsServiceAccountIsTold(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
 	dir := t.TempDir()
-	if _, err := claims.New(claims.Options{ServiceAccountDir: dir}); err == nil || !strings.Contains(err.Error(), "automountServiceAccountToken") {
+	if _, err := kube.New(kube.Options{ServiceAccountDir: dir}); err == nil || !strings.Contains(err.Error(), "automountServiceAccountToken") {
 		t.Errorf("got %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := claims.New(claims.Options{ServiceAccountDir: dir}); err == nil || !strings.Contains(err.Error(), "ca.crt") {
+	if _, err := kube.New(kube.Options{ServiceAccountDir: dir}); err == nil || !strings.Contains(err.Error(), "ca.crt") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -153,7 +152,7 @@ func FuzzKubeconfigsNeverDoHarm(f *testing.F) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if c, err := claims.New(claims.Options{Kubeconfig: path}); err == nil {
+		if c, err := kube.New(kube.Options{Kubeconfig: path}); err == nil {
 			c.Close()
 		} else if strings.Contains(err.Error(), "\n") {
 			t.Fatalf("more than a line: %q", err)

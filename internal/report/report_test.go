@@ -1,0 +1,58 @@
+package report
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+)
+
+type answer struct {
+	VolumeID string `json:"volumeID"`
+	wrong    bool
+	err      error
+}
+
+func (a answer) Wrong() bool { return a.wrong }
+
+func (a answer) Print(w io.Writer) error {
+	_, _ = fmt.Fprintf(w, "volume %s\n", a.VolumeID)
+	return a.err
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+func TestAnAnswerIsShownAndSaysTheStatus(t *testing.T) {
+	var out bytes.Buffer
+	for _, test := range []struct {
+		name   string
+		answer Answer
+		format string
+		w      io.Writer
+		out    string
+		status int
+	}{
+		{"well", answer{VolumeID: "<1>"}, Text, &out, "volume <1>\n", Well},
+		{"wrong", answer{VolumeID: "1", wrong: true}, Text, &out, "volume 1\n", SomethingWrong},
+		{"JSON that is well", answer{VolumeID: "<1>"}, JSON, &out, "{\n  \"volumeID\": \"<1>\"\n}\n", Well},
+		{"JSON that is wrong", answer{VolumeID: "1", wrong: true}, JSON, &out, "{\n  \"volumeID\": \"1\"\n}\n", SomethingWrong},
+		{"another format", answer{VolumeID: "1", wrong: true}, "yaml", &out, "", NoAnswer},
+		{"an answer that can't be printed", answer{wrong: true, err: errors.New("no")}, Text, &out, "", NoAnswer},
+		{"nowhere to write it", answer{wrong: true}, Text, fullDisk{}, "", NoAnswer},
+	} {
+		out.Reset()
+		err := Show(test.w, test.answer, test.format)
+		if out.String() != test.out || Status(err) != test.status {
+			t.Errorf("%s: %q, status %d (%v); want %q, %d", test.name, out.String(), Status(err), err, test.out, test.status)
+		}
+	}
+}
+
+func TestAStatusIsKnownOfAnErrorWithin(t *testing.T) {
+	if got := Status(fmt.Errorf("volume 1: %w", ErrWrong)); got != SomethingWrong {
+		t.Errorf("status %d", got)
+	}
+}
