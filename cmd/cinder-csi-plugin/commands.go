@@ -22,6 +22,7 @@ func commands() []*cobra.Command {
 		newCheckConfigCommand(),
 		newInspectCommand(),
 		newSupportBundleCommand(),
+		newPreStopCommand(),
 	}
 }
 

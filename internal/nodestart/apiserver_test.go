@@ -14,7 +14,8 @@ import (
 	"testing"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
-	"k8s.io/client-go/rest"
+
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 )
 
 // apiserver answers over HTTP for Nodes and CSINodes as Kubernetes does: lists in pages,
@@ -51,7 +52,15 @@ func newAPIServer(t *testing.T) *apiserver {
 	return s
 }
 
-func (s *apiserver) config() *rest.Config { return &rest.Config{Host: s.url, QPS: -1} }
+func (s *apiserver) client(t *testing.T) *kube.Client {
+	t.Helper()
+	c, err := kube.New(kube.Options{Master: s.url, QPS: 10000, Burst: 10000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
 
 // put makes an object, or changes it.
 func (s *apiserver) put(resource string, object map[string]any) {

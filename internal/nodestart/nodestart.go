@@ -11,22 +11,21 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/pager"
 	"k8s.io/client-go/util/workqueue"
+
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 )
 
 const (
@@ -40,9 +39,8 @@ const (
 
 // Config says which taint goes when.
 type Config struct {
-	// API is how the API server is reached. It takes the verbs list and watch on nodes
-	// and csinodes, and patch on nodes.
-	API *rest.Config
+	// Kubernetes takes the verbs list and watch on nodes and csinodes, and patch on nodes.
+	Kubernetes *kube.Client
 	// Driver is the CSI driver that has to be registered.
 	Driver string
 	// Taint is the key of the taint, whatever its value and effect are.
@@ -56,72 +54,55 @@ type Config struct {
 type remover struct {
 	cfg             Config
 	nodes, csiNodes cache.SharedIndexInformer
-	patches         rest.Interface
 	queue           workqueue.TypedRateLimitingInterface[string]
 }
 
-// Run takes the taint off nodes until ctx ends. Its error is about the configuration;
-// what fails later is in the log and tried again.
+// Run takes the taint off nodes until ctx ends. What fails is in the log and tried again.
 func Run(ctx context.Context, cfg Config) error {
 	r := &remover{cfg: cfg, queue: workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[string](shortest, longest))}
-	core, err := client(cfg.API, "/api", nodes)
-	if err != nil {
+	var err error
+	if r.nodes, err = r.informer(kube.Nodes, slim[node]); err != nil {
 		return err
 	}
-	storage, err := client(cfg.API, "/apis", csiNodes)
-	if err != nil {
+	if r.csiNodes, err = r.informer(kube.CSINodes, slim[csiNode]); err != nil {
 		return err
 	}
-	r.patches = core
-	if r.nodes, err = r.informer(core, "nodes", &node{}, &nodeList{}); err != nil {
-		return err
-	}
-	if r.csiNodes, err = r.informer(storage, "csinodes", &csiNode{}, &csiNodeList{}); err != nil {
-		return err
-	}
-	go r.nodes.RunWithContext(ctx)
-	go r.csiNodes.RunWithContext(ctx)
-	stop := context.AfterFunc(ctx, r.queue.ShutDown)
-	defer stop()
+	var informers sync.WaitGroup
+	defer informers.Wait()
+	informers.Go(func() { r.nodes.RunWithContext(ctx) })
+	informers.Go(func() { r.csiNodes.RunWithContext(ctx) })
+	defer context.AfterFunc(ctx, r.queue.ShutDown)()
 	for r.next(ctx) {
 	}
 	return nil
 }
 
-// client returns a client for one group of the API that knows the types of this package.
-func client(cfg *rest.Config, path string, group schema.GroupVersion) (*rest.RESTClient, error) {
-	own := rest.CopyConfig(cfg)
-	own.APIPath, own.GroupVersion = path, &group
-	own.NegotiatedSerializer = serializer.NewCodecFactory(objects()).WithoutConversion()
-	own.AcceptContentTypes, own.ContentType = runtime.ContentTypeJSON, runtime.ContentTypeJSON
-	c, err := rest.RESTClientFor(own)
-	if err != nil {
-		return nil, fmt.Errorf("the API server: %w", err)
-	}
-	return c, nil
-}
-
 // informer keeps a cache of one kind of object and queues the names of those that change.
-func (r *remover) informer(c *rest.RESTClient, resource string, object, list runtime.Object) (cache.SharedIndexInformer, error) {
-	source := cache.NewListWatchFromClient(c, resource, "", fields.Everything())
-	source.ListWithContextFunc = func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-		pages := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			page := list.DeepCopyObject()
-			return page, c.Get().Resource(resource).VersionedParams(&options, metav1.ParameterCodec).Do(ctx).Into(page)
-		})
-		// The API server answers for an older version from its cache, which has no pages.
-		options.ResourceVersion, options.ResourceVersionMatch, options.Limit = "", "", pageSize
-		all, _, err := pages.ListWithAlloc(ctx, options)
-		return all, err
+func (r *remover) informer(kind kube.Resource, slim cache.TransformFunc) (cache.SharedIndexInformer, error) {
+	all := r.cfg.Kubernetes.Of(kind, "")
+	source := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			// The API server answers for an older version from its cache, which has no pages.
+			options.ResourceVersion, options.ResourceVersionMatch, options.Limit = "", "", pageSize
+			list, _, err := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+				page, err := all.List(ctx, options)
+				if err == nil {
+					err = page.EachListItem(func(o runtime.Object) error { strip(o.(*unstructured.Unstructured)); return nil })
+				}
+				return page, err
+			}).ListWithAlloc(ctx, options)
+			return list, err
+		},
+		WatchFuncWithContext: all.Watch,
 	}
-	informer := cache.NewSharedIndexInformerWithOptions(source, object, cache.SharedIndexInformerOptions{ObjectDescription: resource})
+	informer := cache.NewSharedIndexInformerWithOptions(source, &unstructured.Unstructured{}, cache.SharedIndexInformerOptions{ObjectDescription: string(kind)})
 	if err := informer.SetTransform(slim); err != nil {
 		return nil, err
 	}
 	if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
-		r.cfg.Logger.Warn("can't watch what is registered on the nodes of the cluster; start-up taints stay on new nodes meanwhile",
-			zap.String("resource", resource), zap.Error(err))
+		r.cfg.Logger.Warn("can't watch the nodes of the cluster, which is tried again; start-up taints stay on new nodes meanwhile",
+			zap.String("resource", string(kind)), zap.Error(err))
 	}); err != nil {
 		return nil, err
 	}
@@ -130,16 +111,6 @@ func (r *remover) informer(c *rest.RESTClient, resource string, object, list run
 		UpdateFunc: func(_, changed any) { r.enqueue(changed) },
 	})
 	return informer, err
-}
-
-// slim drops what nobody here reads from an object before it is kept.
-func slim(object any) (any, error) {
-	if o, ok := object.(metav1.Object); ok {
-		o.SetManagedFields(nil)
-		o.SetAnnotations(nil)
-		o.SetLabels(nil)
-	}
-	return object, nil
 }
 
 // enqueue queues a Node or a CSINode, which has the name of its Node.
@@ -189,8 +160,7 @@ func (r *remover) look(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patchTimeout)
 	defer cancel()
-	if err := r.patches.Verb(http.MethodPatch).Resource("nodes").Name(name).SetHeader("Content-Type", string(types.JSONPatchType)).
-		Body(body).Do(ctx).Error(); err != nil {
+	if _, err := r.cfg.Kubernetes.Of(kube.Nodes, "").Patch(ctx, name, types.JSONPatchType, body, metav1.PatchOptions{}); err != nil {
 		return err
 	}
 	r.cfg.Logger.Info("the driver is registered on a new node, and its start-up taint is removed",

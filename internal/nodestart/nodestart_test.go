@@ -32,8 +32,9 @@ func run(t *testing.T, api *apiserver, replicas int) (ctx context.Context, logs 
 	core, logs := observer.New(zapcore.InfoLevel)
 	var all sync.WaitGroup
 	for range replicas {
+		client := api.client(t)
 		all.Go(func() {
-			if err := nodestart.Run(ctx, nodestart.Config{API: api.config(), Driver: driver, Taint: key, Logger: zap.New(core)}); err != nil {
+			if err := nodestart.Run(ctx, nodestart.Config{Kubernetes: client, Driver: driver, Taint: key, Logger: zap.New(core)}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -170,7 +171,7 @@ func TestAWatchThatIsRefusedIsTriedAgain(t *testing.T) {
 	api.put("csinodes", csiNodeObject("node", 25))
 	ctx, logs := run(t, api, 1)
 	eventually(t, ctx, func() bool {
-		return logs.FilterField(zap.String("resource", "nodes")).Len() > 0 && logs.FilterField(zap.String("resource", "csinodes")).Len() > 0
+		return logs.FilterField(zap.String("resource", "v1/nodes")).Len() > 0 && logs.FilterField(zap.String("resource", "storage.k8s.io/v1/csinodes")).Len() > 0
 	})
 	api.works()
 	eventually(t, ctx, func() bool { return len(api.taints("node")) == 0 })

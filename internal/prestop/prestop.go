@@ -11,16 +11,16 @@ package prestop
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
+
+	"github.com/cinder-csi/cinder-csi/internal/kube"
 )
 
 const (
@@ -35,8 +35,8 @@ const (
 
 // Config says which node is meant.
 type Config struct {
-	// API takes the verb get on nodes, and nothing else.
-	API rest.Interface
+	// Kubernetes takes the verb get on nodes, and nothing else.
+	Kubernetes *kube.Client
 	// Node is the name of the Node.
 	Node string
 	// Driver is the CSI driver whose volumes are waited for.
@@ -45,10 +45,12 @@ type Config struct {
 	KubeletDir string
 	// Timeout is how long to wait for volumes.
 	Timeout time.Duration
-	// Out gets what is waited for, one line at a time. The kubelet shows what a hook
-	// wrote, and why it failed, in an event of the pod.
-	Out io.Writer
+	// Logger is told what is waited for, and when that changes.
+	Logger *zap.Logger
 }
+
+// ErrLeft is the error of a node that still had volumes after the time.
+var ErrLeft = errors.New("volumes are left on the node")
 
 // node is as much of a Node as is needed here.
 type node struct {
@@ -63,7 +65,9 @@ type node struct {
 	} `json:"spec"`
 	Status struct {
 		Conditions []struct {
-			Type, Status, Message string
+			Type    string `json:"type"`
+			Status  string `json:"status"`
+			Message string `json:"message"`
 		} `json:"conditions"`
 		VolumesInUse    []string `json:"volumesInUse"`
 		VolumesAttached []struct {
@@ -73,33 +77,32 @@ type node struct {
 }
 
 // Wait returns when the node has none of the driver's volumes any more, and at once when
-// the node is not being emptied: then the plugin is replaced by another. Its error says
-// which volumes are left after the time, or why nothing is known about the node.
+// the node is not being emptied: then the plugin is replaced by another. Its error is
+// ErrLeft after the time, and any other where nothing is known about the node.
 func Wait(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	began, told := time.Now(), ""
+	log := cfg.Logger.With(zap.String("name", cfg.Node))
+	began, waiting := time.Now(), ""
 	for {
 		why, left, err := look(ctx, cfg)
 		switch {
-		case err != nil && time.Since(began) > min(patience, cfg.Timeout/2) && told == "":
-			return fmt.Errorf("node %s: whether it is being emptied is not known, so its volumes are not waited for: %w", cfg.Node, err)
+		case err != nil && waiting == "" && time.Since(began) > min(patience, cfg.Timeout/2):
+			return fmt.Errorf("node %s: whether it is being emptied is not known, so nobody waits for its volumes: %w", cfg.Node, err)
 		case err == nil && why == "":
-			_, _ = fmt.Fprintf(cfg.Out, "node %s is not being emptied: no volumes are waited for\n", cfg.Node)
+			log.Info("the plugin is stopping, and its node is not being emptied: nobody waits for volumes")
 			return nil
 		case err == nil && len(left) == 0:
-			_, _ = fmt.Fprintf(cfg.Out, "node %s %s, and has no volumes any more\n", cfg.Node, why)
+			log.Info("the plugin is stopping, and its node has no volumes any more", zap.String("reason", why))
 			return nil
-		case err == nil:
-			if now := fmt.Sprintf("node %s %s: waiting for %s", cfg.Node, why, strings.Join(left, ", ")); now != told {
-				_, _ = fmt.Fprintln(cfg.Out, now)
-				told = now
-			}
+		case err == nil && strings.Join(left, ", ") != waiting:
+			waiting = strings.Join(left, ", ")
+			log.Info("the plugin is stopping: it waits until these volumes have left its node", zap.String("reason", why), zap.Strings("volumes", left))
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s; that was given up after %v, and Kubernetes detaches what is still mounted after six minutes",
-				cmp.Or(told, fmt.Sprintf("node %s: %v", cfg.Node, err)), time.Since(began).Round(time.Second))
+			return fmt.Errorf("%w: %s still had %s after %v (%v); Kubernetes detaches what is mounted after six minutes, or once the node is tainted as out of service",
+				ErrLeft, cfg.Node, cmp.Or(waiting, "volumes that are not known"), time.Since(began).Round(time.Second), cmp.Or(err, ctx.Err()))
 		case <-time.After(lookEvery):
 		}
 	}
@@ -110,17 +113,13 @@ func Wait(ctx context.Context, cfg Config) error {
 func look(ctx context.Context, cfg Config) (why string, left []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	var n node
-	body, err := cfg.API.Get().AbsPath("/api/v1/nodes", cfg.Node).Do(ctx).Raw()
-	if err == nil {
-		err = json.Unmarshal(body, &n)
-	}
+	n, err := kube.Get[node](ctx, cfg.Kubernetes, kube.Nodes, "", cfg.Node)
 	switch {
-	case apierrors.IsNotFound(err):
-		left, err = mounted(cfg.KubeletDir, cfg.Driver)
-		return "is deleted", left, err
 	case err != nil:
 		return "", nil, err
+	case n == nil:
+		left, err = mounted(cfg.KubeletDir, cfg.Driver)
+		return "is deleted", left, err
 	}
 	return n.emptied(), n.volumes(cfg.Driver), nil
 }
