@@ -23,6 +23,7 @@ func commands() []*cobra.Command {
 		newCheckConfigCommand(),
 		newInspectCommand(),
 		newSupportBundleCommand(),
+		newPreStopCommand(),
 	}
 }
 
