@@ -25,13 +25,14 @@ func commands() []*cobra.Command {
 		newLogLevelCommand(),
 		newProfileCommand(),
 		newSupportBundleCommand(),
+		newPreStopCommand(),
 	}
 }
 
 // newInspectCommand returns the command that the looks at one kind of thing are below.
 func newInspectCommand() *cobra.Command {
 	inspect := newCommand("inspect", "look at a thing from all sides, and say where they disagree")
-	inspect.AddCommand()
+	inspect.AddCommand(newInspectNodeCommand())
 	return inspect
 }
 

@@ -86,6 +86,8 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 		{"tags that are the driver's", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=a=b,cinder.csi.openstack.org/cluster=c"}, 2, []string{"--extra-tags", "the driver's own"}},
 		{"tags without annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--tag-annotation-prefix=a/"}, 2, []string{"--pvc-annotations"}},
 		{"tags from the driver's annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--pvc-annotations", "--tag-annotation-prefix=cinder."}, 2, []string{"--tag-annotation-prefix=cinder.", "the driver's own"}},
+		{"a taint that is Kubernetes' own", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--startup-taint=node.kubernetes.io/not-ready"}, 2, []string{"--startup-taint=node.kubernetes.io/not-ready", "Kubernetes' own"}},
+		{"a taint that is none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--startup-taint=a=b:NoExecute"}, 2, []string{"--startup-taint=a=b:NoExecute", "key"}},
 		{"addresses of secrets that are none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--secret-auth-urls=keystone.example.com"}, 2, []string{"--secret-auth-urls", "keystone.example.com"}},
 		{"a zone that can be no label", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--zone-fallback=..."}, 2, []string{"--zone-fallback", "label"}},
 		{"tags that are the driver's own", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=cinder.csi.openstack.org/cluster=x"}, 2, []string{"--extra-tags", "cinder.csi.openstack.org/cluster"}},
