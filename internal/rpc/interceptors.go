@@ -25,7 +25,7 @@ func identify(logger *zap.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		fields := []zap.Field{zap.String("requestID", uuid.NewString()), zap.String("method", path.Base(info.FullMethod))}
 		if span := trace.SpanContextFromContext(ctx); span.IsSampled() {
-			fields = append(fields, zap.Stringer("traceID", span.TraceID()))
+			fields = append(fields, zap.String("traceID", span.TraceID().String()))
 		}
 		return handler(logging.Into(ctx, logger.With(append(fields, subject(req)...)...)), req)
 	}
