@@ -181,7 +181,8 @@ func (o *observation) log(resp *http.Response, err error) {
 		zap.String("cloud", o.conn.opts.Cloud),
 		zap.String("service", o.service),
 		zap.String("request", o.errand.request),
-		zap.String("http", o.req.Method+" "+o.req.URL.Path),
+		zap.String("httpMethod", o.req.Method),
+		zap.String("path", o.req.URL.Path),
 		zap.Duration("duration", time.Since(o.start)),
 	}
 	if resp != nil {

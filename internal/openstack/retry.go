@@ -88,8 +88,8 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		backoff.WithBackOff(pauses),
 		backoff.WithMaxElapsedTime(patience),
 		backoff.WithNotify(func(_ error, wait time.Duration) {
-			logging.From(ctx).Debug("openstack request is repeated", zap.String("http", req.Method+" "+req.URL.Path),
-				zap.Duration("after", wait))
+			logging.From(ctx).Debug("openstack request is repeated", zap.String("httpMethod", req.Method),
+				zap.String("path", req.URL.Path), zap.Duration("after", wait))
 		}),
 	)
 	switch {
