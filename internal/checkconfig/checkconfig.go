@@ -101,7 +101,7 @@ type Options struct {
 	Now time.Time
 }
 
-// atOnce is how many clouds are looked at at a time.
+// atOnce is how many clouds are looked at side by side.
 const atOnce = 8
 
 // Check looks at the clouds of a configuration. Its answer is never nil; whatever fails

@@ -132,7 +132,7 @@ func (j *judged) account() {
 }
 
 func (j *judged) credential(a *openstack.Account) {
-	token := fmt.Sprintf("the present token is good until %s", stamp(a.TokenExpires))
+	token := "the present token is good until " + stamp(a.TokenExpires)
 	name := "the " + a.Kind
 	if a.Credential != "" {
 		name = fmt.Sprintf("application credential %q", a.Credential)
@@ -425,7 +425,7 @@ func (j *judged) quota() {
 		kind, _, ofType := strings.Cut(name, "_")
 		const do = "delete what nobody needs (`inspect orphans`), or ask for more"
 		switch _, countable := usual(kind); {
-		case !known && !(ofType && (countable || kind == "snapshots")):
+		case !known && (!ofType || !countable && kind != "snapshots"):
 		case name == "per_volume_gigabytes" && line.Limit >= 0:
 			ample = append(ample, fmt.Sprintf("%s: at most %d", name, line.Limit))
 		case line.Limit < 0 && known:
