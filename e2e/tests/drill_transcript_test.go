@@ -37,14 +37,15 @@ func (t *transcript) begin(title, namespace string) {
 	fmt.Fprintf(&t.now, "## %s\n\n", title)
 }
 
-// end keeps what was written of an incident that passed.
+// end keeps what was written of an incident that has passed, and that was played at all.
 func (t *transcript) end(passed bool) {
-	if !passed {
+	if !passed || t.title == "" {
 		return
 	}
 	t.parts = append(t.parts, t.now.String())
 	anchor := strings.ReplaceAll(strings.ToLower(t.title), " ", "-")
 	t.summary = append(t.summary, fmt.Sprintf("| [%s](#%s) | %s |", t.title, anchor, strings.Join(t.alerts, ", ")))
+	t.title = ""
 }
 
 func (t *transcript) paragraph(text string) {
