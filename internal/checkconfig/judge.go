@@ -95,7 +95,7 @@ func (j *judged) login() {
 		j.add("login", Well, "", "%s, region %s, interface %s", j.AuthURL, orAny(j.Region), j.Interface)
 	case errors.Is(j.Login, cloud.ErrUnauthorized):
 		j.add("login", Wrong, "correct the credentials; Keystone may lock an account after some wrong passwords", "%v", j.Login)
-	case errors.Is(j.Login, cloud.ErrUnavailable) && !strings.Contains(j.Login.Error(), "TLS fails") && !strings.Contains(j.Login.Error(), "is not a Keystone"):
+	case errors.Is(j.Login, cloud.ErrUnavailable) && !errors.Is(j.Login, openstack.ErrMisdirected):
 		j.add("login", Unseen, "see that the address is right and can be reached from here: a proxy, a firewall, DNS", "%v", j.Login)
 	default:
 		j.add("login", Wrong, "correct what the message names: docs/cloud-conf.md has all keys", "%v", j.Login)
