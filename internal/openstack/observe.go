@@ -174,7 +174,7 @@ func (o *observation) log(resp *http.Response, err error) {
 	fields := []zap.Field{
 		zap.String("service", o.service),
 		zap.String("request", o.errand.request),
-		zap.String("method", o.req.Method),
+		zap.String("httpMethod", o.req.Method),
 		zap.String("path", o.req.URL.Path),
 		zap.Duration("duration", time.Since(o.start)),
 	}
