@@ -34,6 +34,7 @@ func newInspectCommand() *cobra.Command {
 	inspect := newCommand("inspect", "look at a thing from all sides, and say where they disagree")
 	inspect.AddCommand(newInspectNodeCommand())
 	inspect.AddCommand(newInspectVolumeCommand())
+	inspect.AddCommand(newInspectNodeCommand(), newInspectVolumeCommand())
 	return inspect
 }
 
