@@ -102,9 +102,10 @@ type sight struct {
 }
 
 type seen struct {
-	// trouble is what was wrong with the last answer, and success when one was right.
-	trouble error
-	success time.Time
+	// trouble is what was wrong with the answer to the newest request, which was sent at
+	// sent, and success when an answer was right.
+	trouble       error
+	sent, success time.Time
 	// certificate and authority are when the service's certificate ends, and the first of
 	// the authorities that vouch for it.
 	certificate, authority time.Time
@@ -119,9 +120,10 @@ func (s *sight) copy() seen {
 	return s.seen
 }
 
-// note keeps what a request has shown. bad is what is wrong with its answer. Why it had
-// none is not known where its caller has cancelled it.
-func (s *sight) note(resp *http.Response, err, bad, ended error) {
+// note keeps what a request has shown that was sent at sent. bad is what is wrong with its
+// answer. Why it had none is not known where its caller has cancelled it. One that hung has
+// nothing to say any more where a newer one was answered.
+func (s *sight) note(sent time.Time, resp *http.Response, err, bad, ended error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -132,7 +134,9 @@ func (s *sight) note(resp *http.Response, err, bad, ended error) {
 	case bad == nil:
 		s.success = now
 	}
-	s.trouble = bad
+	if !sent.Before(s.sent) {
+		s.trouble, s.sent = bad, sent
+	}
 	if resp != nil {
 		s.date, s.dated = resp.Header.Get("Date"), now
 	}

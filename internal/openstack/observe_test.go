@@ -1,9 +1,11 @@
 package openstack_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +237,17 @@ func TestWhenCredentialsEnd(t *testing.T) {
 		l.cost("token.create 1", "application_credential.get 1", "version.get 2")
 	}
 	l.fault()
+	// A token of the configuration was issued at some time, with or without a project.
+	token, tokenEnds := l.token()
+	for _, scope := range []string{"", "tenant-name=demo\ntenant-domain-name=Default\n"} {
+		conf := "[Global]\nauth-url=" + l.cloud.AuthURL() + "\ntoken=" + token + "\n" + scope
+		client, err := openstack.Connect(t.Context(), readConf(t, conf), openstack.Options{})
+		l.must(err)
+		if h := client.Health(); !h.CredentialExpiry.Equal(tokenEnds) || !h.TokenExpiry.Equal(tokenEnds) {
+			t.Errorf("%q: %v and %v, not %v", scope, h.CredentialExpiry, h.TokenExpiry, tokenEnds)
+		}
+		client.Close()
+	}
 	behaviour, err := l.admin.Behaviour(t.Context())
 	l.must(err)
 	behaviour.CredentialsExpire = time.Now().Add(-time.Second)
@@ -242,6 +255,28 @@ func TestWhenCredentialsEnd(t *testing.T) {
 	if _, err := openstack.Connect(t.Context(), readConf(t, l.cloud.CredentialConf()), openstack.Options{}); !errors.Is(err, cloud.ErrUnauthorized) {
 		t.Errorf("an application credential that has ended: %v", err)
 	}
+}
+
+// token returns one for the project of the demo user, and when it ends.
+func (l *lab) token() (id string, end time.Time) {
+	l.t.Helper()
+	accounts, err := l.admin.Accounts(l.t.Context())
+	l.must(err)
+	body := fmt.Sprintf(`{"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": "demo", "domain": {"id": "default"}, "password": %q}}},
+		"scope": {"project": {"name": "demo", "domain": {"id": "default"}}}}}`, accounts[0].Password)
+	req, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, l.cloud.AuthURL()+"/auth/tokens", strings.NewReader(body))
+	l.must(err)
+	resp, err := http.DefaultClient.Do(req)
+	l.must(err)
+	defer func() { _ = resp.Body.Close() }()
+	var answer struct {
+		Token struct {
+			ExpiresAt time.Time `json:"expires_at"`
+		} `json:"token"`
+	}
+	l.must(json.NewDecoder(resp.Body).Decode(&answer))
+	http.DefaultClient.CloseIdleConnections()
+	return resp.Header.Get("X-Subject-Token"), answer.Token.ExpiresAt
 }
 
 func TestQuotaIsToldAsItWasRead(t *testing.T) {
