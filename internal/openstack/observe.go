@@ -237,7 +237,7 @@ func (o *observation) record(resp *http.Response, err error) {
 func (o *observation) template() string {
 	segments := strings.Split(o.req.URL.Path, "/")
 	for i, segment := range segments {
-		if uuid.Validate(segment) == nil || segment != "" && segment == o.conn.project {
+		if uuid.Validate(segment) == nil {
 			segments[i] = "{id}"
 		}
 	}

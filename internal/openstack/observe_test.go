@@ -35,7 +35,7 @@ func (l *lab) families(g prometheus.Gatherer, want string, names ...string) {
 
 const (
 	requestsHead = `
-# HELP cinder_csi_openstack_requests_total HTTP requests to OpenStack, repetitions among them, by the status of the answer, none where none came.
+# HELP cinder_csi_openstack_requests_total HTTP requests to OpenStack, repetitions among them, by the status of the answer; none stands for no answer.
 # TYPE cinder_csi_openstack_requests_total counter
 `
 	retriesHead = `
