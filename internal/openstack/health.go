@@ -137,8 +137,12 @@ func (s *sight) note(sent time.Time, resp *http.Response, err, bad, ended error)
 	if !sent.Before(s.sent) {
 		s.trouble, s.sent = bad, sent
 	}
-	if resp != nil {
-		s.date, s.dated = resp.Header.Get("Date"), now
+	const longest = 64
+	if resp == nil {
+		return
+	}
+	if date := resp.Header.Get("Date"); len(date) <= longest {
+		s.date, s.dated = date, now
 	}
 }
 
