@@ -119,8 +119,7 @@ func (o *observation) end(resp *http.Response, err error, sent bool) {
 	}
 	o.conn.metrics.requests.WithLabelValues(o.service, o.errand.request, label).Inc()
 	o.errand.trouble = trouble(status, sent)
-	bad := o.trouble(resp, err)
-	o.conn.sights[o.service].note(o.start, resp, err, bad, o.req.Context().Err())
+	o.conn.sights[o.service].note(o, resp, err)
 	o.log(resp, err)
 	if o.span.IsRecording() {
 		o.record(resp, err)

@@ -229,6 +229,9 @@ func TestWhenCredentialsEnd(t *testing.T) {
 	}
 	ends(l.cloud.CloudConf(), end.Add(time.Hour))
 	ends(l.cloud.CredentialConf(), end)
+	// Nor does it matter that Keystone does not answer that.
+	l.fault(admin.Fault{Operation: "application_credential.get", Before: 503})
+	ends(l.cloud.CredentialConf(), time.Time{})
 	// Access rules, the policy, or an old Keystone keep the account from reading it; nobody asks twice.
 	for _, status := range []int{401, 403, 404} {
 		l.fault(admin.Fault{Operation: "application_credential.get", Before: status})
