@@ -267,10 +267,12 @@ func TestTheMetricsOfASecretGoWithItsAccount(t *testing.T) {
 	if names, _ := w.labels(t); !slices.Equal(names, []string{"default", "default+", "secret:1", "secret:1+", "secret:2"}) {
 		t.Errorf("%q", names)
 	}
+	var up []string
 	for _, h := range w.Health() {
-		if h.Up == (h.Cloud == "secret:1+") {
-			t.Errorf("%+v", h)
-		}
+		up = append(up, fmt.Sprint(h.Cloud, " ", h.Up))
+	}
+	if !slices.Equal(up, []string{"default true", "default+ true", "secret:1 true", "secret:2 true"}) {
+		t.Errorf("%q", up)
 	}
 	w.mu.Lock()
 	keys := slices.Collect(maps.Keys(w.secrets))
