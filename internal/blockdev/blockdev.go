@@ -76,6 +76,8 @@ type Finder interface {
 	// may be left from a disk that has gone, see Mapping.On. It returns an error that
 	// wraps ErrUnsafe when something else has the mapping's name.
 	Mapping(volumeID string) (Mapping, bool, error)
+	// Mappings returns those of all volumes.
+	Mappings() ([]Mapping, error)
 	// Refresh makes the kernel learn the disk's capacity anew where its bus needs
 	// to be told (SCSI; virtio and NVMe announce it themselves), reads it and
 	// returns d with it. It fails with ErrUnsafe when another disk has taken the

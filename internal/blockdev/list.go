@@ -20,6 +20,8 @@ type Listed struct {
 	OnBus bool
 	// System tells that the running system is on it.
 	System bool
+	// ReadOnly tells that the kernel lets nobody write to it.
+	ReadOnly bool
 	// Unanswered tells that it didn't answer when it was asked for its serial.
 	Unanswered bool
 }
@@ -50,7 +52,7 @@ func (s *System) Disks(ctx context.Context) ([]Listed, error) {
 		}
 		listed = append(listed, Listed{
 			Disk: disk, Serial: serialOf(d.identities),
-			OnBus: sys.onBus(d.name), System: sys.isSystem(use, d.name), Unanswered: d.unanswered,
+			OnBus: sys.onBus(d.name), ReadOnly: sys.text(d.name, "ro") == "1", System: sys.isSystem(use, d.name), Unanswered: d.unanswered,
 		})
 	}
 	return listed, nil
@@ -101,7 +103,7 @@ func (l *Loop) Disks(context.Context) ([]Listed, error) {
 		serial := strings.TrimPrefix(filepath.Base(sys.text(name, "loop", "backing_file")), "volume-")
 		d, err := diskOf(sys, cmp.Or(l.ProcDir, "/proc"), volumeOf([]identity{{serial, true}}), name, path)
 		if err == nil && !slices.ContainsFunc(listed, func(other Listed) bool { return other.Number == number }) {
-			listed = append(listed, Listed{Disk: d, Serial: serial, OnBus: true})
+			listed = append(listed, Listed{Disk: d, Serial: serial, OnBus: true, ReadOnly: sys.text(name, "ro") == "1"})
 		}
 	}
 	return listed, nil

@@ -149,7 +149,7 @@ func (s *System) Candidates(ctx context.Context, volumeID string) ([]Disk, error
 // matches returns all disks that have a volume's serial, the names of those that
 // don't tell theirs, and how many it has looked at.
 func (s *System) matches(ctx context.Context, volumeID string) (found []listedDisk, unanswered []string, looked int, err error) {
-	if err := checkVolumeID(volumeID); err != nil {
+	if err := CheckVolumeID(volumeID); err != nil {
 		return nil, nil, 0, err
 	}
 	disks, err := s.listDisks(ctx)

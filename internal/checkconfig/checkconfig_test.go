@@ -175,8 +175,6 @@ func ofToken(old, replacement string) func(*http.Response, []byte) []byte {
 	}
 }
 
-func in(d time.Duration) string { return time.Now().Add(d).UTC().Format("2006-01-02T15:04:05.000000") }
-
 const day = 24 * time.Hour
 
 // TestEachCauseIsTold: cause, what is told, exit status.
@@ -362,20 +360,24 @@ func TestEachCauseIsTold(t *testing.T) {
 			status:  1,
 		},
 		"a password that ends in ten days": {
-			prepare: func(w *world) {
-				w.change = ofToken(`"password_expires_at":null`, `"password_expires_at":"`+in(10*day)+`"`)
-			},
-			tells: []string{"credential warn the password ends"},
+			prepare: func(w *world) { w.behave(ends(10 * day)) },
+			tells:   []string{"credential warn the password ends"},
 		},
 		"a credential that ends in a year": {
 			files:   credential("", ""),
-			prepare: func(w *world) { w.answer = endsIn(365 * day) },
+			prepare: func(w *world) { w.behave(ends(365 * day)) },
 			tells:   []string{"credential well application credential \"demo\" ends", "account well application credential of user demo"},
 		},
 		"a credential that ends tomorrow": {
 			files:   credential("", ""),
-			prepare: func(w *world) { w.answer = endsIn(day) },
+			prepare: func(w *world) { w.behave(ends(day)) },
 			tells:   []string{"credential wrong application credential \"demo\" ends"},
+			status:  1,
+		},
+		"a credential that has ended": {
+			files:   credential("", ""),
+			prepare: func(w *world) { w.behave(ends(-day)) },
+			tells:   []string{"login wrong does not accept application-credential-id"},
 			status:  1,
 		},
 		"a credential whose end is secret": {
@@ -394,7 +396,7 @@ func TestEachCauseIsTold(t *testing.T) {
 		"a credential that can make others": {
 			files: credential("", ""),
 			prepare: func(w *world) {
-				w.answer, w.change = endsIn(365*day), ofToken(`"restricted":true`, `"restricted":false`)
+				w.change = ofToken(`"restricted":true`, `"restricted":false`)
 			},
 			tells: []string{"credential warn is unrestricted"},
 		},
@@ -537,8 +539,11 @@ func credential(old, replacement string) func(*world) []string {
 	}
 }
 
-func endsIn(d time.Duration) func(http.ResponseWriter, *http.Request) bool {
-	return served("/application_credentials/", `{"application_credential": {"id": "x", "expires_at": "`+in(d)+`"}}`)
+// ends has all credentials end after some time.
+func ends(d time.Duration) func(*admin.Behaviour) {
+	return func(b *admin.Behaviour) {
+		b.CredentialsExpire, b.PasswordsExpire = time.Now().Add(d), time.Now().Add(d)
+	}
 }
 
 func zonesBody(names ...string) string {

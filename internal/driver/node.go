@@ -21,6 +21,9 @@ import (
 type nodeRole struct {
 	server *node.Server
 	fs     *filesystem.FS
+	finder blockdev.Finder
+	// instance is the server that this process runs on.
+	instance *instance.Server
 }
 
 // newNode needs no cloud and no credentials: of cloud.conf it reads where to
@@ -28,7 +31,7 @@ type nodeRole struct {
 func newNode(cfg Config, conf openstack.Config, metrics prometheus.Registerer) *nodeRole {
 	fs := filesystem.New(filesystem.Options{Metrics: metrics})
 	finder, server := disks(cfg, conf.Metadata)
-	return &nodeRole{fs: fs, server: node.New(node.Config{
+	return &nodeRole{fs: fs, finder: finder, instance: server, server: node.New(node.Config{
 		Identity:            identify(cfg, server),
 		Finder:              finder,
 		Deployed:            cfg.DevelopmentDeviceDir == "",

@@ -31,9 +31,12 @@ func (s *Server) info(ctx context.Context) (*csi.NodeGetInfoResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit := s.attachLimit(ctx)
-	s.seen.limit.Store(limit)
-	resp := &csi.NodeGetInfoResponse{NodeId: id.ServerID, MaxVolumesPerNode: limit}
+	limit, err := s.AttachLimit(ctx)
+	if err != nil {
+		logging.From(ctx).Warn("can't tell for how many volumes this server has room", zap.Error(err))
+	}
+	s.seen.limit.Store(limit.Announced)
+	resp := &csi.NodeGetInfoResponse{NodeId: id.ServerID, MaxVolumesPerNode: limit.Announced}
 	if s.cfg.WithTopology {
 		label, err := s.zoneLabel(id)
 		if err != nil {
@@ -75,20 +78,32 @@ func (s *Server) segments(label string) map[string]string {
 	return segments
 }
 
-// attachLimit returns the limit to announce: what is configured, but no more
-// than the server has room for at this moment, less what is reserved. Zero would mean
-// that there is none.
-func (s *Server) attachLimit(ctx context.Context) int64 {
-	limit := s.cfg.AttachLimit
-	if limit < 1 || limit > MaxAttachLimit {
-		limit = MaxAttachLimit
+// AttachLimit is how many volumes the server takes, and why.
+type AttachLimit struct {
+	// Announced is what the kubelet is told: the smaller one of the next two, less
+	// Reserved, and at least 1.
+	Announced int64 `json:"announced"`
+	// Configured is what the configuration says, or MaxAttachLimit.
+	Configured int64 `json:"configured"`
+	// Room is how many the server has room for at this moment, those counted that it has;
+	// 0 where that can't be told.
+	Room     int64 `json:"room"`
+	Reserved int64 `json:"reserved"`
+}
+
+// AttachLimit returns the limit to announce, and what it is made of. It is complete also
+// beside an error: the room can't be told then.
+func (s *Server) AttachLimit(ctx context.Context) (l AttachLimit, err error) {
+	l.Configured, l.Reserved = s.cfg.AttachLimit, s.cfg.ReservedAttachments
+	if l.Configured < 1 || l.Configured > MaxAttachLimit {
+		l.Configured = MaxAttachLimit
 	}
-	most, err := s.cfg.Finder.AttachLimit(ctx)
-	if err != nil {
-		logging.From(ctx).Warn("can't tell for how many volumes this server has room", zap.Error(err))
-		most = limit
+	least := l.Configured
+	if l.Room, err = s.cfg.Finder.AttachLimit(ctx); err == nil {
+		least = min(least, l.Room)
 	}
-	return max(1, min(limit, most)-s.cfg.ReservedAttachments)
+	l.Announced = max(1, least-l.Reserved) // 0 would mean that there is no limit
+	return l, err
 }
 
 // NodeGetCapabilities tells what this node service can do.

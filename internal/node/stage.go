@@ -200,6 +200,14 @@ const (
 	enlarge                  // make the mapping as large as its disk
 )
 
+// String says what it does to a path.
+func (a action) String() string {
+	return map[action]string{
+		nothing: "nothing, it is as it should be", takeAway: "unmount it, and stage the volume anew", provide: "stage the volume",
+		closeStale: "close the mapping of a disk that is gone, and stage the volume anew", unlock: "prove the passphrase", enlarge: "grow the mapping",
+	}[a]
+}
+
 // next decides what a stage has to do.
 func (st stageState) next(r stageRequest) (action, error) {
 	switch {

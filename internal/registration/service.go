@@ -5,10 +5,22 @@ import (
 	"regexp"
 
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	api "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
+
+// Ask asks whoever serves a registration socket who it is, as the kubelet does.
+func Ask(ctx context.Context, path string) (*api.PluginInfo, error) {
+	connection, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = connection.Close() }()
+	return api.NewRegistrationClient(connection).GetInfo(ctx, &api.InfoRequest{})
+}
 
 // service is what the kubelet calls.
 type service struct {
