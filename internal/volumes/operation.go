@@ -229,15 +229,20 @@ func (op *operation) String() string {
 	return text
 }
 
-// atWork tells for people which operation on a subject keeps others from it, empty where none
-// is known.
-func (s *Service) atWork(subject string) string {
+// atWork tells for people which operation of other calls keeps a call from a subject, empty
+// where none is known.
+func (s *Service) atWork(ctx context.Context, subject string) string {
+	own, _ := ctx.Value(callKey{}).(call)
 	o := &s.counted.all.operations
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var found []string
 	for key, op := range o.byKey {
-		if key.cloud == s.counted.cloud && key.subject == subject && op.calls > 0 {
+		others := op.calls
+		if op == own.operation {
+			others--
+		}
+		if key.cloud == s.counted.cloud && key.subject == subject && others > 0 {
 			text := key.name
 			if key.server != "" {
 				text += " of server " + key.server

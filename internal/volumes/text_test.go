@@ -89,6 +89,28 @@ func TestACallThatGivesUpTellsWhatIsKnown(t *testing.T) {
 	}
 }
 
+// A call that is kept from its turn names the operation that has it, and not its own.
+func TestACallThatIsKeptFromItsTurnNamesWhatIsAtWork(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	r := overHTTP(t, volumes.Options{Metrics: volumes.NewMetrics(registry), StuckAfter: time.Nanosecond})
+	v, server := r.create(volumes.CreateRequest{Name: "pvc-1"}).ID, r.dump().Servers[0].ID
+	r.faults(admin.Fault{Operation: "attachment.create", Stuck: true})
+	attached := make(chan error, 1)
+	go func() {
+		_, err := r.Attach(r.within(time.Minute), v, server)
+		attached <- err
+	}()
+	r.stuck(registry, "volume_attach")
+	_, err := r.Extend(r.within(time.Minute), v, 2)
+	if !errors.Is(err, volumes.ErrBusy) || !strings.Contains(err.Error(), "in progress: volume_attach of server "+server+", asked for since") || strings.Contains(err.Error(), "volume_extend") {
+		t.Errorf("got %v", err)
+	}
+	r.faults()
+	if err := <-attached; err != nil {
+		t.Error(err)
+	}
+}
+
 // stuck waits until an operation counts as stuck in a state that the cloud has told, and
 // returns its labels.
 func (r *remote) stuck(registry *prometheus.Registry, operation string) map[string]string {

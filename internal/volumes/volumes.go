@@ -208,7 +208,7 @@ func isID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }
 func (s *Service) lock(ctx context.Context, what, key string) (func(), error) {
 	unlock, err := s.turn(ctx, &s.locks, what+" "+key, lockWait)
 	if errors.Is(err, keylock.ErrBusy) {
-		return nil, fmt.Errorf("%s %s: %w%s", what, key, ErrBusy, s.atWork(key))
+		return nil, fmt.Errorf("%s %s: %w%s", what, key, ErrBusy, s.atWork(ctx, key))
 	}
 	return unlock, err
 }
