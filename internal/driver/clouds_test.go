@@ -73,7 +73,7 @@ func newWorld(t *testing.T, idle time.Duration, most int) *world {
 	w.clouds = newClouds(func(name string, cfg openstack.CloudConfig) (*openstack.Client, error) {
 		w.opened.Add(1)
 		return openstack.New(cfg, openstack.Options{SecretAddresses: all, Registerer: w.registry, Cloud: name})
-	}, volumes.Options{Cluster: "c"}, all, most, idle)
+	}, volumes.Options{Cluster: "c", Metrics: volumes.NewMetrics(w.registry)}, all, most, idle)
 	t.Cleanup(w.close)
 	return w
 }
