@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cinder-csi/cinder-csi/internal/driver"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/report"
 )
 
@@ -21,14 +22,17 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newCheckConfigCommand(),
 		newInspectCommand(),
+		newLogLevelCommand(),
+		newProfileCommand(),
 		newSupportBundleCommand(),
+		newPreStopCommand(),
 	}
 }
 
 // newInspectCommand returns the command that the looks at one kind of thing are below.
 func newInspectCommand() *cobra.Command {
 	inspect := newCommand("inspect", "look at a thing from all sides, and say where they disagree")
-	inspect.AddCommand(newInspectNodeCommand())
+	inspect.AddCommand(newInspectNodeCommand(), newInspectVolumeCommand())
 	return inspect
 }
 
@@ -80,7 +84,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 
 // newRootCommand returns the command that serves, with all others below it.
 func newRootCommand(serve func(context.Context, options) error) *cobra.Command {
-	opts := options{driver: driver.Config{Version: version}}
+	opts := options{driver: driver.Config{Version: version, Revision: revision}}
 	groups := append(driverFlags(&opts.driver), group{"Logs", logFlags(&opts)})
 	unused := unusedFlags()
 	root := &cobra.Command{
@@ -101,10 +105,7 @@ func newRootCommand(serve func(context.Context, options) error) *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(misused)
-	// Manifests of old releases write --cloud_config.
-	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
-	})
+	root.SetGlobalNormalizationFunc(dashes)
 	for _, g := range groups {
 		root.Flags().AddFlagSet(g.flags)
 	}
@@ -121,10 +122,15 @@ func newRootCommand(serve func(context.Context, options) error) *cobra.Command {
 	return root
 }
 
+// dashes takes flags in the form that manifests of old releases have, --cloud_config.
+func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
+}
+
 // complete checks what the flags say, and adds what the environment says.
 func (o *options) complete(unused *pflag.FlagSet) error {
-	if o.logFormat != "json" && o.logFormat != "console" {
-		return fmt.Errorf("--log-format=%s: want json or console", o.logFormat)
+	if o.logFormat != logging.JSON && o.logFormat != logging.Console {
+		return fmt.Errorf("--log-format=%s: want %s or %s", o.logFormat, logging.JSON, logging.Console)
 	}
 	unused.VisitAll(func(f *pflag.Flag) {
 		if f.Changed {

@@ -40,6 +40,8 @@ func rolesFlags(cfg *driver.Config) *pflag.FlagSet {
 	fs.BoolVar(&cfg.Controller, "provide-controller-service", true, "serve the controller role")
 	fs.BoolVar(&cfg.Node, "provide-node-service", true, "serve the node role")
 	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics, /healthz and /readyz on; empty for none")
+	fs.StringVar(&cfg.AdminEndpoint, "admin-endpoint", "", "unix://PATH of a socket for the commands log-level and profile, which only the plugin's own user may connect to; if empty, admin.sock beside the socket of --endpoint; none for none")
+	fs.BoolVar(&cfg.Tracing, "tracing", false, "send OpenTelemetry traces by OTLP over HTTP, to where the variables OTEL_EXPORTER_OTLP_* say; the variables OTEL_TRACES_SAMPLER* say which calls are traced")
 	fs.BoolVar(&cfg.Topology, "with-topology", true, "bind volumes to availability zones")
 	fs.BoolVar(&cfg.WellKnownZone, "well-known-zone", false, "also report zones as topology.kubernetes.io/zone, and make new volumes usable from nodes that have only that label, such as those that an autoscaler plans (both roles). If something else sets that label, it has to be to the same zone")
 	return fs
@@ -66,7 +68,8 @@ func controllerFlags(cfg *driver.Config) *pflag.FlagSet {
 	fs.BoolVar(&cfg.PVCAnnotations, "pvc-annotations", false, "read the affinity of volumes from the annotations of claims (controller role; the provisioner needs --extra-create-metadata)")
 	fs.StringToStringVar(&cfg.ExtraTags, "extra-tags", nil, "metadata in Cinder of all volumes, snapshots and backups that are made, as in team=a,cost-centre=42; a class may set a key to another value")
 	fs.StringVar(&cfg.TagAnnotationPrefix, "tag-annotation-prefix", "", "annotations of claims and VolumeSnapshots that begin with this are recorded as metadata in Cinder, as in tags.example.com/: tags.example.com/team=a is team=a there; needs --pvc-annotations, and the account the verb get for volumesnapshots; empty for none")
-	fs.StringVar(&cfg.Kubernetes.Kubeconfig, "kubeconfig", "", "kubeconfig to read claims with, instead of the service account of the pod; the variable KUBECONFIG goes first")
+	fs.StringVar(&cfg.StartupTaint, "startup-taint", "", "key of the taint that new nodes join with, as cinder.csi.openstack.org/agent-not-ready: it is removed once the driver is registered on the node and its limit of volumes known; needs the verbs list and watch for nodes and csinodes, and patch for nodes. Empty: none is removed")
+	fs.StringVar(&cfg.Kubernetes.Kubeconfig, "kubeconfig", "", "kubeconfig to reach Kubernetes with, instead of the service account of the pod; the variable KUBECONFIG goes first")
 	fs.StringVar(&cfg.Kubernetes.Master, "master", "", "address of the apiserver, instead of the one of the kubeconfig")
 	fs.Float64Var(&cfg.Kubernetes.QPS, "kube-api-qps", 50, "most requests per second to the apiserver")
 	fs.IntVar(&cfg.Kubernetes.Burst, "kube-api-burst", 100, "most requests at once to the apiserver")

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,10 +16,13 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.uber.org/zap"
 
+	"github.com/cinder-csi/cinder-csi/internal/admin"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/driver"
 	"github.com/cinder-csi/cinder-csi/internal/report"
+	"github.com/cinder-csi/cinder-csi/internal/unixsocket"
 )
 
 // conf writes a cloud.conf and returns the flags of a controller that reads it.
@@ -58,6 +63,13 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 		{"no endpoint", nil, 2, []string{"--endpoint"}},
 		{"an endpoint that is none", []string{"--endpoint=/csi.sock"}, 2, []string{"--endpoint", "/csi.sock"}},
 		{"no cloud.conf for the controller", []string{"--endpoint=unix:///tmp/x"}, 2, []string{"--cloud-config"}},
+		{"an admin endpoint that all of a node reach", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--admin-endpoint=tcp://127.0.0.1:6060"}, 2, []string{"--admin-endpoint=tcp://127.0.0.1:6060", "loopback"}},
+		{"an admin endpoint that is none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--admin-endpoint=:6060"}, 2, []string{"--admin-endpoint", "unix://PATH"}},
+		{"an admin endpoint that is CSI's", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--admin-endpoint=unix://tmp/x"}, 2, []string{"--admin-endpoint=unix://tmp/x", "--endpoint"}},
+		{"a level that is none", []string{"log-level", "loud"}, 2, []string{`"loud"`, "debug, info, warn or error"}},
+		{"a level for less than no time", []string{"log-level", "debug", "--for=-1s"}, 2, []string{"--for=-1s"}},
+		{"a plugin that isn't there", []string{"log-level", "--admin-endpoint=unix:///no/such/admin.sock"}, 2, []string{"/no/such/admin.sock"}},
+		{"a profile by way of TCP", []string{"profile", "heap", "--admin-endpoint=tcp://127.0.0.1:1"}, 2, []string{"--admin-endpoint=tcp://127.0.0.1:1"}},
 		{"no role", []string{"--endpoint=unix:///tmp/x", "--provide-controller-service=false", "--provide-node-service=false"}, 2, []string{"--provide-controller-service"}},
 		{"a filesystem that nobody has", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--default-fstype=reiserfs"}, 2, []string{"--default-fstype", "reiserfs"}},
 		{"a registration of no node plugin", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--provide-node-service=false", "--kubelet-registration-path=/x"}, 2, []string{"--kubelet-registration-path"}},
@@ -74,6 +86,8 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 		{"tags that are the driver's", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=a=b,cinder.csi.openstack.org/cluster=c"}, 2, []string{"--extra-tags", "the driver's own"}},
 		{"tags without annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--tag-annotation-prefix=a/"}, 2, []string{"--pvc-annotations"}},
 		{"tags from the driver's annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--pvc-annotations", "--tag-annotation-prefix=cinder."}, 2, []string{"--tag-annotation-prefix=cinder.", "the driver's own"}},
+		{"a taint that is Kubernetes' own", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--startup-taint=node.kubernetes.io/not-ready"}, 2, []string{"--startup-taint=node.kubernetes.io/not-ready", "Kubernetes' own"}},
+		{"a taint that is none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--startup-taint=a=b:NoExecute"}, 2, []string{"--startup-taint=a=b:NoExecute", "key"}},
 		{"addresses of secrets that are none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--secret-auth-urls=keystone.example.com"}, 2, []string{"--secret-auth-urls", "keystone.example.com"}},
 		{"a zone that can be no label", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--zone-fallback=..."}, 2, []string{"--zone-fallback", "label"}},
 		{"tags that are the driver's own", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=cinder.csi.openstack.org/cluster=x"}, 2, []string{"--extra-tags", "cinder.csi.openstack.org/cluster"}},
@@ -94,7 +108,9 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 			if took > 11*time.Second {
 				t.Errorf("took %v", took)
 			}
-			if strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "cinder-csi-plugin: ") {
+			if test.exit == 1 {
+				said = failure(t, said)
+			} else if strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "cinder-csi-plugin: ") {
 				t.Errorf("not one line: %q", said)
 			}
 			for _, word := range test.says {
@@ -107,6 +123,24 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// failure returns the text of the only error of a log, which ends with it.
+func failure(t *testing.T, log string) (text string) {
+	t.Helper()
+	for line := range strings.Lines(log) {
+		var entry struct{ Level, Msg, Error string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Errorf("not an entry of the log: %q", line)
+		}
+		if text != "" {
+			t.Errorf("the log goes on after the failure: %q", line)
+		}
+		if entry.Level == "error" {
+			text = entry.Msg + ": " + entry.Error
+		}
+	}
+	return text
 }
 
 // parse reads the command line of a plugin that serves.
@@ -180,6 +214,37 @@ func TestHelpTellsEachFlagOnceInItsGroup(t *testing.T) {
 				t.Errorf("--%s is not told once", f.Name)
 			}
 		})
+	}
+}
+
+// As kubectl exec does it beside a plugin that runs.
+func TestTheLogLevelOfARunningPluginIsChanged(t *testing.T) {
+	dir := t.TempDir()
+	listener, err := unixsocket.ListenPrivate(t.Context(), filepath.Join(dir, "admin.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := zap.NewAtomicLevel()
+	server := &http.Server{Handler: admin.Handler(level, zap.NewNop())}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	at := "--admin-endpoint=unix://" + filepath.Join(dir, "admin.sock")
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"log-level", at}, "info\n"},
+		{[]string{"log-level", "debug", at}, "debug until the plugin starts again, then info\n"},
+		{[]string{"log-level", "error", "--for=1h", at, "-o", "json"}, `"level": "error"`},
+		{[]string{"profile", "goroutine", at}, "\x1f\x8b"},
+	} {
+		var stdout, stderr bytes.Buffer
+		if exit := run(test.args, &stdout, &stderr); exit != 0 || !strings.Contains(stdout.String(), test.want) {
+			t.Errorf("%q: exit status %d, %q, %s", test.args, exit, stdout.String(), stderr.String())
+		}
+	}
+	if level.Level() != zap.ErrorLevel {
+		t.Errorf("the level is %v", level)
 	}
 }
 

@@ -47,7 +47,7 @@ type CatalogEntry struct {
 
 // identity returns Keystone, with the account's token.
 func (e *examiner) identity() (*endpoint, error) {
-	return e.conn.endpoint(service{name: "identity", kind: "identity", major: 3, path: "v3"}, e.conn.cfg.AuthURL)
+	return e.conn.endpoint(service{name: "identity", label: keystoneName, kind: "identity", major: 3, path: "v3"}, e.conn.cfg.AuthURL)
 }
 
 // getIdentity asks Keystone, which has no microversions.

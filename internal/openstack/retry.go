@@ -88,7 +88,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		backoff.WithBackOff(pauses),
 		backoff.WithMaxElapsedTime(patience),
 		backoff.WithNotify(func(_ error, wait time.Duration) {
-			logging.From(ctx).Debug("openstack request is repeated", zap.String("method", req.Method),
+			logging.From(ctx).Debug("openstack request is repeated", zap.String("httpMethod", req.Method),
 				zap.String("path", req.URL.Path), zap.Duration("after", wait))
 		}),
 	)

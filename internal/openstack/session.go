@@ -179,7 +179,10 @@ func (s *session) login(ctx context.Context, provider *gophercloud.ProviderClien
 // an application credential it is asked once, as that stays as it was made; where the
 // account may not read it, it is not known.
 func (s *session) learnExpiry(ctx context.Context, provider *gophercloud.ProviderClient, g grant) {
-	end, asked := g.password, false
+	var (
+		end   time.Time
+		asked bool
+	)
 	switch id := g.who.ApplicationCredential; {
 	case s.fixed():
 		end = time.Now().Add(g.lifetime)
@@ -191,11 +194,16 @@ func (s *session) learnExpiry(ctx context.Context, provider *gophercloud.Provide
 		}
 		ctx, cancel := context.WithTimeout(onErrand(ctx, credentialRequest), documentPatience)
 		defer cancel()
-		address := provider.IdentityBase + "v3/users/" + url.PathEscape(g.who.UserID) + "/application_credentials/" + url.PathEscape(id)
-		_, err := provider.Request(ctx, http.MethodGet, address, &gophercloud.RequestOpts{JSONResponse: &answer, OkCodes: []int{http.StatusOK}})
+		keystone := &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: provider.IdentityBase + "v3/"}
+		address := keystone.ServiceURL("users", url.PathEscape(g.who.UserID), "application_credentials", url.PathEscape(id))
+		a, err := fetch(ctx, keystone, http.MethodGet, address, &gophercloud.RequestOpts{OkCodes: []int{http.StatusOK}})
 		var status gophercloud.ErrUnexpectedResponseCode
 		asked = err == nil || errors.As(err, &status) && status.Actual < http.StatusInternalServerError
-		end = answer.Credential.ExpiresAt.Time
+		if json.Unmarshal(a.body, &answer) == nil {
+			end = answer.Credential.ExpiresAt.Time
+		}
+	default:
+		end = g.password
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,28 +8,30 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/stats"
 )
 
-// DefaultGrace is how long a stopping server waits for its calls. Calls that
-// wait for the cloud are cut off then; they are safe to repeat.
+// DefaultGrace is how long a stopping server waits for its calls, which end as soon as
+// they do nothing but wait. Those that don't are cut off then; they are safe to repeat.
 const DefaultGrace = 20 * time.Second
 
 // Options configure a Server.
 type Options struct {
 	// Logger receives a line per call; nil discards them.
 	Logger *zap.Logger
-	// Metrics is where the server's own metrics are registered; nil keeps
-	// them to itself.
+	// Metrics is where the server's own metrics are registered; nil registers none.
 	Metrics prometheus.Registerer
-	// Interrupt is the name of a service whose calls end when the server stops, as soon
-	// as they do nothing but wait: their contexts end then. Empty: none.
-	Interrupt string
+	// Tracing gives each call a span, below the one that its caller names.
+	Tracing bool
 	// Grace bounds how long Serve waits for running calls when it is told to
 	// stop; 0 means DefaultGrace.
 	Grace time.Duration
@@ -40,7 +42,7 @@ type Server struct {
 	grpc  *grpc.Server
 	log   *zap.Logger
 	grace time.Duration
-	// interrupt ends the contexts of calls that are interrupted.
+	// interrupt ends the contexts of running calls.
 	interrupt context.CancelFunc
 }
 
@@ -55,26 +57,33 @@ func NewServer(opts Options, register func(grpc.ServiceRegistrar)) *Server {
 	}
 	stopping, interrupt := context.WithCancel(context.Background())
 	s := &Server{log: opts.Logger, grace: opts.Grace, interrupt: interrupt}
-	s.grpc = grpc.NewServer(
+	metrics := newMetrics()
+	if opts.Metrics != nil {
+		opts.Metrics.MustRegister(metrics)
+	}
+	s.grpc = grpc.NewServer(append(tracing(opts.Tracing),
 		grpc.ChainUnaryInterceptor(
 			identify(opts.Logger),
-			newMetrics(opts.Metrics).observe,
+			metrics.UnaryServerInterceptor(),
+			// Before the log, in which calls that a stop has ended are nobody's fault.
+			endAtStop(stopping),
 			logCalls,
-			endAtStop(stopping, opts.Interrupt),
 			recoverPanics,
 		),
 		// A sidecar that vanished without closing its connection is noticed
 		// within a minute, and its calls are cancelled.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	)...)
 	register(s.grpc)
+	// Alerts about what never happened before need its zero.
+	metrics.InitializeMetrics(s.grpc)
 	return s
 }
 
-// Serve serves on the listener until ctx ends; then it refuses new calls, interrupts
-// those that it may, gives the running ones the grace period and returns. The listener, and a
-// unix socket's file, are gone afterwards.
+// Serve serves on the listener until ctx ends; then it refuses new calls, ends the contexts
+// of running ones, gives them the grace period and returns. The listener, and a unix
+// socket's file, are gone afterwards.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.grpc.Serve(listener) }()
@@ -104,7 +113,18 @@ func (s *Server) stop() {
 	case <-stopped:
 	case <-timer.C:
 		s.log.Warn("cutting off calls that are still running; their callers repeat them")
+		// GracefulStop goes on waiting for a call that nothing ends, such as one at a disk
+		// that hangs.
 		s.grpc.Stop()
-		<-stopped
 	}
+}
+
+// tracing returns what gives calls a span: all but those of probes.
+func tracing(on bool) []grpc.ServerOption {
+	if !on {
+		return nil
+	}
+	return []grpc.ServerOption{grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool {
+		return path.Dir(info.FullMethodName) != "/"+csi.Identity_ServiceDesc.ServiceName
+	})))}
 }

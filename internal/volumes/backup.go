@@ -104,7 +104,7 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 	}
 	switch {
 	case err == nil:
-		logging.From(ctx).Info("backup accepted", zap.String("backup", backup.ID), zap.String("volume", req.VolumeID))
+		logging.From(ctx).Info("backup accepted", zap.String("snapshotID", backup.ID))
 		if backup.CreatedAt.IsZero() {
 			// Cinder does not tell; its content is as old as the snapshot.
 			backup.CreatedAt = snapshot.CreatedAt
@@ -149,7 +149,7 @@ func (s *Service) needsFullBackup(ctx context.Context, req SnapshotRequest, refu
 			return fmt.Errorf("an incremental backup builds on backup %s, which has status %s: %w", newest.ID, newest.Status, unfinished(refusal))
 		}
 	}
-	logName(ctx, req.Name).Info("the volume has no backup that an incremental one can build on: a full one is made", zap.String("volume", req.VolumeID))
+	logging.From(ctx).Info("the volume has no backup that an incremental one can build on: a full one is made")
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // How a volume is detached: Nova is asked, once, and what it accepted is waited for.
@@ -209,7 +210,7 @@ func (d *detachment) follow(ctx context.Context) error {
 	// attachment: Nova is let attach a volume to the server that it is reserved for. Who
 	// attaches or deletes the volume next looks again.
 	if _, err := d.s.forgetStale(ctx, d.volumeID, d.serverID); err != nil {
-		log(ctx, d.volumeID).Warn("the volume is detached, and stays reserved", zap.String("server", d.serverID), zap.Error(err))
+		logging.From(ctx).Warn("the volume is detached, and stays reserved", zap.String("serverID", d.serverID), zap.Error(err))
 	}
 	return nil
 }

@@ -46,8 +46,9 @@ type volumeState struct {
 }
 
 // askOptions returns how things of one kind are watched.
-func askOptions[K comparable, S any](s *Service, rate func() float64, ask func(context.Context, []K) (map[K]S, error)) watch.Options[K, S] {
+func askOptions[K comparable, S any](s *Service, name string, rate func() float64, ask func(context.Context, []K) (map[K]S, error)) watch.Options[K, S] {
 	return watch.Options[K, S]{
+		Name: name,
 		Ask: func(ctx context.Context, keys []K) (map[K]S, error) {
 			s.counted.polls.Inc()
 			return ask(logging.Into(ctx, s.opts.Logger), keys)
@@ -59,7 +60,7 @@ func askOptions[K comparable, S any](s *Service, rate func() float64, ask func(c
 // panicked returns the error for those whose question to the cloud has panicked. What
 // was going on may go on in the cloud, so that it is no final answer.
 func (s *Service) panicked(value any) error {
-	s.opts.Logger.Error("panic while waiting for the cloud", zap.Any("panic", value), zap.Stack("stack"))
+	s.opts.Logger.Error("panic while waiting for the cloud", zap.String("cloud", s.opts.Cloud), zap.Any("panic", value), zap.Stack("stack"))
 	return fmt.Errorf("%w to this call: a defect of the driver, see its log: %v", cloud.ErrUnavailable, value)
 }
 
@@ -68,7 +69,8 @@ func (s *Service) panicked(value any) error {
 func wait[K comparable, S any](ctx context.Context, s *Service, w *watch.Watcher[K, S], key K, kind string, done func(S) (bool, error)) (S, error) {
 	s.counted.waiters.Inc()
 	defer s.counted.waiters.Dec()
-	return w.Wait(ctx, key, kind, func(now S) (bool, error) {
+	ctx, end := startSpan(ctx, "")
+	state, err := w.Wait(ctx, key, kind, func(now S) (bool, error) {
 		switch now := any(now).(type) {
 		case volumeState:
 			if now.volume != nil {
@@ -87,6 +89,8 @@ func wait[K comparable, S any](ctx context.Context, s *Service, w *watch.Watcher
 		waited(ctx, over || err != nil)
 		return over, err
 	})
+	end(err)
+	return state, err
 }
 
 // turn waits for the turn at a key of locks; see keylock.Locks.
@@ -94,6 +98,7 @@ func (s *Service) turn(ctx context.Context, locks *keylock.Locks[string], key st
 	begun := time.Now()
 	leave, err = locks.Lock(ctx, key, most)
 	s.counted.lockWait.WithLabelValues().Observe(time.Since(begun).Seconds())
+	traceTurn(ctx, key, begun, err)
 	return leave, err
 }
 

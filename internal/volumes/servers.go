@@ -67,6 +67,7 @@ func (s *servers) acquire(id string) (view *server, release func()) {
 		}
 		view = &server{id: id, service: s.service}
 		view.watcher = watch.New(watch.Options[string, bool]{
+			Name: "attachments of a server",
 			Ask: func(ctx context.Context, ids []string) (map[string]bool, error) {
 				s.service.counted.polls.Inc()
 				return view.ask(logging.Into(ctx, s.service.opts.Logger), s.service.cloud.ListAttachments, ids)

@@ -146,8 +146,8 @@ func oldest[T any](ctx context.Context, name string, list func(cloud.Page) ([]T,
 	})
 	for i := range named[1:] {
 		one := of(&named[i+1])
-		logName(ctx, name).Warn("this cluster has two of one name: the older is used, remove the other: its volume can't be deleted while it has snapshots",
-			zap.String("kind", one.kind), zap.String("used", of(&named[0]).id), zap.String("twin", one.id), zap.String("volume", one.volumeID))
+		logging.From(ctx).Warn("this cluster has two of one name: the older is used, remove the other: its volume can't be deleted while it has snapshots",
+			zap.String("kind", one.kind), zap.String("used", of(&named[0]).id), zap.String("twin", one.id), zap.String("twinOf", one.volumeID))
 	}
 	return &named[0], nil
 }
@@ -173,7 +173,7 @@ func (s *Service) postSnapshot(ctx context.Context, req SnapshotRequest) (*cloud
 	})
 	switch {
 	case err == nil:
-		logging.From(ctx).Info("snapshot accepted", zap.String("snapshot", snapshot.ID), zap.String("volume", req.VolumeID))
+		logging.From(ctx).Info("snapshot accepted", zap.String("snapshotID", snapshot.ID))
 		return snapshot, nil
 	case cloud.Uncertain(err):
 		found, again := s.earlierSnapshot(ctx, req)

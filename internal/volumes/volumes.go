@@ -145,9 +145,9 @@ func New(c cloud.Cloud, opts Options) *Service {
 	s := &Service{opts: opts, counted: opts.Metrics.open(opts.Cloud, opts.StuckAfter), Locks: opts.Locks, unansweredSince: make(map[string]time.Time)}
 	s.cloud = seen{Cloud: c, service: s}
 	s.servers = servers{service: s}
-	s.volumes = watch.New(askOptions(s, s.servers.rate, s.askVolumes))
-	s.snaps = watch.New(askOptions(s, nil, s.askSnapshots))
-	s.backups = watch.New(askOptions(s, nil, s.askBackups))
+	s.volumes = watch.New(askOptions(s, "volumes", s.servers.rate, s.askVolumes))
+	s.snaps = watch.New(askOptions(s, "snapshots", nil, s.askSnapshots))
+	s.backups = watch.New(askOptions(s, "backups", nil, s.askBackups))
 	return s
 }
 
@@ -236,7 +236,8 @@ func (s *Service) owned(metadata map[string]string) bool {
 	return ok && cluster == s.opts.Cluster
 }
 
-// log returns the logger of a request that works on volume id.
+// log returns the logger of a request that makes volume id. All others have the id in
+// their loggers, as each has what its request names.
 func log(ctx context.Context, id string) *zap.Logger {
 	return logging.From(ctx).With(zap.String("volumeID", id))
 }
