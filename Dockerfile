@@ -25,11 +25,12 @@ COPY cmd/cinder-csi-plugin cmd/cinder-csi-plugin
 COPY internal internal
 ARG TARGETARCH
 ARG VERSION=unknown
+ARG REVISION=unknown
 # grpcnotrace leaves golang.org/x/net/trace out of gRPC, a page of traces that the driver doesn't
 # serve: its text/template keeps the linker from dropping methods that nothing calls.
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=linux GOARCH=${TARGETARCH} go build -trimpath -tags grpcnotrace -buildvcs=false \
-      -ldflags "-s -w -X main.version=${VERSION}" -o /out/cinder-csi-plugin ./cmd/cinder-csi-plugin
+      -ldflags "-s -w -X main.version=${VERSION} -X main.revision=${REVISION}" -o /out/cinder-csi-plugin ./cmd/cinder-csi-plugin
 
 # Takes files out of Debian packages.
 FROM --platform=${BUILDPLATFORM} ${GO_IMAGE} AS collect

@@ -5,7 +5,8 @@ SHELL := /bin/bash
 
 BIN     := $(CURDIR)/bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -X main.version=$(VERSION)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -X main.version=$(VERSION) -X main.revision=$(REVISION)
 LINT    := go tool -modfile=.ci/tools.mod golangci-lint
 # e2e/ is a Go module of its own.
 LINT_E2E := go tool -modfile=../.ci/tools.mod golangci-lint

@@ -10,9 +10,13 @@ import (
 // TestTheValuesOfTheDocumentsAreTheCharts renders the blocks of documents that begin
 // with "# values.yaml".
 func TestTheValuesOfTheDocumentsAreTheCharts(t *testing.T) {
-	paths, err := filepath.Glob("../docs/migration/*.md")
-	if err != nil {
-		t.Fatal(err)
+	var paths []string
+	for _, pattern := range []string{"../docs/*.md", "../docs/migration/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, found...)
 	}
 	rendered := 0
 	for _, path := range paths {

@@ -26,7 +26,7 @@ func schemaDir(t *testing.T) string {
 	if err := json.Unmarshal([]byte(goCommand(t, "tools", "mod", "download", "-json", prometheusOperator)), &operator); err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{"servicemonitors", "podmonitors"} {
+	for _, kind := range []string{"servicemonitors", "podmonitors", "prometheusrules"} {
 		fromCRD(t, filepath.Join(operator.Dir, "example", "prometheus-operator-crd", "monitoring.coreos.com_"+kind+".yaml")).write(t, dir)
 	}
 	// OpenShift's modules aren't for download: these are the fields of its API reference.
@@ -67,7 +67,7 @@ func TestKubernetesKnowsEveryField(t *testing.T) {
 		files[values] = helm3.run(t, template(t, values)...)
 	}
 	files["openshift"] = helm3.run(t, template(t, "default", "--set", "openshift.enabled=true")...)
-	files["scraped"] = helm3.run(t, template(t, "default", "--set", "metrics.podMonitor.enabled=true,networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus")...)
+	files["scraped"] = helm3.run(t, template(t, "default", "--set", "metrics.podMonitor.enabled=true,metrics.prometheusRule.enabled=true,networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus")...)
 	for _, name := range fleet(t) {
 		files["fleet-"+name] = helm3.run(t, template(t, "", "--values", filepath.Join("testdata", "fleet", name+".yaml"))...)
 	}

@@ -139,6 +139,9 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"the same by force", wants(", forceEnable: true"), knownCluster(), makes("kind: ServiceMonitor", "kind: PodMonitor", "name: csi-snapshotter", "kind: VolumeSnapshotClass")},
 		{"the same with CRDs", wants(""), knownCluster(crds...), makes("kind: ServiceMonitor", "kind: PodMonitor", "name: csi-snapshotter", "kind: VolumeSnapshotClass")},
 		{"the same where no cluster was asked", wants(""), nil, makes("kind: ServiceMonitor", "kind: PodMonitor", "name: csi-snapshotter", "kind: VolumeSnapshotClass")},
+		{"alerts without their CRD", "metrics: {prometheusRule: {enabled: true}}", knownCluster(crds...), makes("kind: Deployment", "no PrometheusRule")},
+		{"the same by force", "metrics: {prometheusRule: {enabled: true, forceEnable: true}}", knownCluster(crds...), makes("kind: PrometheusRule")},
+		{"the same with their CRD", "metrics: {prometheusRule: {enabled: true, labels: {release: p}, interval: 1m}}", knownCluster("monitoring.coreos.com/v1/PrometheusRule"), makes("kind: PrometheusRule", "    release: p$", "interval: 1m$")},
 		{"one of the monitors without its CRD", wants(""), knownCluster(crds[1:]...), makes("no kind: ServiceMonitor", "kind: PodMonitor")},
 
 		{"no resources", "controller: {resources: null}\nnode: {resources: null}\nsidecars: {provisioner: {resources: null}}", nil, makes("no resources: *null", "no resources:$\n *$")},
@@ -187,6 +190,7 @@ func TestTheNotesSayWhatIsAmiss(t *testing.T) {
 		{"a cluster with a name", "clusterID: a\nsecret: {create: true, data: {cloud.conf: x}}\nstorageClasses: [{name: a}]", []string{}, []string{"no snapshot CRDs"}, []string{"clusterID", "create secret", "no StorageClass", "Prometheus"}},
 		{"OpenShift", "clusterID: a", []string{"operator.openshift.io/v1/ClusterCSIDriver"}, []string{"WARNING: this is OpenShift", "clustercsidriver cinder.csi.openstack.org", "docs/migration/openshift.md"}, nil},
 		{"no Prometheus operator", "metrics: {podMonitor: {enabled: true}}", []string{}, []string{"metrics.podMonitor, which is left out", "metrics.podMonitor.forceEnable=true"}, []string{"serviceMonitor"}},
+		{"no Prometheus operator for alerts", "metrics: {prometheusRule: {enabled: true}}", []string{}, []string{"metrics.prometheusRule, which is left out"}, []string{"podMonitor"}},
 		{"nodes only", "controller: {enabled: false}", nil, []string{"logs daemonset/cinder-csi-node"}, []string{"cinder-csi-controller", "create secret"}},
 		{"pools", "node: {namespaceOverride: own}\nadditionalDaemonSets: {gpu: {nodeSelector: {p: gpu}}}", nil, []string{"-n own logs daemonset/cinder-csi-node-gpu"}, nil},
 		{"clouds by Secret", `secretClouds: {authURLs: ["*"]}`, nil, []string{"storageCapacity.enabled=false"}, nil},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cinder-csi/cinder-csi/internal/driver"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/report"
 )
 
@@ -19,7 +20,10 @@ import (
 // calls a package.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		newCheckConfigCommand(),
 		newInspectCommand(),
+		newSupportBundleCommand(),
+		newPreStopCommand(),
 	}
 }
 
@@ -27,6 +31,7 @@ func commands() []*cobra.Command {
 func newInspectCommand() *cobra.Command {
 	inspect := newCommand("inspect", "look at a thing from all sides, and say where they disagree")
 	inspect.AddCommand(newInspectVolumeCommand())
+	inspect.AddCommand(newInspectNodeCommand())
 	return inspect
 }
 
@@ -78,7 +83,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 
 // newRootCommand returns the command that serves, with all others below it.
 func newRootCommand(serve func(context.Context, options) error) *cobra.Command {
-	opts := options{driver: driver.Config{Version: version}}
+	opts := options{driver: driver.Config{Version: version, Revision: revision}}
 	groups := append(driverFlags(&opts.driver), group{"Logs", logFlags(&opts)})
 	unused := unusedFlags()
 	root := &cobra.Command{
@@ -123,8 +128,8 @@ func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 
 // complete checks what the flags say, and adds what the environment says.
 func (o *options) complete(unused *pflag.FlagSet) error {
-	if o.logFormat != "json" && o.logFormat != "console" {
-		return fmt.Errorf("--log-format=%s: want json or console", o.logFormat)
+	if o.logFormat != logging.JSON && o.logFormat != logging.Console {
+		return fmt.Errorf("--log-format=%s: want %s or %s", o.logFormat, logging.JSON, logging.Console)
 	}
 	unused.VisitAll(func(f *pflag.Flag) {
 		if f.Changed {

@@ -66,7 +66,8 @@ func controllerFlags(cfg *driver.Config) *pflag.FlagSet {
 	fs.BoolVar(&cfg.PVCAnnotations, "pvc-annotations", false, "read the affinity of volumes from the annotations of claims (controller role; the provisioner needs --extra-create-metadata)")
 	fs.StringToStringVar(&cfg.ExtraTags, "extra-tags", nil, "metadata in Cinder of all volumes, snapshots and backups that are made, as in team=a,cost-centre=42; a class may set a key to another value")
 	fs.StringVar(&cfg.TagAnnotationPrefix, "tag-annotation-prefix", "", "annotations of claims and VolumeSnapshots that begin with this are recorded as metadata in Cinder, as in tags.example.com/: tags.example.com/team=a is team=a there; needs --pvc-annotations, and the account the verb get for volumesnapshots; empty for none")
-	fs.StringVar(&cfg.Kubernetes.Kubeconfig, "kubeconfig", "", "kubeconfig to read claims with, instead of the service account of the pod; the variable KUBECONFIG goes first")
+	fs.StringVar(&cfg.StartupTaint, "startup-taint", "", "key of the taint that new nodes join with, as cinder.csi.openstack.org/agent-not-ready: it is removed once the driver is registered on the node and its limit of volumes known; needs the verbs list and watch for nodes and csinodes, and patch for nodes. Empty: none is removed")
+	fs.StringVar(&cfg.Kubernetes.Kubeconfig, "kubeconfig", "", "kubeconfig to reach Kubernetes with, instead of the service account of the pod; the variable KUBECONFIG goes first")
 	fs.StringVar(&cfg.Kubernetes.Master, "master", "", "address of the apiserver, instead of the one of the kubeconfig")
 	fs.Float64Var(&cfg.Kubernetes.QPS, "kube-api-qps", 50, "most requests per second to the apiserver")
 	fs.IntVar(&cfg.Kubernetes.Burst, "kube-api-burst", 100, "most requests at once to the apiserver")
@@ -84,6 +85,7 @@ func nodeFlags(cfg *driver.Config) *pflag.FlagSet {
 		cfg.ZoneFallback = &zone
 		return nil
 	})
+	fs.Int64Var(&cfg.ReservedAttachments, "reserved-volume-attachments", 0, "volumes that something else than the driver attaches to this server, now or later: so many fewer are announced to Kubernetes. Disks that are no volumes, as the root disk, are counted without it")
 	fs.StringToStringVar(&cfg.AdditionalTopology, "additional-topology", nil, "more topology of this node, as in topology.kubernetes.io/region=R1")
 	fs.StringVar(&cfg.DefaultFSType, "default-fstype", "ext4", "filesystem of volumes whose StorageClass names none")
 	fs.StringVar(&cfg.DevelopmentDeviceDir, "development-device-dir", "", "accept loop devices, and the config drive, below this directory; for development only")

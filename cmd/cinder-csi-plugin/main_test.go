@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -74,6 +75,8 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 		{"tags that are the driver's", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=a=b,cinder.csi.openstack.org/cluster=c"}, 2, []string{"--extra-tags", "the driver's own"}},
 		{"tags without annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--tag-annotation-prefix=a/"}, 2, []string{"--pvc-annotations"}},
 		{"tags from the driver's annotations", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--pvc-annotations", "--tag-annotation-prefix=cinder."}, 2, []string{"--tag-annotation-prefix=cinder.", "the driver's own"}},
+		{"a taint that is Kubernetes' own", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--startup-taint=node.kubernetes.io/not-ready"}, 2, []string{"--startup-taint=node.kubernetes.io/not-ready", "Kubernetes' own"}},
+		{"a taint that is none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--startup-taint=a=b:NoExecute"}, 2, []string{"--startup-taint=a=b:NoExecute", "key"}},
 		{"addresses of secrets that are none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--secret-auth-urls=keystone.example.com"}, 2, []string{"--secret-auth-urls", "keystone.example.com"}},
 		{"a zone that can be no label", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--zone-fallback=..."}, 2, []string{"--zone-fallback", "label"}},
 		{"tags that are the driver's own", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--extra-tags=cinder.csi.openstack.org/cluster=x"}, 2, []string{"--extra-tags", "cinder.csi.openstack.org/cluster"}},
@@ -94,7 +97,9 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 			if took > 11*time.Second {
 				t.Errorf("took %v", took)
 			}
-			if strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "cinder-csi-plugin: ") {
+			if test.exit == 1 {
+				said = failure(t, said)
+			} else if strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "cinder-csi-plugin: ") {
 				t.Errorf("not one line: %q", said)
 			}
 			for _, word := range test.says {
@@ -107,6 +112,24 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// failure returns the text of the only error of a log, which ends with it.
+func failure(t *testing.T, log string) (text string) {
+	t.Helper()
+	for line := range strings.Lines(log) {
+		var entry struct{ Level, Msg, Error string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Errorf("not an entry of the log: %q", line)
+		}
+		if text != "" {
+			t.Errorf("the log goes on after the failure: %q", line)
+		}
+		if entry.Level == "error" {
+			text = entry.Msg + ": " + entry.Error
+		}
+	}
+	return text
 }
 
 // parse reads the command line of a plugin that serves.

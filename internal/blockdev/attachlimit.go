@@ -17,24 +17,20 @@ const MaxAttached = 256
 // take places away. Where the system's own disk is a PCI device by itself, as with
 // virtio-blk, volumes will be, and slots and ports are counted.
 func (s *System) AttachLimit(ctx context.Context) (int64, error) {
-	disks, err := s.listDisks(ctx)
-	if err != nil {
-		return 0, err
-	}
-	use, err := readProcUse(s.procDir())
+	disks, err := s.Disks(ctx)
 	if err != nil {
 		return 0, err
 	}
 	sys, onPCI := s.sysfs(), false
 	volumes, limit := 0, MaxAttached
 	for _, d := range disks {
-		switch system := sys.isSystem(use, d.name); {
-		case !sys.onBus(d.name):
-		case !system && (d.unanswered || isVolume(d.identities)): // what doesn't answer is most likely one
+		switch {
+		case !d.OnBus:
+		case d.Volume():
 			volumes++
 		default:
 			limit--
-			onPCI = onPCI || system && sys.virtioBlock(d.name)
+			onPCI = onPCI || d.System && sys.virtioBlock(d.Name)
 		}
 	}
 	if free, ok := sys.freePCI(); ok && onPCI {

@@ -26,6 +26,8 @@ var (
 	// ErrUnsafe means that a disk is there but must not be touched. The error
 	// that wraps it says what was found.
 	ErrUnsafe = errors.New("disk not safe to use")
+	// ErrHeld is the ErrUnsafe of a disk that something else uses.
+	ErrHeld = fmt.Errorf("%w", ErrUnsafe)
 	// ErrVolumeID means that what was given can't be the id of a volume.
 	ErrVolumeID = errors.New("not a volume id")
 )
@@ -74,6 +76,8 @@ type Finder interface {
 	// may be left from a disk that has gone, see Mapping.On. It returns an error that
 	// wraps ErrUnsafe when something else has the mapping's name.
 	Mapping(volumeID string) (Mapping, bool, error)
+	// Mappings returns those of all volumes.
+	Mappings() ([]Mapping, error)
 	// Refresh makes the kernel learn the disk's capacity anew where its bus needs
 	// to be told (SCSI; virtio and NVMe announce it themselves), reads it and
 	// returns d with it. It fails with ErrUnsafe when another disk has taken the
@@ -83,6 +87,8 @@ type Finder interface {
 	Refresh(ctx context.Context, d Disk) (Disk, error)
 	// Claimed tells whether something holds the disk for itself, see ClaimDevice.
 	Claimed(ctx context.Context, d Disk) (bool, error)
+	// Disks returns all whole disks of the server, also those that are no volumes.
+	Disks(ctx context.Context) ([]Listed, error)
 	// AttachLimit returns how many volumes the server can have attached at once, as
 	// far as can be seen from here, those counted that it has; 1 to MaxAttached.
 	AttachLimit(ctx context.Context) (int64, error)
@@ -94,6 +100,18 @@ type reads struct {
 	refreshes inflight.Group[int64] // the size
 	rescans   inflight.Group[struct{}]
 	claims    inflight.Group[bool]
+}
+
+// FoundBy tells what the disk was known by to be the volume's: serial, address where the
+// server's metadata name one (see byPath), or backing_file for a loop device.
+func (d Disk) FoundBy() string {
+	switch {
+	case d.byAddress:
+		return "address"
+	case unix.Major(d.Number) == loopMajor:
+		return "backing_file"
+	}
+	return "serial"
 }
 
 // key names the disk as long as it is plugged in, and no other one.

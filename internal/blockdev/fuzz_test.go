@@ -11,7 +11,7 @@ func FuzzVolumeID(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, id string) {
-		err := checkVolumeID(id)
+		err := CheckVolumeID(id)
 		if err != nil {
 			if !errors.Is(err, ErrVolumeID) {
 				t.Errorf("%v", err)

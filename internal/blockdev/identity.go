@@ -13,9 +13,9 @@ import (
 // (VIRTIO_BLK_ID_BYTES); the rest is cut off.
 const virtioSerialLength = 20
 
-// checkVolumeID returns an error unless id is a UUID in its usual form, which
+// CheckVolumeID returns an error unless id is a UUID in its usual form, which
 // every Cinder volume has.
-func checkVolumeID(id string) error {
+func CheckVolumeID(id string) error {
 	if !isUUID(id) {
 		return fmt.Errorf("%w: %q", ErrVolumeID, id)
 	}

@@ -33,7 +33,7 @@ type Loop struct {
 
 // Find implements Finder. Disk.Path is the node in DevDir.
 func (l *Loop) Find(ctx context.Context, volumeID string) (Disk, error) {
-	if err := checkVolumeID(volumeID); err != nil {
+	if err := CheckVolumeID(volumeID); err != nil {
 		return Disk{}, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -129,6 +129,11 @@ func (l *Loop) Candidates(ctx context.Context, volumeID string) ([]Disk, error) 
 // Mapping implements Finder. Mappings are the kernel's, which has their nodes in /dev.
 func (l *Loop) Mapping(volumeID string) (Mapping, bool, error) {
 	return (&System{SysDir: l.SysDir, ProcDir: l.ProcDir}).Mapping(volumeID)
+}
+
+// Mappings implements Finder.
+func (l *Loop) Mappings() ([]Mapping, error) {
+	return (&System{SysDir: l.SysDir, ProcDir: l.ProcDir}).Mappings()
 }
 
 // AttachLimit implements Finder: a development cloud has room for as many as Nova.

@@ -27,7 +27,7 @@ func MappingTitle(volumeID string) string {
 
 // Mapping implements Finder.
 func (s *System) Mapping(volumeID string) (Mapping, bool, error) {
-	if err := checkVolumeID(volumeID); err != nil {
+	if err := CheckVolumeID(volumeID); err != nil {
 		return Mapping{}, false, err
 	}
 	sys := s.sysfs()
@@ -42,6 +42,30 @@ func (s *System) Mapping(volumeID string) (Mapping, bool, error) {
 	}
 	d, err := diskOf(sys, s.procDir(), volumeID, name, s.node(name))
 	return Mapping{Disk: d, Title: title}, err == nil, err
+}
+
+// Mappings implements Finder.
+func (s *System) Mappings() ([]Mapping, error) {
+	sys := s.sysfs()
+	names, err := sys.disks()
+	if err != nil {
+		return nil, err
+	}
+	var found []Mapping
+	for _, name := range names {
+		volumeID, ours := strings.CutPrefix(sys.text(name, "dm", "name"), MappingTitle(""))
+		if !ours || !isUUID(volumeID) {
+			continue
+		}
+		m, there, err := s.Mapping(volumeID)
+		if err != nil {
+			return found, err
+		}
+		if there {
+			found = append(found, m)
+		}
+	}
+	return found, nil
 }
 
 // On tells whether the mapping is built upon that very disk and nothing else. A

@@ -106,7 +106,7 @@ func (s *System) findWithCapacity(ctx context.Context, volumeID string, next <-c
 	})
 	if rescanned != nil {
 		if ctx.Err() == nil {
-			logging.From(ctx).Warn("a disk without capacity could not be asked again", zap.String("disk", empty.Path), zap.Error(rescanned))
+			logging.From(ctx).Warn("a disk without capacity could not be asked again", zap.String("device", empty.Path), zap.Error(rescanned))
 		}
 		return d, err
 	}
@@ -149,7 +149,7 @@ func (s *System) Candidates(ctx context.Context, volumeID string) ([]Disk, error
 // matches returns all disks that have a volume's serial, the names of those that
 // don't tell theirs, and how many it has looked at.
 func (s *System) matches(ctx context.Context, volumeID string) (found []listedDisk, unanswered []string, looked int, err error) {
-	if err := checkVolumeID(volumeID); err != nil {
+	if err := CheckVolumeID(volumeID); err != nil {
 		return nil, nil, 0, err
 	}
 	disks, err := s.listDisks(ctx)
@@ -217,7 +217,7 @@ func prove(sys sysfs, procDir, volumeID, name, path string) (Disk, error) {
 		return Disk{}, fmt.Errorf("volume %s: %w", volumeID, err)
 	}
 	if users := foreignUsers(holders); len(users) > 0 {
-		return Disk{}, fmt.Errorf("volume %s: %w: %s is used by %v", volumeID, ErrUnsafe, path, users)
+		return Disk{}, fmt.Errorf("volume %s: %w: %s is used by %v", volumeID, ErrHeld, path, users)
 	}
 	return d, nil
 }

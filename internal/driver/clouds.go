@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
@@ -45,14 +44,14 @@ const (
 // background for as long as it takes, and stay. Those of secrets come with the first
 // call, and go when no call has come for a while and no volume is attached.
 type clouds struct {
-	open    func(openstack.CloudConfig) (*openstack.Client, error)
+	// open makes the client of a cloud, which the name is for in metrics.
+	open    func(name string, cfg openstack.CloudConfig) (*openstack.Client, error)
 	opts    volumes.Options
 	allowed openstack.Addresses
 	// most is the largest number of accounts of secrets.
 	most   int
 	idle   time.Duration
 	logger *zap.Logger
-	up     *prometheus.GaugeVec
 	// ctx ends with the driver.
 	ctx    context.Context //nolint:containedctx // it is the clouds' own lifetime
 	cancel context.CancelFunc
@@ -65,13 +64,16 @@ type clouds struct {
 	configured map[string]*account
 	secrets    map[string]*account
 	projects   map[string]*project
-	// numbered counts the projects that there ever were.
+	// numbered counts the accounts of secrets that there ever were.
 	numbered int
 }
 
 // account is one set of credentials.
 type account struct {
 	client *openstack.Client
+	// name is its own in metrics and the log: that of its section, default for the one
+	// without a name, and secret:N for the Nth secret.
+	name string
 	// conf names a section of cloud.conf; section is false for a secret.
 	conf    string
 	section bool
@@ -84,7 +86,8 @@ type account struct {
 	used  time.Time
 }
 
-// project is a project of a cloud, whoever has credentials for it.
+// project is a project of a cloud, whoever has credentials for it. It has the name of the
+// first account.
 type project struct {
 	key, name string
 	locks     *volumes.Locks
@@ -94,13 +97,9 @@ type project struct {
 var errStopping = fmt.Errorf("the driver is stopping: %w", cloud.ErrUnavailable)
 
 // newClouds returns clouds without any account.
-func newClouds(open func(openstack.CloudConfig) (*openstack.Client, error), opts volumes.Options, allowed openstack.Addresses, most int, idle time.Duration) *clouds {
+func newClouds(open func(string, openstack.CloudConfig) (*openstack.Client, error), opts volumes.Options, allowed openstack.Addresses, most int, idle time.Duration) *clouds {
 	c := &clouds{
 		open: open, opts: opts, allowed: allowed, most: most, idle: idle, logger: opts.Logger,
-		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "cinder_csi_cloud_connected",
-			Help: "1 for a cloud of cloud.conf that the driver has connected to since it started, else 0.",
-		}, []string{"cloud"}),
 		configured: make(map[string]*account), secrets: make(map[string]*account), projects: make(map[string]*project),
 	}
 	if c.logger == nil {
@@ -117,14 +116,14 @@ func newClouds(open func(openstack.CloudConfig) (*openstack.Client, error), opts
 // add opens an account of cloud.conf and connects to it in the background. Its error
 // is about the configuration.
 func (c *clouds) add(name string, section openstack.CloudConfig) error {
-	client, err := c.open(section)
+	one := &account{name: c.unique(cmp.Or(name, "default")), conf: name, section: true}
+	client, err := c.open(one.name, section)
 	if err != nil {
 		return err
 	}
-	one := &account{client: client, conf: name, section: true}
+	one.client = client
 	c.configured[name] = one
-	c.up.WithLabelValues(name).Set(0)
-	log := c.logger.With(zap.String("cloud", name))
+	log := c.logger.With(zap.String("cloud", one.name))
 	var logged time.Time
 	c.every(time.Second, "connecting to a cloud", func() (done bool) {
 		err := client.Ready(c.ctx)
@@ -133,7 +132,6 @@ func (c *clouds) add(name string, section openstack.CloudConfig) error {
 		}
 		switch {
 		case err == nil:
-			c.up.WithLabelValues(name).Set(1)
 			log.Info("connected to the cloud", zap.String("project", client.Project()))
 			return true
 		case c.ctx.Err() == nil && time.Since(logged) >= time.Minute:
@@ -215,11 +213,11 @@ func (c *clouds) account(ctx context.Context, secrets map[string]string) (*accou
 	case one == nil && len(c.secrets) >= c.most:
 		return nil, fmt.Errorf("%w: the driver already works with %d sets of credentials from secrets, as many as --max-secret-clouds allows", cloud.ErrUnavailable, c.most)
 	case one == nil:
-		client, err := c.open(cfg)
-		if err != nil {
+		one = &account{name: c.unique(fmt.Sprintf("secret:%d", c.numbered+1))}
+		if one.client, err = c.open(one.name, cfg); err != nil {
 			return nil, fmt.Errorf("%w: %w", cloud.ErrInvalid, err)
 		}
-		one = &account{client: client}
+		c.numbered++
 		c.secrets[key] = one
 	}
 	one.users++
@@ -258,13 +256,13 @@ func (c *clouds) ready(ctx context.Context, one *account) (*volumes.Service, err
 	key := one.client.Project()
 	p := c.projects[key]
 	if p == nil {
-		c.numbered++
-		p = &project{key: key, name: fmt.Sprintf("secret:%d", c.numbered), locks: volumes.NewLocks()}
+		p = &project{key: key, name: one.name, locks: volumes.NewLocks()}
 		c.projects[key] = p
 	}
 	p.accounts++
 	opts := c.opts
-	opts.Locks, opts.Logger = p.locks, c.logger.With(zap.String("cloud", cmp.Or(one.conf, p.name)))
+	opts.Cloud = one.name
+	opts.Locks, opts.Logger = p.locks, c.logger.With(zap.String("cloud", one.name))
 	one.project, one.service = p, volumes.New(one.client, opts)
 	return one.service, nil
 }
@@ -418,9 +416,36 @@ func (c *clouds) forget(one *account) {
 	if one.project == nil {
 		return
 	}
+	one.service.Close()
 	if one.project.accounts--; one.project.accounts == 0 {
 		delete(c.projects, one.project.key)
 	}
+}
+
+// accounts returns all of them. Only under the lock.
+func (c *clouds) accounts() []*account {
+	return slices.Concat(slices.Collect(maps.Values(c.configured)), slices.Collect(maps.Values(c.secrets)))
+}
+
+// unique returns a name for metrics that no account has: a section may be called default,
+// beside the one without a name, or secret:1.
+func (c *clouds) unique(name string) string {
+	for slices.ContainsFunc(c.accounts(), func(a *account) bool { return a.name == name }) {
+		name += "+"
+	}
+	return name
+}
+
+// Health returns what is known of all clouds, by their names. It asks nobody.
+func (c *clouds) Health() (all []openstack.Health) {
+	c.mu.Lock()
+	accounts := c.accounts()
+	c.mu.Unlock()
+	slices.SortFunc(accounts, func(a, b *account) int { return cmp.Compare(a.name, b.name) })
+	for _, one := range accounts {
+		all = append(all, one.client.Health())
+	}
+	return all
 }
 
 // unready returns the sections of cloud.conf that the driver has not connected to since
@@ -441,7 +466,7 @@ func (c *clouds) unready() (names []string, all bool) {
 func (c *clouds) close() {
 	c.cancel()
 	c.mu.Lock()
-	for _, one := range slices.Concat(slices.Collect(maps.Values(c.configured)), slices.Collect(maps.Values(c.secrets))) {
+	for _, one := range c.accounts() {
 		one.client.Close()
 	}
 	c.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
@@ -57,7 +59,8 @@ func secretOf(t *testing.T) map[string]string {
 // world is clouds of secrets, and how many accounts there were.
 type world struct {
 	*clouds
-	opened atomic.Int32
+	opened   atomic.Int32
+	registry *prometheus.Registry
 }
 
 func newWorld(t *testing.T, idle time.Duration, most int) *world {
@@ -66,10 +69,10 @@ func newWorld(t *testing.T, idle time.Duration, most int) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{}
-	w.clouds = newClouds(func(cfg openstack.CloudConfig) (*openstack.Client, error) {
+	w := &world{registry: prometheus.NewPedanticRegistry()}
+	w.clouds = newClouds(func(name string, cfg openstack.CloudConfig) (*openstack.Client, error) {
 		w.opened.Add(1)
-		return openstack.New(cfg, openstack.Options{SecretAddresses: all})
+		return openstack.New(cfg, openstack.Options{SecretAddresses: all, Registerer: w.registry, Cloud: name})
 	}, volumes.Options{Cluster: "c"}, all, most, idle)
 	t.Cleanup(w.close)
 	return w
@@ -201,7 +204,7 @@ func TestOneProjectIsListedOnce(t *testing.T) {
 	}
 	list, done := w.All(t.Context())
 	done()
-	if len(list) != 2 || list[0].Name != "secret:1" || list[1].Name != "secret:2" {
+	if len(list) != 2 || list[0].Name != "secret:1" || list[1].Name != "secret:3" {
 		t.Errorf("%+v", list)
 	}
 	// A section of cloud.conf goes first.
@@ -215,8 +218,68 @@ func TestOneProjectIsListedOnce(t *testing.T) {
 	until(t, "the section is not connected to", func() bool { _, all := w.unready(); return !all })
 	list, done = w.All(t.Context())
 	done()
-	if len(list) != 2 || list[0].Name != "" || list[1].Name != "secret:2" {
+	if len(list) != 2 || list[0].Name != "" || list[1].Name != "secret:3" {
 		t.Errorf("%+v", list)
+	}
+}
+
+// labels returns the values of the label cloud, and how many series have it.
+func (w *world) labels(t *testing.T) (names []string, series int) {
+	t.Helper()
+	families, err := w.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, label := range m.GetLabel() {
+				if label.GetName() == "cloud" {
+					names = append(names, label.GetValue())
+					series++
+				}
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), series
+}
+
+func TestTheMetricsOfASecretGoWithItsAccount(t *testing.T) {
+	w := newWorld(t, time.Hour, 10)
+	cfg, _, _, err := openstack.SecretConfig(secretOf(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A section may have any name.
+	for _, name := range []string{"", "default", "secret:1"} {
+		if err := w.add(name, cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the sections are not connected to", func() bool { names, _ := w.unready(); return len(names) == 0 })
+	_, own := w.labels(t)
+	wrong := secretOf(t)
+	wrong["application-credential-secret"] = "wrong"
+	if _, _, err := w.Use(t.Context(), wrong); !errors.Is(err, cloud.ErrUnauthorized) {
+		t.Errorf("got %v", err)
+	}
+	w.visit(t, secretOf(t))
+	if names, _ := w.labels(t); !slices.Equal(names, []string{"default", "default+", "secret:1", "secret:1+", "secret:2"}) {
+		t.Errorf("%q", names)
+	}
+	for _, h := range w.Health() {
+		if h.Up == (h.Cloud == "secret:1+") {
+			t.Errorf("%+v", h)
+		}
+	}
+	w.mu.Lock()
+	keys := slices.Collect(maps.Keys(w.secrets))
+	w.mu.Unlock()
+	for _, key := range keys {
+		w.dropUnneeded(t.Context(), key)
+	}
+	if names, series := w.labels(t); !slices.Equal(names, []string{"default", "default+", "secret:1"}) || series != own {
+		t.Errorf("%d of %d series are left: %q", series, own, names)
 	}
 }
 

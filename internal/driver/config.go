@@ -9,8 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/kube"
+	"github.com/cinder-csi/cinder-csi/internal/node"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
@@ -19,8 +22,8 @@ import (
 
 // Config is what the command line says.
 type Config struct {
-	// Version of the plugin.
-	Version string
+	// Version of the plugin, and the revision of the source that it was built from.
+	Version, Revision string
 	// Endpoint is where the CSI services listen; see rpc.ParseEndpoint.
 	Endpoint string
 	// CloudConfig are the paths of cloud.conf files, later ones overwriting.
@@ -41,6 +44,9 @@ type Config struct {
 	// the cluster that Kubernetes describes.
 	PVCAnnotations bool
 	Kubernetes     kube.Options
+	// StartupTaint is the key of the taint that new nodes join with, which the controller
+	// removes once the driver is registered on them; empty: none is removed.
+	StartupTaint string
 	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
 	// recorded as metadata: what follows is the key. Empty: none are.
 	TagAnnotationPrefix string
@@ -78,6 +84,9 @@ type Config struct {
 	// NodeName is the name of this server's Node, for the log; its hostname where it is
 	// empty.
 	NodeName string
+	// ReservedAttachments is how many volumes something else than the driver attaches to the
+	// server, 0 to 255: so many fewer are announced to Kubernetes.
+	ReservedAttachments int64
 	// DefaultFSType is the filesystem of volumes that ask for none.
 	DefaultFSType string
 	// MetadataURL is the metadata service.
@@ -123,12 +132,34 @@ func (c *Config) Validate() error {
 	case strings.HasPrefix(volumes.ReservedPrefix, prefix):
 		return fmt.Errorf("--tag-annotation-prefix=%s: the driver's own annotations begin with %s", prefix, volumes.ReservedPrefix)
 	}
+	if err := checkStartupTaint(c.StartupTaint); err != nil {
+		return fmt.Errorf("--startup-taint=%s: %w", c.StartupTaint, err)
+	}
 	return c.validateNode()
+}
+
+// checkStartupTaint refuses taints that are Kubernetes' own: a node that isn't ready, for
+// example, must not become so by a typing error.
+func checkStartupTaint(key string) error {
+	domain, _, _ := strings.Cut(key, "/")
+	switch wrong := validation.IsQualifiedName(key); {
+	case key == "":
+		return nil
+	case len(wrong) > 0:
+		return errors.New("as the key of a taint, " + strings.Join(wrong, "; "))
+	case domain == "kubernetes.io", strings.HasSuffix(domain, ".kubernetes.io"), strings.HasSuffix(domain, ".k8s.io"):
+		return errors.New("this taint is Kubernetes' own; take one that only your nodes' set-up knows, as cinder.csi.openstack.org/agent-not-ready")
+	}
+	return nil
 }
 
 func (c *Config) validateNode() error {
 	if c.ZoneFallback != nil && *c.ZoneFallback != "" && zone.Label(*c.ZoneFallback) == "" {
 		return fmt.Errorf("--zone-fallback=%s: nothing of it can be the value of a label", *c.ZoneFallback)
+	}
+	if c.ReservedAttachments < 0 || c.ReservedAttachments >= node.MaxAttachLimit {
+		return fmt.Errorf("--reserved-volume-attachments=%d: want the number of volumes that something else attaches to this server, 0 to %d",
+			c.ReservedAttachments, node.MaxAttachLimit-1)
 	}
 	if c.KubeletRegistrationPath == "" {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,7 +12,9 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/identity"
 	"github.com/cinder-csi/cinder-csi/internal/kube"
+	"github.com/cinder-csi/cinder-csi/internal/nodestart"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
@@ -20,8 +23,13 @@ import (
 type controllerRole struct {
 	server *controller.Server
 	clouds *clouds
-	// kubernetes reads PersistentVolumeClaims; nil where that is not asked for.
+	// kubernetes is nil where nothing of Kubernetes is asked for.
 	kubernetes *kube.Client
+	// annotations reads those of PersistentVolumeClaims; nil where that is not asked for.
+	annotations func(context.Context, kube.Resource, string, string) (map[string]string, error)
+	// stop ends what runs in the background, which background waits for.
+	stop       context.CancelFunc
+	background sync.WaitGroup
 }
 
 // newController asks no cloud. Its errors are about the configuration, whose files had the
@@ -34,8 +42,9 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 	if err != nil {
 		return nil, fmt.Errorf("--secret-auth-urls: %w", err)
 	}
-	open := func(section openstack.CloudConfig) (*openstack.Client, error) {
+	open := func(name string, section openstack.CloudConfig) (*openstack.Client, error) {
 		return openstack.New(section, openstack.Options{
+			Cloud:                    name,
 			Version:                  cfg.Version,
 			UserAgent:                cfg.UserAgent,
 			IgnoreVolumeMicroversion: conf.BlockStorage.IgnoreVolumeMicroversion,
@@ -45,13 +54,17 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 			LoginTimeout:             cfg.LoginTimeout,
 		})
 	}
-	role := &controllerRole{clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
-	if err := role.start(cfg, conf, registry); err != nil {
+	ctx, stop := context.WithCancel(context.Background())
+	role := &controllerRole{stop: stop, clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger, Metrics: volumes.NewMetrics(registry)}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
+	if err = role.start(cfg, conf); err == nil {
+		err = role.attend(ctx, cfg, logger)
+	}
+	if err != nil {
 		role.close()
 		return nil, err
 	}
 	role.server = controller.New(controller.Config{
-		Annotations:    role.annotations(),
+		Annotations:    role.annotations,
 		TagPrefix:      cfg.TagAnnotationPrefix,
 		ExtraTags:      cfg.ExtraTags,
 		Source:         role.clouds,
@@ -62,13 +75,17 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 
 		AllowUnknownParameters: cfg.AllowUnknownParameters,
 	})
-	changes := &reloader{paths: cfg.CloudConfig, clouds: role.clouds, logger: logger, started: conf.BlockStorage, seen: seen}
+	changes := &reloader{paths: cfg.CloudConfig, clouds: role.clouds, logger: logger, started: conf.BlockStorage, seen: seen, results: newReloads()}
+	if err := registry.Register(changes.results); err != nil {
+		role.close()
+		return nil, fmt.Errorf("register the metric of reloads: %w", err)
+	}
 	changes.run(cmp.Or(cfg.ReloadEvery, reloadEvery))
 	return role, nil
 }
 
-// start opens the clouds of cloud.conf, and the way to Kubernetes where it is asked for.
-func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prometheus.Registerer) (err error) {
+// start opens the clouds of cloud.conf.
+func (r *controllerRole) start(cfg Config, conf openstack.Config) error {
 	for _, name := range cfg.CloudNames {
 		section, err := conf.Cloud(name)
 		if err != nil {
@@ -78,24 +95,31 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config, registry prome
 			return err
 		}
 	}
-	if err := registry.Register(r.clouds.up); err != nil {
-		return fmt.Errorf("register the metric of connected clouds: %w", err)
-	}
-	if cfg.PVCAnnotations {
-		if r.kubernetes, err = kube.New(cfg.Kubernetes); err != nil {
-			return fmt.Errorf("--pvc-annotations: %w", err)
-		}
-	}
 	return nil
 }
 
-// annotations returns what reads the annotations of claims, nil where that is not
-// asked for.
-func (r *controllerRole) annotations() func(context.Context, kube.Resource, string, string) (map[string]string, error) {
-	if r.kubernetes == nil {
+// attend opens the way to Kubernetes where something of it is asked for, and does that
+// until ctx ends.
+func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
+	if !cfg.PVCAnnotations && cfg.StartupTaint == "" {
 		return nil
 	}
-	return r.kubernetes.Annotations
+	if r.kubernetes, err = kube.New(cfg.Kubernetes); err != nil {
+		return fmt.Errorf("--pvc-annotations, --startup-taint: %w", err)
+	}
+	if cfg.PVCAnnotations {
+		r.annotations = r.kubernetes.Annotations
+	}
+	if cfg.StartupTaint != "" {
+		r.background.Go(func() {
+			if err := nodestart.Run(ctx, nodestart.Config{
+				Kubernetes: r.kubernetes, Driver: identity.DriverName, Taint: cfg.StartupTaint, Logger: logger,
+			}); err != nil {
+				logger.Error("start-up taints are not removed", zap.Error(err))
+			}
+		})
+	}
+	return nil
 }
 
 func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
@@ -103,6 +127,8 @@ func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
 }
 
 func (r *controllerRole) close() {
+	r.stop()
+	r.background.Wait()
 	r.clouds.close()
 	if r.kubernetes != nil {
 		r.kubernetes.Close()

@@ -108,8 +108,15 @@ func TestChangedCredentialsAreTakenUpWithoutARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.InfoLevel)
-	s := startLogging(t, driver.Config{Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 20 * time.Millisecond}, zap.New(core))
+	web := freeAddress(t)
+	s := startLogging(t, driver.Config{Controller: true, Cluster: "test", HTTPEndpoint: web, CloudConfig: []string{conf}, CloudNames: []string{""}, ReloadEvery: 20 * time.Millisecond}, zap.New(core))
 	client := csi.NewControllerClient(s.conn)
+	counted := func(result, count string) {
+		t.Helper()
+		if said := get(t, "http://"+web+"/metrics"); !strings.Contains(said, fmt.Sprintf("cinder_csi_credentials_reloads_total{cloud=\"default\",result=%q} %s\n", result, count)) {
+			t.Errorf("%s is not %s:\n%s", result, count, said)
+		}
+	}
 	all := ""
 	for _, step := range []struct{ name, content, says string }{
 		{"before", "", "connected to the cloud"},
@@ -136,6 +143,14 @@ func TestChangedCredentialsAreTakenUpWithoutARestart(t *testing.T) {
 			t.Fatalf("%s: %v", step.name, err)
 		}
 		all += step.name + " "
+		if step.name == "before" {
+			counted("failure", "0")
+			counted("success", "0")
+		}
+	}
+	counted("success", "1")
+	if said := get(t, "http://"+web+"/metrics"); strings.Contains(said, `result="failure"} 0`) {
+		t.Error("no failure is counted")
 	}
 	if here, there := names(t, cloud), names(t, other); here+" " != all || there != "" {
 		t.Errorf("the clouds have %q and %q", here, there)

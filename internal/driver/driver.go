@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,7 +26,7 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(cfg))
 
 	var conf openstack.Config
 	seen := openstack.Fingerprint(cfg.CloudConfig)
@@ -49,11 +50,25 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 		ready.clouds = controller.clouds
 	}
 	if cfg.Node {
-		node := newNode(cfg, conf)
+		node := newNode(cfg, conf, registry)
 		defer func() { err = errors.Join(err, node.close()) }()
 		services = append(services, node.register)
 	}
 	return serve(ctx, cfg, logger, registry, &ready, services)
+}
+
+// buildInfo tells what runs here: a series for each role.
+func buildInfo(cfg Config) prometheus.Collector {
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "cinder_csi_build_info",
+		Help: "1, with the version and the revision of the plugin, the Go that built it, and a role that it has.",
+	}, []string{"version", "revision", "goversion", "role"})
+	for role, here := range map[string]bool{"controller": cfg.Controller, "node": cfg.Node} {
+		if here {
+			info.WithLabelValues(cfg.Version, cfg.Revision, runtime.Version(), role).Set(1)
+		}
+	}
+	return info
 }
 
 // logUnused logs the keys of cloud.conf that have no effect.
@@ -65,7 +80,7 @@ func logUnused(logger *zap.Logger, conf openstack.Config) {
 }
 
 func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *prometheus.Registry, ready *readiness, services []func(grpc.ServiceRegistrar)) error {
-	server := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry, Interrupt: csi.Controller_ServiceDesc.ServiceName}, func(r grpc.ServiceRegistrar) {
+	server := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry}, func(r grpc.ServiceRegistrar) {
 		for _, register := range services {
 			register(r)
 		}
@@ -90,7 +105,7 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *promet
 	}
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	if cfg.KubeletRegistrationPath != "" {
-		group.Go(func() error { return register(ctx, cfg, endpoint, logger, &ready.registered) })
+		group.Go(func() error { return register(ctx, cfg, endpoint, logger, registry, &ready.registered) })
 	}
 	logger.Info("serving", zap.String("version", cfg.Version), zap.Stringer("endpoint", endpoint),
 		zap.Bool("controller", cfg.Controller), zap.Bool("node", cfg.Node))

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +120,7 @@ func TestBothRolesServeOnOneEndpointUntilTold(t *testing.T) {
 	cloud, conf := startCloud(t)
 	address := freeAddress(t)
 	s := start(t, driver.Config{
-		Controller: true, Cluster: "test", Node: true, Topology: true, Version: "v1", CloudConfig: []string{conf}, CloudNames: []string{""},
+		Controller: true, Cluster: "test", Node: true, Topology: true, Version: "v1", Revision: "abc", CloudConfig: []string{conf}, CloudNames: []string{""},
 		MetadataURL: cloud.MetadataURL("node1"), HTTPEndpoint: address, DevelopmentDeviceDir: cloud.DeviceDir("node1"),
 	})
 	info, err := csi.NewIdentityClient(s.conn).GetPluginInfo(t.Context(), &csi.GetPluginInfoRequest{})
@@ -136,13 +137,17 @@ func TestBothRolesServeOnOneEndpointUntilTold(t *testing.T) {
 	if _, err := csi.NewControllerClient(s.conn).ListVolumes(t.Context(), &csi.ListVolumesRequest{}); err != nil {
 		t.Error(err)
 	}
-	for path, want := range map[string]string{
-		"/healthz": "ok",
-		"/readyz":  "ok",
-		"/metrics": `openstack_api_requests_total{request="volume_list"}`,
+	for _, test := range []struct{ path, want string }{
+		{"/healthz", "ok"},
+		{"/readyz", "ok"},
+		{"/metrics", `openstack_api_requests_total{request="volume_list"}`},
+		{"/metrics", `cinder_csi_build_info{goversion="` + runtime.Version() + `",revision="abc",role="controller",version="v1"} 1`},
+		{"/metrics", `cinder_csi_build_info{goversion="` + runtime.Version() + `",revision="abc",role="node",version="v1"} 1`},
+		{"/metrics", `grpc_server_handled_total{grpc_code="OK",grpc_method="ListVolumes",grpc_service="csi.v1.Controller",grpc_type="unary"} 1`},
+		{"/metrics", `grpc_server_handled_total{grpc_code="Internal",grpc_method="NodeStageVolume",grpc_service="csi.v1.Node",grpc_type="unary"} 0`},
 	} {
-		if got := get(t, "http://"+address+path); !strings.Contains(got, want) {
-			t.Errorf("GET %s does not say %s:\n%s", path, want, got)
+		if got := get(t, "http://"+address+test.path); !strings.Contains(got, test.want) {
+			t.Errorf("GET %s does not say %s:\n%s", test.path, test.want, got)
 		}
 	}
 	if err := s.stop(); err != nil {

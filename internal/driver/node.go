@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
@@ -20,25 +21,30 @@ import (
 type nodeRole struct {
 	server *node.Server
 	fs     *filesystem.FS
+	finder blockdev.Finder
+	// instance is the server that this process runs on.
+	instance *instance.Server
 }
 
 // newNode needs no cloud and no credentials: of cloud.conf it reads where to
 // learn who this server is, and how many volumes it may have.
-func newNode(cfg Config, conf openstack.Config) *nodeRole {
-	fs := filesystem.New(filesystem.Options{})
+func newNode(cfg Config, conf openstack.Config, metrics prometheus.Registerer) *nodeRole {
+	fs := filesystem.New(filesystem.Options{Metrics: metrics})
 	finder, server := disks(cfg, conf.Metadata)
-	return &nodeRole{fs: fs, server: node.New(node.Config{
-		Identity:           identify(cfg, server),
-		Finder:             finder,
-		Deployed:           cfg.DevelopmentDeviceDir == "",
-		FS:                 fs,
-		WithTopology:       cfg.Topology,
-		ZoneFallback:       cfg.ZoneFallback,
-		WellKnownZone:      cfg.WellKnownZone,
-		AdditionalTopology: cfg.AdditionalTopology,
-		AttachLimit:        conf.BlockStorage.NodeVolumeAttachLimit,
-		DefaultFSType:      cfg.DefaultFSType,
-		NodeName:           cfg.nodeName(),
+	return &nodeRole{fs: fs, finder: finder, instance: server, server: node.New(node.Config{
+		Identity:            identify(cfg, server),
+		Finder:              finder,
+		Deployed:            cfg.DevelopmentDeviceDir == "",
+		FS:                  fs,
+		WithTopology:        cfg.Topology,
+		ZoneFallback:        cfg.ZoneFallback,
+		WellKnownZone:       cfg.WellKnownZone,
+		AdditionalTopology:  cfg.AdditionalTopology,
+		AttachLimit:         conf.BlockStorage.NodeVolumeAttachLimit,
+		ReservedAttachments: cfg.ReservedAttachments,
+		DefaultFSType:       cfg.DefaultFSType,
+		NodeName:            cfg.nodeName(),
+		Metrics:             metrics,
 	})}
 }
 

@@ -49,7 +49,7 @@ func TestTheNodeImageHoldsExactlyTheProgramsThatTheDriverRuns(t *testing.T) {
 // runners are the functions that run a program, and which of their arguments is
 // its name.
 func runners() map[string]int {
-	return map[string]int{"tool": 0, "change": 0, "Tool": 1, "Command": 0, "CommandContext": 1, "LookPath": 0}
+	return map[string]int{"tool": 1, "change": 1, "Tool": 2, "Command": 0, "CommandContext": 1, "LookPath": 0}
 }
 
 func TestTheProgramsThatTheCodeRunsAreListed(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/identity"
@@ -13,7 +14,7 @@ import (
 
 // register makes the kubelet know the plugin, once the plugin answers: the
 // kubelet calls NodeGetInfo as soon as it sees the registration socket.
-func register(ctx context.Context, cfg Config, endpoint rpc.Endpoint, logger *zap.Logger, registered *atomic.Bool) error {
+func register(ctx context.Context, cfg Config, endpoint rpc.Endpoint, logger *zap.Logger, metrics prometheus.Registerer, registered *atomic.Bool) error {
 	if err := rpc.Probe(ctx, endpoint); err != nil {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // told to stop, or another part of the plugin has failed and says why
@@ -26,6 +27,7 @@ func register(ctx context.Context, cfg Config, endpoint rpc.Endpoint, logger *za
 		Endpoint:   cfg.KubeletRegistrationPath,
 		Dir:        cfg.PluginRegistrationPath,
 		Logger:     logger,
+		Metrics:    metrics,
 		Registered: registered.Store,
 	})
 }

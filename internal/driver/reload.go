@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
@@ -35,12 +36,31 @@ type reloader struct {
 	seen, tried string
 	until       time.Time
 	pauses      *backoff.ExponentialBackOff
+	results     *prometheus.CounterVec
+}
+
+// newReloads returns the metric of what came of changed files.
+func newReloads() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cinder_csi_credentials_reloads_total",
+		Help: "How often changed credentials were taken up (success) or could not be, so that those before stay in use (failure).",
+	}, []string{"cloud", "result"})
+}
+
+// count counts the outcome for a cloud. Both outcomes are there from the start: an
+// increase from nothing is none.
+func (r *reloader) count(one *account, success, failure float64) {
+	r.results.WithLabelValues(one.name, "success").Add(success)
+	r.results.WithLabelValues(one.name, "failure").Add(failure)
 }
 
 // run looks at the files until the clouds are closed. A change that does not work, such
 // as a file that is half written, is told and tried again after pauses that double;
 // what worked before goes on working as long as the cloud lets it.
 func (r *reloader) run(every time.Duration) {
+	for _, one := range r.clouds.configured {
+		r.count(one, 0, 0)
+	}
 	r.pauses = &backoff.ExponentialBackOff{InitialInterval: 2 * every, MaxInterval: longest * every, Multiplier: 2, RandomizationFactor: 0.2}
 	r.clouds.every(every, "reading cloud.conf again", func() bool {
 		r.look()
@@ -58,6 +78,9 @@ func (r *reloader) look() {
 	}
 	conf, err := openstack.ReadConfig(r.paths...)
 	if err != nil {
+		for _, one := range r.clouds.configured {
+			r.count(one, 0, 1)
+		}
 		r.logger.Error("the changed configuration of the cloud can't be read, the one before stays in use", zap.Error(err))
 		return
 	}
@@ -79,18 +102,21 @@ func (r *reloader) look() {
 func (r *reloader) takeUp(conf openstack.Config) (complete bool) {
 	complete = true
 	for name, one := range r.clouds.configured {
-		log := r.logger.With(zap.String("cloud", name))
+		log := r.logger.With(zap.String("cloud", one.name))
 		section, err := conf.Cloud(name)
 		if err == nil {
 			err = one.client.Reconnect(r.clouds.ctx, section)
 		}
 		switch {
 		case err == nil:
+			r.count(one, 1, 0)
 			log.Info("changed credentials are in use")
 		case errors.Is(err, openstack.ErrOtherProject):
+			r.count(one, 0, 1)
 			log.Error("the changed credentials are taken up at the next start, those before stay in use", zap.Error(err))
 		default:
 			complete = false
+			r.count(one, 0, 1)
 			log.Error("the changed credentials do not work, those before stay in use", zap.Error(err))
 		}
 	}

@@ -104,7 +104,7 @@ func TestOneCloudThatIsDownStopsNothingOfTheOther(t *testing.T) {
 	if said := get(t, "http://"+web+"/readyz"); !strings.Contains(said, "ok\n") || !strings.Contains(said, `cloud "far" is not connected`) {
 		t.Errorf("/readyz says %q", said)
 	}
-	if said := get(t, "http://"+web+"/metrics"); !strings.Contains(said, `cinder_csi_cloud_connected{cloud="far"} 0`) || !strings.Contains(said, `cinder_csi_cloud_connected{cloud=""} 1`) {
+	if said := get(t, "http://"+web+"/metrics"); !strings.Contains(said, `cinder_csi_cloud_up{cloud="far"} 0`) || !strings.Contains(said, `cinder_csi_cloud_up{cloud="default"} 1`) {
 		t.Errorf("/metrics says %q", said)
 	}
 	if logs.FilterMessageSnippet("not connected").FilterField(zap.String("cloud", "far")).Len() == 0 {

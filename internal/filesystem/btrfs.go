@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,8 +52,8 @@ func parseBtrfs(b []byte) (superblock, bool) {
 	}, true
 }
 
-func growBtrfsMounted(f *FS, m MountPoint, s superblock, _ int64) error {
-	return f.change("btrfs", "filesystem", "resize", strconv.FormatUint(s.deviceID, 10)+":max", m.Target)
+func growBtrfsMounted(ctx context.Context, f *FS, m MountPoint, s superblock, _ int64) error {
+	return f.change(ctx, "btrfs", "filesystem", "resize", strconv.FormatUint(s.deviceID, 10)+":max", m.Target)
 }
 
 // Requests of btrfs: the size of what they pass, and the request.

@@ -124,11 +124,11 @@ func (f *FS) Probe(ctx context.Context, on Device) (Content, error) {
 // else the device holds, or that it is blank, Format finds out right before it writes.
 func (f *FS) Recognize(ctx context.Context, on Device) (Content, error) {
 	return f.read(ctx, on, func(d *handle) (Content, error) {
-		content, err := f.recognize(on.Path, d)
+		content, err := f.recognize(ctx, on.Path, d)
 		if err != nil || content.Kind != Filesystem {
 			return Content{}, err
 		}
-		return f.marked(on, d, content)
+		return f.marked(ctx, on, d, content)
 	})
 }
 
@@ -152,9 +152,9 @@ func (f *FS) read(ctx context.Context, on Device, reading func(*handle) (Content
 func (f *FS) probe(ctx context.Context, on Device, d *handle) (Content, error) {
 	// Where blkid says what the superblock says, its word will do: it saves
 	// reading all over a device that is merely mounted again.
-	content, err := f.recognize(on.Path, d)
+	content, err := f.recognize(ctx, on.Path, d)
 	if err == nil {
-		content, err = f.marked(on, d, content)
+		content, err = f.marked(ctx, on, d, content)
 	}
 	if err != nil || content != (Content{}) {
 		return content, err
@@ -172,19 +172,19 @@ func (f *FS) probe(ctx context.Context, on Device, d *handle) (Content, error) {
 	case data == "":
 		return Content{Kind: Blank, Detail: "blank"}, nil
 	}
-	return f.name(on.Path, data)
+	return f.name(ctx, on.Path, data)
 }
 
 // recognize returns the supported filesystem that is on an open device, in its place;
 // the zero Content where there is none.
-func (f *FS) recognize(path string, d *handle) (Content, error) {
+func (f *FS) recognize(ctx context.Context, path string, d *handle) (Content, error) {
 	switch _, err := readSuperblock(d); {
 	case errors.Is(err, ErrUnsupported):
 		return Content{}, nil
 	case err != nil:
 		return Content{}, err
 	}
-	is, err := f.blkid(path)
+	is, err := f.blkid(ctx, path)
 	if err != nil || is.usage != "filesystem" || is.table != "" {
 		return Content{}, err
 	}
@@ -345,7 +345,7 @@ func openDirect(path string, flags int) (*os.File, error) {
 
 // marked returns what a device holds of which content was recognised: the same where
 // it has no mark of its owner, or one that doesn't count, else Unfinished.
-func (f *FS) marked(on Device, d *handle, content Content) (Content, error) {
+func (f *FS) marked(ctx context.Context, on Device, d *handle, content Content) (Content, error) {
 	if on.Owner == "" {
 		return content, nil
 	}
@@ -363,7 +363,7 @@ func (f *FS) marked(on Device, d *handle, content Content) (Content, error) {
 			return content, err
 		}
 	} else {
-		is, err := f.blkid(on.Path)
+		is, err := f.blkid(ctx, on.Path)
 		if err != nil {
 			return Content{}, err
 		}
@@ -606,12 +606,12 @@ func describe(buf []byte, base int64, at int) string {
 }
 
 // name asks the tools what it is that was found on a device, besides data.
-func (f *FS) name(path, data string) (Content, error) {
-	is, err := f.blkid(path)
+func (f *FS) name(ctx context.Context, path, data string) (Content, error) {
+	is, err := f.blkid(ctx, path)
 	if err != nil {
 		return Content{}, err
 	}
-	traces, err := f.wipefs(path)
+	traces, err := f.wipefs(ctx, path)
 	if err != nil {
 		return Content{}, err
 	}
@@ -660,12 +660,12 @@ func (s signature) found() bool {
 }
 
 // blkid asks libblkid, past its cache, for the one thing that a device is.
-func (f *FS) blkid(path string) (signature, error) {
+func (f *FS) blkid(ctx context.Context, path string) (signature, error) {
 	const (
 		nothing   = 2
 		ambiguous = 8
 	)
-	out, status, err := f.tool("blkid", "-p", "-o", "export", path)
+	out, status, err := f.tool(ctx, "blkid", "-p", "-o", "export", path)
 	switch {
 	case err != nil:
 		return signature{}, err
@@ -713,8 +713,8 @@ func (t trace) String() string {
 
 // wipefs asks for every signature on a device, those too that blkid passes
 // over. It changes nothing.
-func (f *FS) wipefs(path string) ([]trace, error) {
-	out, status, err := f.tool("wipefs", "--no-act", "--json", path)
+func (f *FS) wipefs(ctx context.Context, path string) ([]trace, error) {
+	out, status, err := f.tool(ctx, "wipefs", "--no-act", "--json", path)
 	if err != nil {
 		return nil, err
 	}

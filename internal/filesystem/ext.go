@@ -123,8 +123,8 @@ func extCopies(size int64, _ bool) []int64 {
 }
 
 // extComplete has e2fsck check a filesystem that was never mounted.
-func extComplete(f *FS, path string) (bool, error) {
-	_, status, err := f.Tool(nil, "e2fsck", "-f", "-n", path)
+func extComplete(ctx context.Context, f *FS, path string) (bool, error) {
+	_, status, err := f.Tool(ctx, nil, "e2fsck", "-f", "-n", path)
 	return err == nil && status == 0, err
 }
 
@@ -132,7 +132,7 @@ func extComplete(f *FS, path string) (bool, error) {
 // ErrCorrupt and e2fsck's own words.
 func (f *FS) e2fsck(ctx context.Context, path string, options ...string) error {
 	const repaired = 1 | 2 // errors corrected; 2 also asks for a reboot, meant for a root filesystem
-	output, status, err := f.Tool(nil, "e2fsck", append(options, path)...)
+	output, status, err := f.Tool(ctx, nil, "e2fsck", append(options, path)...)
 	switch {
 	case err != nil || status == 0:
 		return err
@@ -152,13 +152,13 @@ func growExtUnmounted(ctx context.Context, f *FS, path string) error {
 	if err := f.e2fsck(ctx, path, "-f", "-p"); err != nil {
 		return err
 	}
-	return f.change("resize2fs", path)
+	return f.change(ctx, "resize2fs", path)
 }
 
 // growExtMounted asks the kernel itself, which is all that resize2fs does for a mounted
 // filesystem; but resize2fs takes the first mount in the table, which may be
 // read-only, and costs more than the growth.
-func growExtMounted(_ *FS, m MountPoint, s superblock, deviceSize int64) error {
+func growExtMounted(_ context.Context, _ *FS, m MountPoint, s superblock, deviceSize int64) error {
 	blocks := deviceSize / s.block
 	if s.narrow && blocks > math.MaxUint32 {
 		// resize2fs refuses that; not every kernel does.

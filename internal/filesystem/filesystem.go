@@ -12,6 +12,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
 
@@ -77,6 +78,8 @@ func (f *FS) checksOf(size int64) semaphore {
 
 // Options of an FS. The zero value is right for production.
 type Options struct {
+	// Metrics gets the metrics of programs and mounts; nil for none.
+	Metrics prometheus.Registerer
 	// Exec runs the tools; nil means the operating system does.
 	Exec utilexec.Interface
 	// Mounter runs mount(8), which is for what the kernel's own calls can't do
@@ -88,6 +91,7 @@ type Options struct {
 type FS struct {
 	exec    utilexec.Interface
 	mounter mount.Interface
+	seen    observer
 	formats semaphore // of mkfs
 	checks  semaphore // of e2fsck and resize2fs
 	long    semaphore // of those that take long
@@ -111,7 +115,7 @@ func New(opts Options) *FS {
 		opts.Mounter = mount.NewWithoutSystemd("")
 	}
 	f := &FS{
-		exec: opts.Exec, mounter: opts.Mounter, statsTimeout: statsTimeout,
+		exec: opts.Exec, mounter: opts.Mounter, seen: newObserver(opts.Metrics), statsTimeout: statsTimeout,
 		formats: make(semaphore, formatsAtOnce), checks: make(semaphore, checksAtOnce), long: make(semaphore, checksAtOnce),
 		proofs: proofs{semaphore: make(semaphore, proofsAtOnce)},
 	}

@@ -147,7 +147,7 @@ func (f *FS) fitToWrite(ctx context.Context, w blankWrite, pinned *handle, prove
 	keep := context.AfterFunc(ctx, func() { release(); d.close() })
 	finished, err = f.leaveBlank(ctx, w, pinned, proven)
 	if err == nil && !finished {
-		err = f.tryOut(w, d.size)
+		err = f.tryOut(ctx, w, d.size)
 	}
 	if !keep() {
 		return m, false, context.Cause(ctx)
@@ -184,11 +184,11 @@ func (f *FS) leaveBlank(ctx context.Context, w blankWrite, d *handle, proven boo
 
 // tryOut finds out whether mkfs takes options on a device of that size, where there
 // are any, before anything is written.
-func (f *FS) tryOut(w blankWrite, size int64) error {
+func (f *FS) tryOut(ctx context.Context, w blankWrite, size int64) error {
 	if len(w.options) == 0 {
 		return nil
 	}
-	memory, err := f.rehearse(w.of, w.options, size, w.of.dryRun)
+	memory, err := f.rehearse(ctx, w.of, w.options, size, w.of.dryRun)
 	if err != nil {
 		return fmt.Errorf("%w: %w", mkfs.ErrOptions, err)
 	}
@@ -197,11 +197,11 @@ func (f *FS) tryOut(w blankWrite, size int64) error {
 
 // runMkfs makes the filesystem, and reads what mkfs says it has made.
 func (f *FS) runMkfs(ctx context.Context, d *handle, w blankWrite) error {
-	args, err := w.of.mkfsArguments(f, w.options, d.size)
+	args, err := w.of.mkfsArguments(ctx, f, w.options, d.size)
 	if err != nil {
 		return err
 	}
-	if err := f.change("mkfs."+w.name, append(args, w.on.Path)...); err != nil {
+	if err := f.change(ctx, "mkfs."+w.name, append(args, w.on.Path)...); err != nil {
 		return err
 	}
 	made, err := readSuperblock(d)
@@ -212,7 +212,7 @@ func (f *FS) runMkfs(ctx context.Context, d *handle, w blankWrite) error {
 		return fmt.Errorf("mkfs.%s reported success, but made a %s of %d bytes on a device of %d",
 			w.name, made.of.Name, made.size, d.size)
 	}
-	logging.From(ctx).Info("formatted", zap.String("device", w.on.Path), zap.String("fs_type", w.name), zap.Int64("size", d.size))
+	logging.From(ctx).Info("formatted", zap.String("device", w.on.Path), zap.String("fsType", w.name), zap.Int64("size", d.size))
 	return nil
 }
 
@@ -306,7 +306,7 @@ func (f *FS) restart(ctx context.Context, w blankWrite, d *handle, content Conte
 	if now := newMark(w, d.size); now.Name != m.Name || now.Command != m.Command {
 		return false, refuse(content, "; it was begun with other options, as "+m.Name)
 	}
-	there, err := f.recognize(w.on.Path, d)
+	there, err := f.recognize(ctx, w.on.Path, d)
 	if err != nil {
 		return false, err
 	}
@@ -314,7 +314,7 @@ func (f *FS) restart(ctx context.Context, w blankWrite, d *handle, content Conte
 		// Whether it fills its device, which may have grown, its stage finds out.
 		finished = there.Filesystem.complete == nil
 		if !finished {
-			finished, err = there.Filesystem.complete(f, w.on.Path)
+			finished, err = there.Filesystem.complete(ctx, f, w.on.Path)
 		}
 		if err != nil {
 			return false, err
@@ -323,7 +323,7 @@ func (f *FS) restart(ctx context.Context, w blankWrite, d *handle, content Conte
 			return true, m.remove(w.on.Path, d.size)
 		}
 	}
-	allowed, done, err := f.writtenBy(w, m.Size)
+	allowed, done, err := f.writtenBy(ctx, w, m.Size)
 	if err != nil {
 		return false, err
 	}
@@ -333,7 +333,7 @@ func (f *FS) restart(ctx context.Context, w blankWrite, d *handle, content Conte
 		return false, err
 	}
 	logging.From(ctx).Warn("beginning again to format a device: the last attempt never ended",
-		zap.String("device", w.on.Path), zap.String("owner", w.on.Owner), zap.String("what", m.Name), zap.Int("pieces", len(left)))
+		zap.String("device", w.on.Path), zap.String("volumeID", w.on.Owner), zap.String("what", m.Name), zap.Int("pieces", len(left)))
 	zeros := aligned(piece)
 	for _, at := range left {
 		if ctx.Err() != nil {
@@ -358,14 +358,14 @@ func refuse(content Content, why string) error {
 
 // writtenBy returns a function that tells whether the page at a byte is one that
 // the write leaves something in.
-func (f *FS) writtenBy(w blankWrite, size int64) (allowed func(at int64) bool, done func(), err error) {
+func (f *FS) writtenBy(ctx context.Context, w blankWrite, size int64) (allowed func(at int64) bool, done func(), err error) {
 	switch {
 	case w.name == luksName:
 		return func(at int64) bool { return at < luksHeader }, func() {}, nil
 	case w.of == nil:
 		return nil, nil, fmt.Errorf("%w: it is not known where %s writes to", ErrUnsupported, w.name)
 	}
-	shadow, err := f.rehearse(w.of, w.options, size, "")
+	shadow, err := f.rehearse(ctx, w.of, w.options, size, "")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -379,7 +379,7 @@ func (f *FS) writtenBy(w blankWrite, size int64) (allowed func(at int64) bool, d
 // rehearse runs mkfs on as much empty memory as the device has, of which only what
 // is written takes room; or has it check its options and write nothing, where dryRun is
 // the option for that.
-func (f *FS) rehearse(t *Type, asked mkfs.List, size int64, dryRun string) (*os.File, error) {
+func (f *FS) rehearse(ctx context.Context, t *Type, asked mkfs.List, size int64, dryRun string) (*os.File, error) {
 	const most = 16 << 40
 	if size > most {
 		return nil, fmt.Errorf("%w: mkfs can't be rehearsed for more than %d bytes, and the device has %d", ErrUnsupported, int64(most), size)
@@ -398,9 +398,9 @@ func (f *FS) rehearse(t *Type, asked mkfs.List, size int64, dryRun string) (*os.
 	} else if t.rehearsed.Name != "" { // zeros that nobody needs would be memory
 		asked = asked.DefaultSetting(t.rehearsed.Name, t.rehearsed.Value)
 	}
-	arguments, err := t.mkfsArguments(f, asked, size)
+	arguments, err := t.mkfsArguments(ctx, f, asked, size)
 	if err == nil {
-		err = f.change("mkfs."+t.Name, slices.Concat(args, arguments, []string{memory.Name()})...)
+		err = f.change(ctx, "mkfs."+t.Name, slices.Concat(args, arguments, []string{memory.Name()})...)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("rehearse: %w", err), memory.Close())

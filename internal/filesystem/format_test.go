@@ -158,7 +158,7 @@ func TestOptionsThatCouldDoHarmAreRefused(t *testing.T) {
 func TestToolsAreNeverToldToUseForce(t *testing.T) {
 	f := New(Options{})
 	for _, fsType := range append(kinds(), ext2) {
-		arguments, err := typed(fsType).mkfsArguments(f, nil, 10*gib)
+		arguments, err := typed(fsType).mkfsArguments(t.Context(), f, nil, 10*gib)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -82,7 +82,7 @@ func (f *FS) grow(ctx, detached context.Context, d *handle, path, mountpoint str
 	}
 	switch {
 	case mountpoint != "":
-		err = f.growMounted(mountpoint, before, deviceSize)
+		err = f.growMounted(detached, mountpoint, before, deviceSize)
 	case before.of.growUnmounted == nil:
 		err = fmt.Errorf("%s with %d bytes %w", before.of.Name, before.size, ErrNeedsMount)
 	default:
@@ -104,7 +104,7 @@ func (f *FS) grow(ctx, detached context.Context, d *handle, path, mountpoint str
 }
 
 // growMounted grows a filesystem through its mount.
-func (f *FS) growMounted(mountpoint string, s superblock, deviceSize int64) error {
+func (f *FS) growMounted(ctx context.Context, mountpoint string, s superblock, deviceSize int64) error {
 	m, there, err := f.Lookup(mountpoint)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (f *FS) growMounted(mountpoint string, s superblock, deviceSize int64) erro
 	if !s.of.GrowsOnline() {
 		return fmt.Errorf("%s needs CAP_SYS_RESOURCE to grow: %w", s.of.Name, ErrOnlineGrowth)
 	}
-	return s.of.growMounted(f, m, s, deviceSize)
+	return s.of.growMounted(ctx, f, m, s, deviceSize)
 }
 
 // Size returns how many bytes of the device the filesystem covers, which after

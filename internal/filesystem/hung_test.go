@@ -41,7 +41,7 @@ func TestADeviceThatHangsIsReadOnce(t *testing.T) {
 
 // TestWhatAToolSaysTakesLittleMemory: the end of it says how it went.
 func TestWhatAToolSaysTakesLittleMemory(t *testing.T) {
-	output, status, err := New(Options{}).Tool(nil, "sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x; echo >&2; echo the end; exit 3")
+	output, status, err := New(Options{}).Tool(t.Context(), nil, "sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x; echo >&2; echo the end; exit 3")
 	if err != nil || status != 3 {
 		t.Fatal(status, err)
 	}

@@ -116,7 +116,7 @@ func (f *FS) proveThoroughly(ctx context.Context, on Device, size int64) error {
 		case p.err != nil:
 			return p.err
 		case p.found != "":
-			content, err := f.name(on.Path, p.found)
+			content, err := f.name(ctx, on.Path, p.found)
 			if err != nil {
 				return err
 			}
@@ -195,7 +195,7 @@ func (p *proving) run(ctx context.Context, all semaphore, r io.ReaderAt, size in
 		p.err = fmt.Errorf("%w: reading it took longer than %v: an administrator may zero it, or put a filesystem on it", ErrNotBlank, thoroughTime)
 	}
 	logging.From(ctx).Info("a device was read to prove that it is blank",
-		zap.Int64("size", size), zap.Int64("bytes_read", p.plan.bytes.Load()), zap.Duration("took", time.Since(began)),
+		zap.Int64("size", size), zap.Int64("bytesRead", p.plan.bytes.Load()), zap.Duration("duration", time.Since(began)),
 		zap.String("found", p.found), zap.Error(p.err))
 }
 

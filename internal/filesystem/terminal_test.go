@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,7 +20,7 @@ const interruptedVariable = "CINDER_CSI_FILESYSTEM_TEST_INTERRUPTED"
 
 func runInterrupted() int {
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // as the driver does
-	output, status, err := New(Options{}).Tool(nil, "sh", "-c", "echo begun > "+os.Getenv(interruptedVariable)+"; sleep 1; cut -d' ' -f6 /proc/$$/stat")
+	output, status, err := New(Options{}).Tool(context.Background(), nil, "sh", "-c", "echo begun > "+os.Getenv(interruptedVariable)+"; sleep 1; cut -d' ' -f6 /proc/$$/stat")
 	fmt.Fprint(os.Stdout, output)
 	if err != nil || status != 0 {
 		fmt.Fprintln(os.Stderr, status, err)

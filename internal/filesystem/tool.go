@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,12 +14,15 @@ import (
 
 // tool runs a program, without a terminal and without a shell. It returns what
 // the program wrote to its standard output and its exit status; err is for a
-// program that couldn't be run or was killed.
-func (f *FS) tool(name string, args ...string) (stdout string, status int, err error) {
+// program that couldn't be run or was killed. ctx doesn't end it.
+func (f *FS) tool(ctx context.Context, name string, args ...string) (stdout string, status int, err error) {
 	cmd := f.exec.Command(name, args...)
 	cmd.SetEnv(toolEnv())
-	out, err := cmd.Output()
-	status, err = exitStatus(name, err)
+	var out []byte
+	status, err = f.seen.program(ctx, name, func() (err error) {
+		out, err = cmd.Output()
+		return err
+	})
 	return string(out), status, err
 }
 
@@ -27,8 +31,9 @@ func (f *FS) tool(name string, args ...string) (stdout string, status int, err e
 // of its own, so that an interrupt meant for this process doesn't kill it half
 // way; elsewhere that would only cost 0.7 ms. It reads stdin by a pipe, where
 // nobody else can see it. It returns the end of what the program wrote, and its
-// exit status; err is for a program that couldn't be run or was killed.
-func (f *FS) Tool(stdin io.Reader, name string, args ...string) (output string, status int, err error) {
+// exit status; err is for a program that couldn't be run or was killed. ctx doesn't end
+// it, but carries the span that the program's belongs to.
+func (f *FS) Tool(ctx context.Context, stdin io.Reader, name string, args ...string) (output string, status int, err error) {
 	program := name
 	if hasTerminal() {
 		if setsid, err := f.exec.LookPath("setsid"); err == nil {
@@ -43,13 +48,13 @@ func (f *FS) Tool(stdin io.Reader, name string, args ...string) (output string, 
 	var end tail
 	cmd.SetStdout(&end)
 	cmd.SetStderr(&end)
-	status, err = exitStatus(name, cmd.Run())
+	status, err = f.seen.program(ctx, name, cmd.Run)
 	return strings.TrimSpace(string(end.kept)), status, err
 }
 
 // change runs a program as Tool does, and fails unless its exit status is 0.
-func (f *FS) change(name string, args ...string) error {
-	output, status, err := f.Tool(nil, name, args...)
+func (f *FS) change(ctx context.Context, name string, args ...string) error {
+	output, status, err := f.Tool(ctx, nil, name, args...)
 	if err == nil && status != 0 {
 		err = Failed(name, status, output)
 	}

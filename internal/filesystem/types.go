@@ -44,7 +44,7 @@ type Type struct {
 	rehearsed mkfs.Option
 	// complete tells whether a filesystem that was never mounted is whole; nil where
 	// mkfs writes last what the filesystem is recognised by.
-	complete func(f *FS, path string) (bool, error)
+	complete func(ctx context.Context, f *FS, path string) (bool, error)
 
 	// superblockAt is the byte of the superblock, which parse reads.
 	superblockAt int64
@@ -72,7 +72,7 @@ type Type struct {
 	// capability is what a process needs to grow it while it is mounted; -1 for none.
 	capability int
 	// growMounted grows it by way of a mount.
-	growMounted func(f *FS, m MountPoint, s superblock, deviceSize int64) error
+	growMounted func(ctx context.Context, f *FS, m MountPoint, s superblock, deviceSize int64) error
 	// sizeMounted asks the kernel for the size, by the root of a mount; nil where the
 	// superblock on the device is always up to date.
 	sizeMounted func(root *os.File, s *superblock) error
@@ -138,8 +138,8 @@ func hasCapability(capability int) bool {
 }
 
 // mkfsArguments returns the arguments of mkfs, without the device, which has that size.
-func (t *Type) mkfsArguments(f *FS, asked mkfs.List, size int64) ([]string, error) {
-	off, err := t.tooNew(f)
+func (t *Type) mkfsArguments(ctx context.Context, f *FS, asked mkfs.List, size int64) ([]string, error) {
+	off, err := t.tooNew(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ type feature struct {
 
 // tooNew returns the options that turn off what mkfs would turn on and the
 // running kernel couldn't mount.
-func (t *Type) tooNew(f *FS) (mkfs.List, error) {
+func (t *Type) tooNew(ctx context.Context, f *FS) (mkfs.List, error) {
 	kernel, err := kernelVersion()
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (t *Type) tooNew(f *FS) (mkfs.List, error) {
 	if newest := (version{1 << 20, 0}); len(t.unmountable(newest, kernel)) == 0 {
 		return nil, nil
 	}
-	output, status, err := f.Tool(nil, "mkfs."+t.Name, "-V")
+	output, status, err := f.Tool(ctx, nil, "mkfs."+t.Name, "-V")
 	if err != nil {
 		return nil, err
 	}

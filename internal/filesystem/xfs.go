@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -119,7 +120,7 @@ func xfsSize(root *os.File, s *superblock) error {
 
 // growXFSMounted asks the kernel itself, which is all that xfs_growfs does. The share
 // of the filesystem that inodes may take stays as it is.
-func growXFSMounted(_ *FS, m MountPoint, _ superblock, deviceSize int64) error {
+func growXFSMounted(_ context.Context, _ *FS, m MountPoint, _ superblock, deviceSize int64) error {
 	root, err := openMount(m.Target, m.Number)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -119,6 +120,31 @@ func (s *Server) Identify(ctx context.Context) (Identity, error) {
 	}
 	s.known.Store(&now)
 	return now.Identity, nil
+}
+
+// Told is what one source says about this server.
+type Told struct {
+	Source Source
+	Identity
+	// Err is why it says nothing.
+	Err error
+}
+
+// Sources asks each source once, for ten seconds at most, all at the same time. They are
+// returned in their order.
+func (s *Server) Sources(ctx context.Context) []Told {
+	ctx, cancel := context.WithTimeout(ctx, laterTime)
+	defer cancel()
+	told := make([]Told, len(s.opts.Order))
+	var asked sync.WaitGroup
+	for i, source := range s.opts.Order {
+		asked.Go(func() {
+			id, err := s.ask(ctx, source, 1)
+			told[i] = Told{source, id, err}
+		})
+	}
+	asked.Wait()
+	return told
 }
 
 // who asks the sources in order, and returns the first answer and the place of its source

@@ -189,7 +189,7 @@ func (c *Crypt) run(ctx context.Context, passphrase []byte, args ...string) erro
 		}
 	}
 	action := args[0]
-	output, status, err := c.fs.Tool(bytes.NewReader(passphrase), program, append(args, "--disable-locks")...)
+	output, status, err := c.fs.Tool(ctx, bytes.NewReader(passphrase), program, append(args, "--disable-locks")...)
 	if err != nil || status == 0 {
 		return err
 	}

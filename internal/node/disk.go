@@ -30,7 +30,7 @@ func (s *Server) awaitDisk(ctx context.Context, volumeID string) (blockdev.Disk,
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	disk, err := s.cfg.Finder.Wait(waitCtx, volumeID)
+	disk, err := s.seen.wait(waitCtx, volumeID, func(ctx context.Context) (blockdev.Disk, error) { return s.cfg.Finder.Wait(ctx, volumeID) })
 	switch {
 	case err == nil:
 		return s.cfg.Finder.Refresh(ctx, disk) // what it was found by may be older than it is
@@ -112,7 +112,7 @@ func (s *Server) dataDisk(disk blockdev.Disk) (data blockdev.Disk, encrypted boo
 func (s *Server) openDisk(disk blockdev.Disk) (blockdev.Disk, error) {
 	data, open, err := s.dataDisk(disk)
 	if err == nil && !open {
-		return disk, fmt.Errorf("%w: the encrypted volume is not open: it has to be staged first", errRefused)
+		return disk, fmt.Errorf("%w: the encrypted volume is not open: it has to be staged first", errNotStaged)
 	}
 	return data, err
 }
@@ -264,5 +264,5 @@ func (s *Server) expandMapping(ctx context.Context, disk, data blockdev.Disk) (b
 // built devices, or that anything else uses.
 func builtUpon(d blockdev.Disk, holders []blockdev.Holder) error {
 	return fmt.Errorf("%w: %[3]v is built upon %[2]s: remove that (vgchange -an, mdadm --stop, multipath -f), and keep the node from building it again",
-		errRefused, d.Path, holders)
+		errHeld, d.Path, holders)
 }

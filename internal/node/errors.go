@@ -18,8 +18,18 @@ import (
 var (
 	// errInvalid: the request can't be right, whatever the node looks like.
 	errInvalid = errors.New("invalid request")
-	// errRefused: what was found on the node forbids it.
-	errRefused = errors.New("refused")
+	// What was found on the node forbids it. errHeld: something else uses the disk.
+	errHeld = errors.New("refused")
+	// errNotBlank: the disk holds something else than is asked for.
+	errNotBlank = errors.New("refused")
+	// errReadOnly: the volume may only be read, but would have to be written to.
+	errReadOnly = errors.New("refused")
+	// errOtherwise: the path holds something else, or the volume in another way.
+	errOtherwise = errors.New("refused")
+	// errNotStaged: the volume has to be staged before.
+	errNotStaged = errors.New("refused")
+	// errNoZone: nothing tells the zone of this server.
+	errNoZone = errors.New("refused")
 	// errInUse: the volume is used by something else that has to end first.
 	errInUse = errors.New("still in use")
 	// errPublished: the target holds the volume, or another one, otherwise than
@@ -51,46 +61,83 @@ func code(err error) codes.Code {
 	return codes.Internal
 }
 
+// reason says why the driver refused to touch a disk or a path, for the metric.
+type reason string
+
+const (
+	// noRefusal: the caller is wrong, or has to come back.
+	noRefusal reason = ""
+	// cause: the error that is wrapped by this one says it.
+	cause reason = "cause"
+
+	notBlank         reason = "not_blank"
+	wrongSerial      reason = "wrong_serial"
+	held             reason = "held"
+	mountedOtherwise reason = "mounted_otherwise"
+	corrupt          reason = "corrupt"
+	isReadOnlyNow    reason = "read_only"
+)
+
+// reasonOf returns why err is a refusal, or noRefusal.
+func reasonOf(err error) reason {
+	for _, row := range codeTable() {
+		if row.reason != cause && errors.Is(err, row.err) {
+			return row.reason
+		}
+	}
+	return noRefusal
+}
+
 type codeRow struct {
-	err  error
-	code codes.Code
+	err    error
+	code   codes.Code
+	reason reason
 }
 
 // codeTable is searched from the top.
 func codeTable() []codeRow {
 	return []codeRow{
-		{errInvalid, codes.InvalidArgument},
-		{errNotYet, codes.Unavailable},
-		{errRefused, codes.FailedPrecondition},
-		{errInUse, codes.FailedPrecondition},
-		{errPublished, codes.AlreadyExists},
-		{errNotHere, codes.NotFound},
-		{errRange, codes.OutOfRange},
-		{keylock.ErrBusy, codes.Aborted},
-		{context.DeadlineExceeded, codes.DeadlineExceeded},
-		{context.Canceled, codes.Canceled},
-		{blockdev.ErrVolumeID, codes.NotFound},
-		{blockdev.ErrUnsafe, codes.FailedPrecondition},
-		{blockdev.ErrNotFound, codes.Unavailable},
-		{luks.ErrPassphrase, codes.InvalidArgument},
-		{luks.ErrNotLUKS, codes.FailedPrecondition},
-		{filesystem.ErrBusy, codes.Aborted},
-		{filesystem.ErrUnsupported, codes.InvalidArgument},
-		{mkfs.ErrOptions, codes.InvalidArgument},
-		{filesystem.ErrNotBlank, codes.FailedPrecondition},
-		{filesystem.ErrTooSmall, codes.FailedPrecondition},
-		{filesystem.ErrReadOnly, codes.FailedPrecondition},
-		{filesystem.ErrMounted, codes.FailedPrecondition},
-		{filesystem.ErrNotMounted, codes.FailedPrecondition},
-		{filesystem.ErrOnlineGrowth, codes.FailedPrecondition},
-		{filesystem.ErrGivenUp, codes.Unavailable},
-		{filesystem.ErrCorrupt, codes.Internal},
+		{errInvalid, codes.InvalidArgument, noRefusal},
+		{errNotYet, codes.Unavailable, cause},
+		{errHeld, codes.FailedPrecondition, held},
+		{errNotBlank, codes.FailedPrecondition, notBlank},
+		{errReadOnly, codes.FailedPrecondition, isReadOnlyNow},
+		{errOtherwise, codes.FailedPrecondition, mountedOtherwise},
+		{errNotStaged, codes.FailedPrecondition, noRefusal},
+		{errNoZone, codes.FailedPrecondition, noRefusal},
+		{errInUse, codes.FailedPrecondition, held},
+		{errPublished, codes.AlreadyExists, mountedOtherwise},
+		{errNotHere, codes.NotFound, noRefusal},
+		{errRange, codes.OutOfRange, noRefusal},
+		{keylock.ErrBusy, codes.Aborted, noRefusal},
+		{context.DeadlineExceeded, codes.DeadlineExceeded, noRefusal},
+		{context.Canceled, codes.Canceled, noRefusal},
+		{blockdev.ErrVolumeID, codes.NotFound, noRefusal},
+		{blockdev.ErrHeld, codes.FailedPrecondition, held},
+		{blockdev.ErrUnsafe, codes.FailedPrecondition, wrongSerial},
+		{blockdev.ErrNotFound, codes.Unavailable, noRefusal},
+		{luks.ErrPassphrase, codes.InvalidArgument, noRefusal},
+		{luks.ErrNotLUKS, codes.FailedPrecondition, notBlank},
+		{filesystem.ErrBusy, codes.Aborted, noRefusal},
+		{filesystem.ErrUnsupported, codes.InvalidArgument, noRefusal},
+		{mkfs.ErrOptions, codes.InvalidArgument, noRefusal},
+		{filesystem.ErrNotBlank, codes.FailedPrecondition, notBlank},
+		{filesystem.ErrTooSmall, codes.FailedPrecondition, noRefusal},
+		{filesystem.ErrReadOnly, codes.FailedPrecondition, isReadOnlyNow},
+		{filesystem.ErrMounted, codes.FailedPrecondition, mountedOtherwise},
+		{filesystem.ErrNotMounted, codes.FailedPrecondition, mountedOtherwise},
+		{filesystem.ErrOnlineGrowth, codes.FailedPrecondition, noRefusal},
+		{filesystem.ErrGivenUp, codes.Unavailable, corrupt},
+		{filesystem.ErrCorrupt, codes.Internal, corrupt},
 	}
 }
 
 // failure makes the answer of a call that ended with err: what was to be done,
-// to which volume, and why it couldn't.
-func failure(doing, volumeID string, err error) error {
+// to which volume, and why it couldn't. A refusal is counted.
+func (s *Server) failure(doing, volumeID string, err error) error {
+	if why := reasonOf(err); why != noRefusal {
+		s.seen.refusals.WithLabelValues(string(why)).Inc()
+	}
 	if volumeID == "" {
 		return status.Errorf(code(err), "%s: %v", doing, err)
 	}

@@ -25,7 +25,7 @@ func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolume
 		err = fmt.Errorf("%w: %w", errNotYet, err)
 	}
 	if err != nil {
-		return nil, failure("expand", req.GetVolumeId(), err)
+		return nil, s.failure("expand", req.GetVolumeId(), err)
 	}
 	return &csi.NodeExpandVolumeResponse{CapacityBytes: size}, nil
 }
@@ -189,5 +189,5 @@ func (s *Server) writableMount(disk blockdev.Disk) (filesystem.MountPoint, error
 		}
 		targets = append(targets, m.Target)
 	}
-	return filesystem.MountPoint{}, fmt.Errorf("%w: the volume is mounted read-only, at %v: it can't grow", errRefused, targets)
+	return filesystem.MountPoint{}, fmt.Errorf("%w: the volume is mounted read-only, at %v: it can't grow", errReadOnly, targets)
 }

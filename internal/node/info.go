@@ -18,7 +18,7 @@ import (
 func (s *Server) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
 	resp, err := s.info(ctx)
 	if err != nil {
-		return nil, failure("node info", "", err)
+		return nil, s.failure("node info", "", err)
 	}
 	return resp, nil
 }
@@ -31,7 +31,12 @@ func (s *Server) info(ctx context.Context) (*csi.NodeGetInfoResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp := &csi.NodeGetInfoResponse{NodeId: id.ServerID, MaxVolumesPerNode: s.attachLimit(ctx)}
+	limit, err := s.AttachLimit(ctx)
+	if err != nil {
+		logging.From(ctx).Warn("can't tell for how many volumes this server has room", zap.Error(err))
+	}
+	s.seen.limit.Store(limit.Announced)
+	resp := &csi.NodeGetInfoResponse{NodeId: id.ServerID, MaxVolumesPerNode: limit.Announced}
 	if s.cfg.WithTopology {
 		label, err := s.zoneLabel(id)
 		if err != nil {
@@ -39,7 +44,7 @@ func (s *Server) info(ctx context.Context) (*csi.NodeGetInfoResponse, error) {
 		}
 		if before := s.zone.Swap(&label); before != nil && *before != label {
 			logging.From(ctx).Error("this server has changed its availability zone; its Node keeps the old label until somebody changes it, and the kubelet won't register the driver again before",
-				zap.String("node", s.cfg.NodeName), zap.String("label", zone.Key), zap.String("old", *before), zap.String("new", label),
+				zap.String("nodeName", s.cfg.NodeName), zap.String("label", zone.Key), zap.String("old", *before), zap.String("new", label),
 				zap.String("command", zone.Relabel(s.cfg.NodeName, zone.Key, label)))
 		}
 		resp.AccessibleTopology = &csi.Topology{Segments: s.segments(label)}
@@ -61,7 +66,7 @@ func (s *Server) zoneLabel(id instance.Identity) (string, error) {
 	}
 	return "", fmt.Errorf("%w: neither config drive nor metadata service tell an availability zone of server %s that can be a label (%q): "+
 		"set --zone-fallback to the zone that nodes without one are in, or --with-topology=false where volumes can be used in all zones",
-		errRefused, id.ServerID, id.Zone)
+		errNoZone, id.ServerID, id.Zone)
 }
 
 func (s *Server) segments(label string) map[string]string {
@@ -73,19 +78,32 @@ func (s *Server) segments(label string) map[string]string {
 	return segments
 }
 
-// attachLimit returns the limit to announce: what is configured, but no more
-// than the server has room for at this moment. Zero would mean that there is none.
-func (s *Server) attachLimit(ctx context.Context) int64 {
-	limit := s.cfg.AttachLimit
-	if limit < 1 || limit > MaxAttachLimit {
-		limit = MaxAttachLimit
+// AttachLimit is how many volumes the server takes, and why.
+type AttachLimit struct {
+	// Announced is what the kubelet is told: the smaller one of the next two, less
+	// Reserved, and at least 1.
+	Announced int64 `json:"announced"`
+	// Configured is what the configuration says, or MaxAttachLimit.
+	Configured int64 `json:"configured"`
+	// Room is how many the server has room for at this moment, those counted that it has;
+	// 0 where that can't be told.
+	Room     int64 `json:"room"`
+	Reserved int64 `json:"reserved"`
+}
+
+// AttachLimit returns the limit to announce, and what it is made of. It is complete also
+// beside an error: the room can't be told then.
+func (s *Server) AttachLimit(ctx context.Context) (l AttachLimit, err error) {
+	l.Configured, l.Reserved = s.cfg.AttachLimit, s.cfg.ReservedAttachments
+	if l.Configured < 1 || l.Configured > MaxAttachLimit {
+		l.Configured = MaxAttachLimit
 	}
-	most, err := s.cfg.Finder.AttachLimit(ctx)
-	if err != nil {
-		logging.From(ctx).Warn("can't tell for how many volumes this server has room", zap.Error(err))
-		return limit
+	least := l.Configured
+	if l.Room, err = s.cfg.Finder.AttachLimit(ctx); err == nil {
+		least = min(least, l.Room)
 	}
-	return max(1, min(limit, most))
+	l.Announced = max(1, least-l.Reserved) // 0 would mean that there is no limit
+	return l, err
 }
 
 // NodeGetCapabilities tells what this node service can do.

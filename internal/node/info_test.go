@@ -82,18 +82,22 @@ func (l limited) AttachLimit(context.Context) (int64, error) { return l.limit, l
 
 func TestTheLimitIsNoMoreThanTheServerHasRoomFor(t *testing.T) {
 	for _, tt := range []struct {
-		configured int64
-		finder     limited
-		want       int64
+		configured, reserved int64
+		finder               limited
+		want                 int64
 	}{
-		{0, limited{limit: 26}, 26},
-		{20, limited{limit: 26}, 20},
-		{100, limited{limit: 26}, 26},
-		{100, limited{limit: 0}, 1},
-		{100, limited{limit: -3}, 1},
-		{100, limited{err: errors.New("no sysfs")}, 100},
+		{0, 0, limited{limit: 26}, 26},
+		{20, 0, limited{limit: 26}, 20},
+		{100, 0, limited{limit: 26}, 26},
+		{100, 0, limited{limit: 0}, 1},
+		{100, 0, limited{limit: -3}, 1},
+		{100, 0, limited{err: errors.New("no sysfs")}, 100},
+		{0, 2, limited{limit: 26}, 24},
+		{20, 2, limited{limit: 26}, 18},
+		{20, 30, limited{limit: 26}, 1},
+		{100, 4, limited{err: errors.New("no sysfs")}, 96},
 	} {
-		s := node.New(node.Config{AttachLimit: tt.configured, Finder: tt.finder, Identity: func(context.Context) (instance.Identity, error) {
+		s := node.New(node.Config{AttachLimit: tt.configured, ReservedAttachments: tt.reserved, Finder: tt.finder, Identity: func(context.Context) (instance.Identity, error) {
 			return instance.Identity{ServerID: "server"}, nil
 		}})
 		resp, err := s.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
@@ -152,7 +156,7 @@ func TestAServerThatChangesItsZoneSaysWhatTheLabelHasToBecome(t *testing.T) {
 	}
 	fields := logs.All()[0].ContextMap()
 	for key, want := range map[string]string{
-		"node": "worker-1", "label": zoneKey, "old": "az1", "new": "az2",
+		"nodeName": "worker-1", "label": zoneKey, "old": "az1", "new": "az2",
 		"command": "kubectl label node worker-1 " + zoneKey + "=az2 --overwrite",
 	} {
 		if fields[key] != want {

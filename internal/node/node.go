@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
@@ -94,9 +95,14 @@ type Config struct {
 	// anything else means MaxAttachLimit. No more are announced than Finder has
 	// room for.
 	AttachLimit int64
+	// ReservedAttachments are taken off that: volumes that something else than this
+	// driver attaches to the server. At least one place is announced.
+	ReservedAttachments int64
 	// DefaultFSType is used where a capability names none; default
 	// DefaultFSType.
 	DefaultFSType string
+	// Metrics gets the metrics of the node; nil for none.
+	Metrics prometheus.Registerer
 }
 
 // Server is the CSI node service. It is safe for concurrent use.
@@ -107,6 +113,7 @@ type Server struct {
 	// root returns the mount of this process's root directory.
 	root func() (filesystem.MountPoint, error)
 
+	seen    *observer
 	volumes keylock.Locks[string]
 	targets keylock.Locks[string]
 	flushes inflight.Group[struct{}]
@@ -128,7 +135,7 @@ func New(cfg Config) *Server {
 		cfg.Crypt = luks.New(fs)
 	}
 	root := sync.OnceValues(func() (filesystem.MountPoint, error) { return cfg.FS.Under("/") })
-	return &Server{cfg: cfg, root: root}
+	return &Server{cfg: cfg, root: root, seen: newObserver(cfg.Metrics, cfg.Finder)}
 }
 
 // lock makes the call the only one for its volume, and for its target where it

@@ -21,7 +21,7 @@ func (s *Server) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolu
 		err = s.publish(ctx, r)
 	}
 	if err != nil {
-		return nil, failure("publish", req.GetVolumeId(), err)
+		return nil, s.failure("publish", req.GetVolumeId(), err)
 	}
 	return &csi.NodePublishVolumeResponse{}, nil
 }
@@ -68,8 +68,7 @@ func (s *Server) publishDisk(ctx context.Context, disk blockdev.Disk, r publishR
 		case err != nil || act == nothing:
 			return err
 		case act == takeAway:
-			logging.From(ctx).Warn("unmounting a target whose disk is gone",
-				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.target))
+			logging.From(ctx).Warn("unmounting a target whose disk is gone", zap.Stringer("found", st.target))
 			err = s.cfg.FS.Unmount(ctx, st.target.path)
 		default:
 			err, bound = s.bind(ctx, st, r), true
@@ -127,7 +126,7 @@ func (st publishState) next(r publishRequest) (action, error) {
 	case at.mounted:
 		return 0, wrongDisk(st.data, errPublished, at)
 	case r.single && len(st.usage.mounts) > 0:
-		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.usage.mounts)
+		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errHeld, st.usage.mounts)
 	}
 	return provide, nil
 }
@@ -138,7 +137,7 @@ func (st publishState) conflictKind() error {
 	if st.target.holds(st.data) || st.target.is(st.data) {
 		return errPublished
 	}
-	return errRefused
+	return errOtherwise
 }
 
 // checkTarget compares a target, at which the volume is published, with what is
@@ -162,7 +161,7 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 	at := st.target
 	switch {
 	case len(blockdev.InUse(st.holders)) > 0:
-		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.data.Path, blockdev.InUse(st.holders))
+		return 0, fmt.Errorf("%w: %s is used by %v", errHeld, st.data.Path, blockdev.InUse(st.holders))
 	case len(st.usage.mounts) > 0 || st.staging.holds(st.data):
 		return 0, fmt.Errorf("%w: %s is mounted at %v", st.conflictKind(), st.data.Path, append(st.usage.mounts, st.staging.path))
 	case at.mounted && at.device && at.gone():
@@ -176,7 +175,7 @@ func (st publishState) nextBlock(r publishRequest) (action, error) {
 	case at.mounted:
 		return nothing, st.checkTarget(r)
 	case r.single && len(st.usage.devices) > 0:
-		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errRefused, st.usage.devices)
+		return 0, fmt.Errorf("%w: the volume is for a single writer and published at %v", errHeld, st.usage.devices)
 	}
 	return provide, nil
 }

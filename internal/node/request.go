@@ -118,7 +118,7 @@ func parsePublish(req *csi.NodePublishVolumeRequest) (r publishRequest, err erro
 		return r, fmt.Errorf("%w: inline ephemeral volumes are not supported: use a generic ephemeral volume", errInvalid)
 	}
 	if req.GetStagingTargetPath() == "" { // the code is the specification's
-		return r, fmt.Errorf("%w: staging_target_path is missing: the volume has to be staged first", errRefused)
+		return r, fmt.Errorf("%w: staging_target_path is missing: the volume has to be staged first", errNotStaged)
 	}
 	if r.staging, err = checkPath("staging_target_path", req.GetStagingTargetPath()); err != nil {
 		return r, err

@@ -26,7 +26,7 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 		err = s.stage(ctx, r)
 	}
 	if err != nil {
-		return nil, failure("stage", req.GetVolumeId(), err)
+		return nil, s.failure("stage", req.GetVolumeId(), err)
 	}
 	return &csi.NodeStageVolumeResponse{}, nil
 }
@@ -44,6 +44,9 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 	}
 	if err == nil {
 		err = s.stageDisk(ctx, disk, untouched, r)
+	}
+	if err == nil {
+		s.seen.abnormal.note(r.volumeID, normal)
 	}
 	if !impliesNothingStaged(err) {
 		return err
@@ -122,7 +125,7 @@ func (s *Server) stageDisk(ctx context.Context, disk blockdev.Disk, untouched bo
 			_, err = s.growMapping(ctx, st.disk, st.data, *st.header)
 		case act == takeAway:
 			logging.From(ctx).Warn("unmounting a staging path whose disk is gone, or whose filesystem the kernel has given up",
-				zap.String("volume_id", disk.VolumeID), zap.Stringer("found", st.at))
+				zap.Stringer("found", st.at))
 			err = s.cfg.FS.Unmount(ctx, st.at.path)
 		}
 		if err != nil {
@@ -197,6 +200,14 @@ const (
 	enlarge                  // make the mapping as large as its disk
 )
 
+// String says what it does to a path.
+func (a action) String() string {
+	return map[action]string{
+		nothing: "nothing, it is as it should be", takeAway: "unmount it, and stage the volume anew", provide: "stage the volume",
+		closeStale: "close the mapping of a disk that is gone, and stage the volume anew", unlock: "prove the passphrase", enlarge: "grow the mapping",
+	}[a]
+}
+
 // next decides what a stage has to do.
 func (st stageState) next(r stageRequest) (action, error) {
 	switch {
@@ -215,13 +226,13 @@ func (st stageState) next(r stageRequest) (action, error) {
 	case st.at.mounted:
 		return st.nextMounted(r)
 	case len(blockdev.InUse(st.holders)) > 0:
-		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.data.Path, blockdev.InUse(st.holders))
+		return 0, fmt.Errorf("%w: %s is used by %v", errHeld, st.data.Path, blockdev.InUse(st.holders))
 	case len(st.holders) > 0:
 		return 0, builtUpon(st.data, st.holders)
 	case len(st.usage.mounts) > 0:
-		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.data.Path, st.usage.mounts)
+		return 0, fmt.Errorf("%w: %s is mounted at %v", errHeld, st.data.Path, st.usage.mounts)
 	case len(st.usage.devices) > 0:
-		return 0, fmt.Errorf("%w: %s is published as a block device at %v", errRefused, st.data.Path, st.usage.devices)
+		return 0, fmt.Errorf("%w: %s is published as a block device at %v", errHeld, st.data.Path, st.usage.devices)
 	}
 	return provide, nil
 }
@@ -242,9 +253,9 @@ func (st stageState) nextLocked(r stageRequest) (action, error) {
 	case !r.block && st.at.mounted && st.at.gone():
 		return takeAway, nil
 	case !r.block && st.at.mounted:
-		return 0, fmt.Errorf("%w: %v, but the encrypted volume is not open", errRefused, st.at)
+		return 0, fmt.Errorf("%w: %v, but the encrypted volume is not open", errOtherwise, st.at)
 	case len(targets) > 0:
-		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.disk.Path, targets)
+		return 0, fmt.Errorf("%w: %s is mounted at %v", errHeld, st.disk.Path, targets)
 	case len(st.holders) > 0:
 		return 0, builtUpon(st.disk, st.holders)
 	}
@@ -261,12 +272,12 @@ func (st stageState) nextBlock(r stageRequest) (action, error) {
 	case mounted:
 		return takeAway, nil
 	case len(st.usage.mounts) > 0:
-		return 0, fmt.Errorf("%w: %s is mounted at %v", errRefused, st.data.Path, st.usage.mounts)
+		return 0, fmt.Errorf("%w: %s is mounted at %v", errHeld, st.data.Path, st.usage.mounts)
 	case st.readOnly != r.readOnly && len(st.usage.devices) > 0:
 		return 0, fmt.Errorf("%w: %s is %s, published at %v, but %s is asked for",
 			errPublished, st.data.Path, access(st.readOnly), st.usage.devices, access(r.readOnly))
 	case len(users) > 0:
-		return 0, fmt.Errorf("%w: %s is used by %v", errRefused, st.data.Path, users)
+		return 0, fmt.Errorf("%w: %s is used by %v", errHeld, st.data.Path, users)
 	}
 	return provide, nil
 }
@@ -279,7 +290,7 @@ func (st stageState) nextMounted(r stageRequest) (action, error) {
 	failed := !r.readOnly && turnedReadOnly(mount, st.readOnly)
 	switch {
 	case !st.at.holds(st.data) && !st.at.gone():
-		return 0, wrongDisk(st.data, errRefused, st.at)
+		return 0, wrongDisk(st.data, errOtherwise, st.at)
 	case !st.at.holds(st.data), !st.live:
 		return takeAway, nil
 	case r.fsType != nil && mount.FSType != r.fsType.Name:
@@ -301,8 +312,7 @@ func (st stageState) nextMounted(r stageRequest) (action, error) {
 // unmounts staging if that is what is mounted there: no data can be reached by
 // either. It refuses when a workload still has it.
 func (s *Server) closeStale(ctx context.Context, st stageState) error {
-	logging.From(ctx).Warn("closing a mapping whose disk is gone",
-		zap.String("volume_id", st.disk.VolumeID), zap.String("mapping", st.mapping.Path))
+	logging.From(ctx).Warn("closing a mapping whose disk is gone", zap.String("device", st.mapping.Path))
 	if st.at.holds(st.mapping.Disk) {
 		if err := s.cfg.FS.Unmount(ctx, st.at.path); err != nil {
 			return err
@@ -361,12 +371,12 @@ func (s *Server) encrypt(ctx context.Context, st stageState, r stageRequest) (ma
 	case content.Kind != filesystem.Blank && content.Kind != filesystem.Unfinished:
 		return false, notToEncrypt(st.disk, content)
 	case r.readOnly:
-		return false, fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errRefused, st.disk.Path)
+		return false, fmt.Errorf("%w: %s is blank, and a read-only volume is not encrypted", errReadOnly, st.disk.Path)
 	}
 	if err := st.disk.Verify(); err != nil {
 		return false, err
 	}
-	logging.From(ctx).Info("encrypting a blank disk", zap.String("volume_id", st.disk.VolumeID), zap.String("disk", st.disk.Path))
+	logging.From(ctx).Info("encrypting a blank disk", zap.String("device", st.disk.Path))
 	err = s.cfg.Crypt.Format(ctx, st.device(), st.proof, r.passphrase)
 	var not *filesystem.NotBlankError
 	if errors.As(err, &not) {
@@ -381,7 +391,7 @@ const luksType = "crypto_LUKS"
 // notToEncrypt says why a disk gets no LUKS header, and what a person can do about it.
 func notToEncrypt(disk blockdev.Disk, content filesystem.Content) error {
 	return fmt.Errorf("%w: %s is to be encrypted, but holds %s; it is left as it is; if nothing on it is needed, delete the volume or zero it",
-		errRefused, disk.Path, content.Detail)
+		errNotBlank, disk.Path, content.Detail)
 }
 
 // closeUnused closes the mapping of a volume that could not be staged, unless
@@ -451,8 +461,7 @@ func (s *Server) provideStage(ctx context.Context, st stageState, r stageRequest
 	if !errors.Is(err, filesystem.ErrOnlineGrowth) {
 		return err
 	}
-	logging.From(ctx).Info("growing a filesystem unmounted, which the kernel does not grow in use",
-		zap.String("volume_id", st.disk.VolumeID), zap.Error(err))
+	logging.From(ctx).Info("growing a filesystem unmounted, which the kernel does not grow in use", zap.Error(err))
 	if err := s.growUnmounted(ctx, st.data); err != nil {
 		return err
 	}
@@ -474,7 +483,7 @@ func (s *Server) prepare(ctx context.Context, st stageState, r stageRequest) (*f
 	case err != nil:
 		return nil, err
 	case has != nil && r.fsType != nil && has.Name != r.fsType.Name:
-		return nil, fmt.Errorf("%w: %s holds %s, but %s is asked for; it is left as it is", errRefused, st.data.Path, has.Name, r.fsType.Name)
+		return nil, fmt.Errorf("%w: %s holds %s, but %s is asked for; it is left as it is", errNotBlank, st.data.Path, has.Name, r.fsType.Name)
 	case has != nil && r.readOnly:
 		return has, nil
 	case r.readOnly:
@@ -488,8 +497,7 @@ func (s *Server) prepare(ctx context.Context, st stageState, r stageRequest) (*f
 		return nil, err
 	}
 	logging.From(ctx).Info("no filesystem found: making one if the disk is blank",
-		zap.String("volume_id", st.disk.VolumeID), zap.String("disk", st.data.Path), zap.String("fs_type", r.fresh.Name),
-		zap.Bool("quick_proof", st.proof == filesystem.Quick))
+		zap.String("device", st.data.Path), zap.String("fsType", r.fresh.Name), zap.Bool("quickProof", st.proof == filesystem.Quick))
 	err = s.cfg.FS.Format(ctx, st.device(), st.proof, r.fresh, r.options)
 	var not *filesystem.NotBlankError
 	if errors.As(err, &not) {
@@ -503,14 +511,14 @@ func (s *Server) prepare(ctx context.Context, st stageState, r stageRequest) (*f
 func refusal(disk blockdev.Disk, content filesystem.Content, r stageRequest) error {
 	switch {
 	case content.Kind != filesystem.Foreign && content.Kind != filesystem.Filesystem && r.readOnly:
-		return fmt.Errorf("%w: %s is %s, and a read-only volume is not formatted", errRefused, disk.Path, content.Detail)
+		return fmt.Errorf("%w: %s is %s, and a read-only volume is not formatted", errReadOnly, disk.Path, content.Detail)
 	case content.Kind != filesystem.Foreign:
 		return fmt.Errorf("%w: the content of %s changed while it was read, it is %s now", errNotYet, disk.Path, content.Detail)
 	case content.Type != "":
-		return fmt.Errorf("%w: %s holds no filesystem that the driver supports: %s; it is left as it is", errRefused, disk.Path, content.Detail)
+		return fmt.Errorf("%w: %s holds no filesystem that the driver supports: %s; it is left as it is", errNotBlank, disk.Path, content.Detail)
 	}
 	return fmt.Errorf("%w: %s holds no filesystem that the driver supports: %s; it is left as it is; if nothing on it is needed, delete the volume or zero it, or make a filesystem on it by hand, which is then used",
-		errRefused, disk.Path, content.Detail)
+		errNotBlank, disk.Path, content.Detail)
 }
 
 // checkGrown checks a filesystem and, where this node can't grow it in use,

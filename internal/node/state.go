@@ -254,9 +254,9 @@ func (s *Server) readData(ctx context.Context, data blockdev.Disk, staging strin
 func checkStaging(disk blockdev.Disk, at pathState, live bool) error {
 	switch {
 	case !at.holds(disk):
-		return wrongDisk(disk, fmt.Errorf("%w: staging path", errRefused), at)
+		return wrongDisk(disk, fmt.Errorf("%w: staging path", errOtherwise), at)
 	case !live:
-		return fmt.Errorf("%w: staging path: %v, but of a disk that was there before %s", errRefused, at, disk.Path)
+		return fmt.Errorf("%w: staging path: %v, but of a disk that was there before %s", errOtherwise, at, disk.Path)
 	}
 	return nil
 }
@@ -396,10 +396,10 @@ func checkVisible(path string, root, under filesystem.MountPoint) error {
 		return nil
 	case under.Target == "/":
 		return fmt.Errorf("%w: %s is inside of this driver's own container: mount the kubelet's directory into the container with mountPropagation: Bidirectional",
-			errRefused, path)
+			errOtherwise, path)
 	case !under.Shared:
 		return fmt.Errorf("%w: a mount at %s is seen in this driver's own container only: mount %s into the container with mountPropagation: Bidirectional",
-			errRefused, path, under.Target)
+			errOtherwise, path, under.Target)
 	}
 	return nil
 }
@@ -472,7 +472,7 @@ func makeDir(path string) error {
 	case err == nil && info.IsDir():
 		return nil
 	case err == nil:
-		return fmt.Errorf("%w: %s is no directory", errRefused, path)
+		return fmt.Errorf("%w: %s is no directory", errOtherwise, path)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -494,7 +494,7 @@ func makeTargetDir(path string) error {
 
 func strayFiles(path string) error {
 	return fmt.Errorf("%w: %s holds files of the node's own disk, which were written while nothing was mounted there: look what they are and remove them",
-		errRefused, path)
+		errOtherwise, path)
 }
 
 // makeFile makes the empty file path and its parents, and refuses anything else
@@ -505,7 +505,7 @@ func makeFile(path string) error {
 	case err == nil && info.Mode().IsRegular() && info.Size() == 0:
 		return nil
 	case err == nil:
-		return fmt.Errorf("%w: %s is no empty file (%v, %d bytes)", errRefused, path, info.Mode(), info.Size())
+		return fmt.Errorf("%w: %s is no empty file (%v, %d bytes)", errOtherwise, path, info.Mode(), info.Size())
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -532,7 +532,7 @@ func removeTarget(path string) error {
 	case info.Mode().IsRegular() && info.Size() == 0:
 	default:
 		return fmt.Errorf("%w: %s is not what was made for the volume (%v, %d bytes): look what it is and remove it",
-			errRefused, path, info.Mode(), info.Size())
+			errOtherwise, path, info.Mode(), info.Size())
 	}
 	err = os.Remove(path)
 	switch {

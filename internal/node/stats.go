@@ -16,7 +16,7 @@ import (
 func (s *Server) NodeGetVolumeStats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
 	usage, err := s.stats(ctx, req)
 	if err != nil {
-		return nil, failure("stats of", req.GetVolumeId(), err)
+		return nil, s.failure("stats of", req.GetVolumeId(), err)
 	}
 	return &csi.NodeGetVolumeStatsResponse{Usage: usage}, nil
 }
@@ -33,8 +33,15 @@ func (s *Server) stats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) 
 	if err != nil {
 		return nil, err
 	}
+	usage, err := s.usage(ctx, req.GetVolumeId(), at)
+	s.seen.abnormal.note(req.GetVolumeId(), conditionOf(at, err))
+	return usage, err
+}
+
+// usage returns how much of a volume is used, at a path that is proven to be its.
+func (s *Server) usage(ctx context.Context, volumeID string, at pathState) ([]*csi.VolumeUsage, error) {
 	// Who else uses the disk doesn't matter to whoever only counts.
-	here, err := s.present(ctx, req.GetVolumeId())
+	here, err := s.present(ctx, volumeID)
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +54,41 @@ func (s *Server) stats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) 
 		}
 	}
 	return nil, fmt.Errorf("%w: %v, which is none of the volume's %d disks", errNotHere, at, len(here.all()))
+}
+
+// condition is what keeps a volume that is in use from being used as it should be.
+type condition string
+
+const (
+	normal condition = ""
+	// deviceGone: the kernel has no disk of the mount any more. The volume was detached
+	// while it was mounted.
+	deviceGone condition = "device_gone"
+	// givenUp: the filesystem can't be written to any more, though it was mounted for
+	// writers. The kernel has given it up after an error, or somebody has changed it.
+	givenUp condition = "given_up"
+	// hangs: the disk, or its filesystem, doesn't answer.
+	hangs condition = "hangs"
+)
+
+// conditionOf returns the condition of a volume at a path whose usage was asked for and
+// answered with err.
+func conditionOf(at pathState, err error) condition {
+	switch {
+	case !at.mounted:
+		return normal
+	case at.gone():
+		return deviceGone
+	case errors.Is(err, context.DeadlineExceeded):
+		return hangs
+	case at.device:
+		return normal
+	}
+	diskReadOnly, err := isReadOnly(at.number)
+	if err == nil && turnedReadOnly(at.mount, diskReadOnly) {
+		return givenUp
+	}
+	return normal
 }
 
 // filesystemStats asks once for all mounts of the volume, and not for long.

@@ -15,7 +15,7 @@ import (
 // itself: NodeUnstageVolume does, and a pod on storage that hangs can be removed.
 func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	if err := s.unpublish(ctx, req); err != nil {
-		return nil, failure("unpublish", req.GetVolumeId(), err)
+		return nil, s.failure("unpublish", req.GetVolumeId(), err)
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
@@ -55,11 +55,11 @@ func (s *Server) checkNotForeign(ctx context.Context, volumeID string, at pathSt
 	defer cancel()
 	here, err := s.present(ctx, volumeID)
 	if err != nil {
-		logging.From(ctx).Debug("unpublish: the disks of the volume are not known", zap.String("volume_id", volumeID), zap.Error(err))
+		logging.From(ctx).Debug("unpublish: the disks of the volume are not known", zap.Error(err))
 		return nil
 	}
 	if disks := here.all(); s.foreign(ctx, at, disks) {
-		return wrongDisk(disks[0], errRefused, at)
+		return wrongDisk(disks[0], errOtherwise, at)
 	}
 	return nil
 }

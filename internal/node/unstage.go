@@ -19,8 +19,9 @@ import (
 // and succeeds when there is nothing left to do.
 func (s *Server) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
 	if err := s.unstage(ctx, req); err != nil {
-		return nil, failure("unstage", req.GetVolumeId(), err)
+		return nil, s.failure("unstage", req.GetVolumeId(), err)
 	}
+	s.seen.abnormal.note(req.GetVolumeId(), normal)
 	return &csi.NodeUnstageVolumeResponse{}, nil
 }
 
@@ -65,7 +66,7 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 		return err
 	}
 	if s.foreign(ctx, at, disks) {
-		return wrongDisk(disks[0], errRefused, at)
+		return wrongDisk(disks[0], errOtherwise, at)
 	}
 	if slices.ContainsFunc(disks, at.holds) || at.mount.Root == "/" && !at.gone() {
 		usage, err := s.useOf(blockdev.Disk{Number: at.number, Path: at.mount.Source}, at.path)
@@ -83,7 +84,7 @@ func (s *Server) unmountStaging(ctx context.Context, disks []blockdev.Disk, stag
 		// The disk refuses its last data, and will refuse it as long as it
 		// is mounted. Holding on to it would only keep the node from
 		// ending the workload.
-		logging.From(ctx).Error("unstage: data could not be written back", zap.Error(err))
+		logging.From(ctx).Error("unstage: data could not be written back", zap.String("path", at.path), zap.Error(err))
 	}
 	return s.cfg.FS.Unmount(ctx, at.path)
 }
@@ -109,7 +110,7 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 		// The workload's own LVM, MD or multipath, which the node's udev has activated.
 		logging.From(ctx).Warn("unstage: devices that nobody has open are built upon the disk, and are taken away: "+
 			"keep the node from building them",
-			zap.String("volume_id", disk.VolumeID), zap.Stringers("devices", holders))
+			zap.String("device", disk.Path), zap.Stringers("holders", holders))
 	}
 	left := blockdev.RemoveIdle(holders)
 	if users := blockdev.InUse(left); len(users) > 0 {
@@ -118,7 +119,7 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 	if len(left) > 0 {
 		// They hold no data, but the disk, so that nothing else can.
 		logging.From(ctx).Warn("unstage: devices that nobody has open stay when their disk is detached: stop them (mdadm --stop)",
-			zap.String("volume_id", disk.VolumeID), zap.Stringers("devices", left))
+			zap.String("device", disk.Path), zap.Stringers("holders", left))
 	} else if err := s.awaitUnclaimed(ctx, disk); err != nil {
 		if hasGone(err) {
 			return nil
@@ -133,7 +134,7 @@ func (s *Server) release(ctx context.Context, disk blockdev.Disk) error {
 		// detached and the kernel hasn't been told of: it must not keep the
 		// volume on this node.
 		logging.From(ctx).Error("unstage: the disk could not be flushed",
-			zap.String("volume_id", disk.VolumeID), zap.Error(err))
+			zap.String("device", disk.Path), zap.Error(err))
 	}
 	return nil
 }

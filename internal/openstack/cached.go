@@ -54,6 +54,13 @@ func (k *cached[T]) get(ctx, closing context.Context, life time.Duration, ask fu
 	})
 }
 
+// last returns the newest answer, however old, zero where there was none.
+func (k *cached[T]) last() T {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.value
+}
+
 func (k *cached[T]) valid() (T, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -35,9 +35,10 @@ type Options struct {
 	UserAgent []string
 	// IgnoreVolumeMicroversion is BlockStorage's key of that name.
 	IgnoreVolumeMicroversion bool
-	// Registerer takes the metrics; several clients may share one. Nil leaves
-	// them out.
+	// Registerer takes the metrics, until Close; clients of different clouds may share one.
+	// Nil leaves them out. Cloud is the name of the cloud there, "default" where it is empty.
 	Registerer prometheus.Registerer
+	Cloud      string
 	// Limits hold requests back before they are sent.
 	Limits Limits
 	// SecretAddresses are where the credentials of secrets may lead beside the host of
@@ -65,6 +66,8 @@ type Client struct {
 	opts    Options
 	metrics *metrics
 	limits  *limits
+	// collector is nil without Options.Registerer.
+	collector *collector
 
 	current atomic.Pointer[connection]
 	mu      sync.Mutex
@@ -82,6 +85,7 @@ func New(cfg CloudConfig, opts Options) (*Client, error) {
 	opts.LoginTimeout = cmp.Or(opts.LoginTimeout, 2*time.Minute)
 	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, 30*time.Second)
 	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 90*time.Second)
+	opts.Cloud = cmp.Or(opts.Cloud, "default")
 	m, err := newMetrics(opts.Registerer)
 	if err != nil {
 		return nil, err
@@ -92,6 +96,10 @@ func New(cfg CloudConfig, opts Options) (*Client, error) {
 		return nil, err
 	}
 	c.current.Store(first)
+	if err := c.collect(); err != nil {
+		c.Close()
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -179,13 +187,14 @@ func (c *Client) now() *connection { return c.current.Load() }
 // clouds; only once Ready has returned nil.
 func (c *Client) Project() string { return c.now().projectKey() }
 
-// Close ends an authentication that may be under way and gives up connections
-// that are idle.
+// Close ends an authentication that may be under way, gives up connections that are
+// idle, and takes the cloud's metrics away.
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
 	c.now().shut()
+	c.collector.end()
 }
 
 // call is one request to Cinder or Nova.
@@ -220,6 +229,7 @@ func (c *Client) do(ctx context.Context, r call) (err error) {
 		return err
 	}
 	defer c.metrics.observe(r.metric, time.Now(), &err)
+	ctx = onErrand(ctx, r.metric)
 	if err := r.endpoint.learn(ctx); err != nil {
 		return r.failure(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/inflight"
@@ -31,7 +33,11 @@ type connection struct {
 	agent   gophercloud.UserAgent
 	base    *http.Transport
 	metrics *metrics
+	tracer  trace.Tracer
+	sights  sights
 	session *session
+	// certificate is when that of cert-file ends, zero where there is none.
+	certificate time.Time
 	// closing ends with the client, by close.
 	closing context.Context //nolint:containedctx // it is the client's own lifetime
 	close   context.CancelFunc
@@ -70,13 +76,17 @@ func newConnection(cfg CloudConfig, opts Options, l *limits, m *metrics) (*conne
 	}
 	c := &connection{
 		cfg: cfg, opts: opts, limits: l, metrics: m, base: newTransport(tlsConfig),
+		tracer: otel.Tracer(scope), sights: newSights(),
 		down: failure{first: downPause, most: maxDownPause},
+	}
+	for _, pair := range tlsConfig.Certificates {
+		c.certificate = pair.Leaf.NotAfter
 	}
 	c.agent.Prepend("cinder-csi/" + cmp.Or(opts.Version, "unknown"))
 	c.agent.Prepend(opts.UserAgent...)
 	c.closing, c.close = context.WithCancel(context.Background())
 	c.session = &session{
-		conn: c, client: c.httpClient(c.chain(identityService)),
+		conn: c, client: c.httpClient(c.chain(keystoneName)),
 		refused: failure{first: refusedPause, most: maxRefusedPause},
 	}
 	return c, nil

@@ -14,8 +14,8 @@ import (
 
 // service is what the driver knows of Cinder or Nova before it asks.
 type service struct {
-	// name is for people.
-	name string
+	// name is for people, label for metrics, spans and the log.
+	name, label string
 	// kind is the type in Keystone's catalog; gophercloud knows its older names.
 	kind string
 	// major is the version of the API that the driver speaks, and path where it begins
@@ -30,11 +30,11 @@ type service struct {
 }
 
 func blockStorage(project string) service {
-	return service{name: "block storage", kind: "block-storage", major: 3, path: "v3/" + project, oldest: 3_000, preferred: cinderPreferred, list: "volumes"}
+	return service{name: "block storage", label: cinderName, kind: "block-storage", major: 3, path: "v3/" + project, oldest: 3_000, preferred: cinderPreferred, list: "volumes"}
 }
 
 func compute() service {
-	return service{name: "compute", kind: "compute", major: 2, path: "v2.1", oldest: 2_001, preferred: novaPreferred, list: "servers"}
+	return service{name: "compute", label: novaName, kind: "compute", major: 2, path: "v2.1", oldest: 2_001, preferred: novaPreferred, list: "servers"}
 }
 
 // endpoint is one service of a cloud.
@@ -73,7 +73,7 @@ func (c *connection) endpoint(s service, raw string) (*endpoint, error) {
 		return nil, c.cfg.errorf("the catalog's %s endpoint: %w", s.name, err)
 	}
 	provider := &gophercloud.ProviderClient{
-		HTTPClient: c.httpClient(&authorized{next: c.chain(s.name), session: c.session}),
+		HTTPClient: c.httpClient(&authorized{next: c.chain(s.label), session: c.session}),
 		UserAgent:  c.agent,
 	}
 	return &endpoint{
@@ -110,11 +110,10 @@ func versioned(raw string, s service) (address string, completed bool, err error
 	return gophercloud.NormalizeURL(u.String()), completed, nil
 }
 
-// chain returns what sends the requests of one service. A login that is repeated
-// leaves nothing behind but a token.
+// chain returns what sends the requests of one service.
 func (c *connection) chain(service string) http.RoundTripper {
 	r := &retrier{next: &exchange{base: c.base, service: service, conn: c}, limits: c.limits}
-	if service == identityService {
+	if service == keystoneName { // a login that is repeated leaves nothing behind but a token
 		r.repeatable, r.limits = true, nil
 	}
 	return r

@@ -149,7 +149,7 @@ func (e *endpoint) discover(ctx context.Context) (lowest, newest microversion, e
 		return lowest, newest, nil
 	}
 	accept := []int{http.StatusOK, http.StatusNotAcceptable}
-	a, err := fetch(ctx, e.at(e.preferred), http.MethodGet, e.client.ServiceURL(e.list)+"?limit=1", &gophercloud.RequestOpts{OkCodes: accept})
+	a, err := fetch(onErrand(ctx, versionsRequest), e.at(e.preferred), http.MethodGet, e.client.ServiceURL(e.list)+"?limit=1", &gophercloud.RequestOpts{OkCodes: accept})
 	var status gophercloud.ErrUnexpectedResponseCode
 	switch {
 	case errors.As(err, &status) && status.Actual < 500 && status.Actual != http.StatusTooManyRequests && !e.completed:
@@ -179,7 +179,7 @@ func (e *endpoint) document(ctx context.Context) (lowest, newest microversion) {
 	u.Path, u.RawPath = u.Path[:end], ""
 	ctx, cancel := context.WithTimeout(ctx, documentPatience)
 	defer cancel()
-	found, err := utils.GetServiceVersions(ctx, e.client.ProviderClient, gophercloud.NormalizeURL(u.String()), true)
+	found, err := utils.GetServiceVersions(onErrand(ctx, versionsRequest), e.client.ProviderClient, gophercloud.NormalizeURL(u.String()), true)
 	if err != nil {
 		return 0, 0
 	}

@@ -88,7 +88,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		backoff.WithBackOff(pauses),
 		backoff.WithMaxElapsedTime(patience),
 		backoff.WithNotify(func(_ error, wait time.Duration) {
-			logging.From(ctx).Debug("openstack request is repeated", zap.String("method", req.Method),
+			logging.From(ctx).Debug("openstack request is repeated", zap.String("httpMethod", req.Method),
 				zap.String("path", req.URL.Path), zap.Duration("after", wait))
 		}),
 	)
@@ -162,18 +162,27 @@ func throttled(resp *http.Response) (time.Duration, bool) {
 	return 0, false
 }
 
-// peek returns the body of an answer that is held in memory, and leaves it
-// readable.
+// peek returns the body of an answer that may say how long to wait.
 func peek(resp *http.Response) []byte {
 	if resp.StatusCode != http.StatusRequestEntityTooLarge && resp.StatusCode != http.StatusTooManyRequests {
 		return nil
 	}
+	return bodyOf(resp)
+}
+
+// bodyOf returns the body of an answer, as far as it came, and leaves it as it was.
+func bodyOf(resp *http.Response) []byte {
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		body = nil
-	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
+	resp.Body = held(body, err)
 	return body
+}
+
+// held returns a body that is in memory, and ends in an error where it is not whole.
+func held(body []byte, err error) io.ReadCloser {
+	if err != nil {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(body), &brokenBody{err}))
+	}
+	return io.NopCloser(bytes.NewReader(body))
 }
 
 // retryAfter reads the time to wait from the header, as seconds or as a date,

@@ -2,9 +2,11 @@ package openstack
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -44,6 +46,11 @@ type session struct {
 	token   string
 	renewAt time.Time
 	expires time.Time
+	// who is for whom the newest token was, credential when its credentials end, and asked
+	// tells that Keystone has said that, or will not.
+	who        Grant
+	credential time.Time
+	asked      bool
 }
 
 // grant is what Keystone answers with a token.
@@ -52,6 +59,16 @@ type grant struct {
 	lifetime time.Duration
 	project  string
 	catalog  *tokens.ServiceCatalog
+	who      Grant
+	// password is when that ends, zero where it does not.
+	password time.Time
+}
+
+// granted returns for whom the newest token was, and when it and the credentials end.
+func (s *session) granted() (who Grant, token, credential time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.who, s.expires, s.credential
 }
 
 // fixed tells that the token is one of the configuration, which can't be renewed.
@@ -117,7 +134,6 @@ func (s *session) authenticate(ctx context.Context) (g grant, err error) {
 	if err := s.refused.remembered(); err != nil {
 		return g, err
 	}
-	defer s.conn.metrics.observe("token_create", time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, s.conn.opts.LoginTimeout)
 	defer cancel()
 	provider, err := gopherstack.NewClient(s.conn.cfg.AuthURL)
@@ -125,8 +141,28 @@ func (s *session) authenticate(ctx context.Context) (g grant, err error) {
 		return g, s.conn.cfg.errorf("auth-url: %w", err)
 	}
 	provider.HTTPClient, provider.UserAgent = s.client, s.conn.agent
+	if g, err = s.login(ctx, provider); err != nil {
+		return g, err
+	}
+	s.mu.Lock()
+	now := time.Now()
+	s.token = g.token
+	s.expires = now.Add(g.lifetime)
+	s.renewAt = s.expires.Add(-min(maxRenewalLead, g.lifetime/5))
+	s.who = g.who
+	asked := s.asked
+	s.mu.Unlock()
+	if !asked {
+		s.learnExpiry(ctx, provider, g)
+	}
+	return g, nil
+}
+
+// login sends the credentials.
+func (s *session) login(ctx context.Context, provider *gophercloud.ProviderClient) (g grant, err error) {
+	defer s.conn.metrics.observe(loginRequest, time.Now(), &err)
 	opts := s.conn.cfg.authOptions()
-	if err := gopherstack.AuthenticateV3(ctx, provider, &opts, gophercloud.EndpointOpts{}); err != nil {
+	if err := gopherstack.AuthenticateV3(onErrand(ctx, loginRequest), provider, &opts, gophercloud.EndpointOpts{}); err != nil {
 		if err = s.conn.cfg.authError(err); errors.Is(err, cloud.ErrUnauthorized) {
 			s.refused.note(err)
 		}
@@ -136,13 +172,42 @@ func (s *session) authenticate(ctx context.Context) (g grant, err error) {
 	if g, err = newGrant(provider); err != nil {
 		return g, s.conn.cfg.authError(err)
 	}
+	return g, nil
+}
+
+// learnExpiry finds out when the credentials end. The token tells that of a password. Of
+// an application credential it is asked once, as that stays as it was made; where the
+// account may not read it, it is not known.
+func (s *session) learnExpiry(ctx context.Context, provider *gophercloud.ProviderClient, g grant) {
+	var (
+		end   time.Time
+		asked bool
+	)
+	switch id := g.who.ApplicationCredential; {
+	case s.fixed():
+		end = time.Now().Add(g.lifetime)
+	case id != "":
+		var answer struct {
+			Credential struct {
+				ExpiresAt timestamp `json:"expires_at"`
+			} `json:"application_credential"`
+		}
+		ctx, cancel := context.WithTimeout(onErrand(ctx, credentialRequest), documentPatience)
+		defer cancel()
+		keystone := &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: provider.IdentityBase + "v3/"}
+		address := keystone.ServiceURL("users", url.PathEscape(g.who.UserID), "application_credentials", url.PathEscape(id))
+		a, err := fetch(ctx, keystone, http.MethodGet, address, &gophercloud.RequestOpts{OkCodes: []int{http.StatusOK}})
+		var status gophercloud.ErrUnexpectedResponseCode
+		asked = err == nil || errors.As(err, &status) && status.Actual < http.StatusInternalServerError
+		if json.Unmarshal(a.body, &answer) == nil {
+			end = answer.Credential.ExpiresAt.Time
+		}
+	default:
+		end = g.password
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	s.token = g.token
-	s.expires = now.Add(g.lifetime)
-	s.renewAt = s.expires.Add(-min(maxRenewalLead, g.lifetime/5))
-	return g, nil
+	s.credential, s.asked = end, asked
 }
 
 // errNoKeystone is an answer that no Keystone gives.
@@ -159,9 +224,12 @@ func newGrant(provider *gophercloud.ProviderClient) (grant, error) {
 		return grant{}, errNoKeystone
 	}
 	var times struct {
-		IssuedAt  time.Time      `json:"issued_at"`
-		ExpiresAt time.Time      `json:"expires_at"`
-		Project   tokens.Project `json:"project"`
+		IssuedAt  time.Time       `json:"issued_at"`
+		ExpiresAt time.Time       `json:"expires_at"`
+		Project   tokens.Project  `json:"project"`
+		User      json.RawMessage `json:"user"`
+		Roles     json.RawMessage `json:"roles"`
+		ByAppCred json.RawMessage `json:"application_credential"`
 	}
 	if err := result.ExtractInto(&times); err != nil {
 		return grant{}, errors.Join(errNoKeystone, err)
@@ -171,6 +239,28 @@ func newGrant(provider *gophercloud.ProviderClient) (grant, error) {
 		return grant{}, errors.Join(errNoKeystone, err)
 	}
 	g := grant{token: provider.Token(), catalog: catalog, project: times.Project.ID}
+	g.who = Grant{ProjectID: times.Project.ID, Project: times.Project.Name}
+	// The driver works without what follows.
+	var user struct {
+		ID       string    `json:"id"`
+		Name     string    `json:"name"`
+		Password timestamp `json:"password_expires_at"`
+	}
+	if json.Unmarshal(times.User, &user) == nil {
+		g.who.UserID, g.who.User, g.password = user.ID, user.Name, user.Password.Time
+	}
+	var roles []tokens.Role
+	if json.Unmarshal(times.Roles, &roles) == nil {
+		for _, role := range roles {
+			g.who.Roles = append(g.who.Roles, role.Name)
+		}
+	}
+	var credential struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(times.ByAppCred, &credential) == nil {
+		g.who.ApplicationCredential = credential.ID
+	}
 	if times.IssuedAt.IsZero() {
 		times.IssuedAt = time.Now()
 	}

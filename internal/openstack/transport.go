@@ -15,10 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
-	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 const (
@@ -56,9 +53,6 @@ func newTransport(tlsConfig *tls.Config) *http.Transport {
 	}
 }
 
-// identityService is Keystone, whose requests leave nothing behind that matters.
-const identityService = "identity"
-
 // exchange sends one request once and reads the whole answer into memory, so
 // that a broken one is known before anybody acts on it.
 type exchange struct {
@@ -72,7 +66,7 @@ func (x *exchange) bound() int {
 	switch {
 	case !x.conn.cfg.untrusted:
 		return maxAnswer
-	case x.service == identityService || !x.conn.connected.Load():
+	case x.service == keystoneName || !x.conn.connected.Load():
 		return maxUnprovenAnswer
 	}
 	return maxUntrustedAnswer
@@ -93,7 +87,7 @@ func (e *sendError) Unwrap() error { return e.err }
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	limit := x.conn.opts.WriteTimeout
 	switch {
-	case x.service == identityService:
+	case x.service == keystoneName:
 		limit = x.conn.opts.LoginTimeout
 	case reads(req.Method):
 		limit = x.conn.opts.ReadTimeout
@@ -101,9 +95,9 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	if x.conn.cfg.untrusted && !x.conn.opts.SecretAddresses.permitsHost(req.URL, x.conn.cfg.AuthURL) {
 		return nil, &sendError{err: fmt.Errorf("%w: --secret-auth-urls does not allow its host %s", cloud.ErrForbidden, req.URL.Hostname())}
 	}
-	start := time.Now()
+	seen := x.conn.observe(req, x.service)
 	ctx := req.Context()
-	if !reads(req.Method) && x.service != identityService {
+	if !reads(req.Method) && x.service != keystoneName {
 		// The cloud does not stop when its client goes away. If this call did,
 		// the next one about the same volume would be under way beside what is
 		// left of it: a second volume of one name, or an attachment that comes
@@ -127,7 +121,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	case !errors.Is(err, ended):
 		err = fmt.Errorf("%w: %w", ended, ownTimeout(ctx, err, limit))
 	}
-	x.log(req, resp, err, time.Since(start))
+	seen.end(resp, err, sent.Load())
 	if err != nil {
 		return nil, &sendError{err: err, sent: sent.Load()}
 	}
@@ -167,10 +161,7 @@ func absorb(resp *http.Response, read bool, limit int, untrusted bool) error {
 	if err != nil && (untrusted || read && success) {
 		return fmt.Errorf("HTTP %d: %w", resp.StatusCode, err)
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
-	if err != nil {
-		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), &brokenBody{err}))
-	}
+	resp.Body = held(body, err)
 	return nil
 }
 
@@ -183,31 +174,17 @@ type brokenBody struct{ err error }
 
 func (b *brokenBody) Read([]byte) (int, error) { return 0, b.err }
 
-func (x *exchange) log(req *http.Request, resp *http.Response, err error, took time.Duration) {
-	entry := logging.From(req.Context()).Check(zap.DebugLevel, "openstack request")
-	if entry == nil {
-		return
-	}
-	fields := []zap.Field{
-		zap.String("service", x.service),
-		zap.String("method", req.Method),
-		zap.String("path", req.URL.Path),
-		zap.Duration("duration", took),
-	}
-	if resp != nil {
-		fields = append(fields, zap.Int("status", resp.StatusCode), zap.String("openstackRequestID", requestID(resp.Header)))
-	}
-	if err != nil {
-		fields = append(fields, zap.String("error", err.Error()))
-	}
-	entry.Write(fields...)
-}
-
 func reads(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead
 }
 
-// requestID is the id under which the cloud logs a request.
+// requestID is the id under which the cloud logs a request, empty where there is none that
+// could be one.
 func requestID(header http.Header) string {
-	return cmp.Or(header.Get("X-Openstack-Request-Id"), header.Get("X-Compute-Request-Id"))
+	const most = 128
+	id := cmp.Or(header.Get("X-Openstack-Request-Id"), header.Get("X-Compute-Request-Id"))
+	if len(id) > most {
+		return ""
+	}
+	return id
 }

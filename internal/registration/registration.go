@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	api "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -50,6 +52,8 @@ type Config struct {
 	// Registered is called with each verdict of the kubelet, and with false when
 	// the socket is lost; nil for nobody.
 	Registered func(bool)
+	// Metrics gets the metric of the kubelet's verdict; nil for none.
+	Metrics prometheus.Registerer
 	// LookEvery is how often the socket is looked for; 5 s where it is 0.
 	LookEvery time.Duration
 }
@@ -58,10 +62,23 @@ type Config struct {
 // node-driver-registrar uses, so that each takes the place of the other.
 func (c Config) Path() string { return filepath.Join(c.Dir, c.Driver+"-reg.sock") }
 
-func (c Config) registered(yes bool) {
-	if c.Registered != nil {
-		c.Registered(yes)
+// counted makes a verdict of the kubelet known as a metric, too.
+func (c Config) counted() Config {
+	gauge := promauto.With(c.Metrics).NewGauge(prometheus.GaugeOpts{
+		Name: "cinder_csi_node_registered",
+		Help: "1 while the kubelet has registered the driver, by its last word; 0 before, when it refused, and when the registration socket is lost.",
+	})
+	told := c.Registered
+	c.Registered = func(yes bool) {
+		gauge.Set(0)
+		if yes {
+			gauge.Set(1)
+		}
+		if told != nil {
+			told(yes)
+		}
 	}
+	return c
 }
 
 // Serve answers the kubelet until ctx ends, and takes the socket away then. The
@@ -74,13 +91,14 @@ func (c Config) registered(yes bool) {
 // driver, or knows another one by its name: Serve says so, and makes its socket again
 // as soon as nobody serves the path.
 func Serve(ctx context.Context, cfg Config) error {
+	cfg = cfg.counted()
 	l, err := cfg.listen(ctx, unixsocket.Listen)
 	for err == nil {
 		var lost error
 		if lost, err = cfg.serve(ctx, l); err != nil || lost == nil {
 			break
 		}
-		cfg.registered(false)
+		cfg.Registered(false)
 		cfg.Logger.Warn(SocketLost+"; making it again as soon as nobody else serves the path, so that the kubelet knows this driver",
 			zap.String("socket", cfg.Path()), zap.NamedError("cause", lost))
 		l, err = cfg.listenWhenFree(ctx)

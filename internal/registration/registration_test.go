@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -54,7 +56,16 @@ func startLooking(t *testing.T, dir string, every time.Duration) *plugin {
 	p := &plugin{logs: logs, cfg: registration.Config{
 		Driver: "cinder.csi.openstack.org", NodeName: "worker-1", Endpoint: csiSocket, Dir: dir, Logger: zap.New(core), LookEvery: every,
 	}}
-	p.cfg.Registered = func(yes bool) { p.verdict.Store(strconv.FormatBool(yes)) }
+	registry := prometheus.NewRegistry()
+	p.cfg.Metrics = registry
+	p.cfg.Registered = func(yes bool) { // by which time the metric tells it
+		want := "# HELP cinder_csi_node_registered 1 while the kubelet has registered the driver, by its last word; 0 before, when it refused, and when the registration socket is lost.\n" +
+			"# TYPE cinder_csi_node_registered gauge\ncinder_csi_node_registered " + map[bool]string{false: "0", true: "1"}[yes] + "\n"
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
+			t.Error(err)
+		}
+		p.verdict.Store(strconv.FormatBool(yes))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- registration.Serve(ctx, p.cfg) }()
@@ -203,7 +214,7 @@ func TestANodeWithAnotherLabelIsToldWithTheCommandThatMendsIt(t *testing.T) {
 		}
 		said := failures[i].ContextMap()
 		for field, want := range map[string]string{
-			"node": "worker-1", "label": tt.key, "old": tt.old, "new": tt.now,
+			"nodeName": "worker-1", "label": tt.key, "old": tt.old, "new": tt.now,
 			"command": "kubectl label node worker-1 " + tt.key + "=" + tt.now + " --overwrite",
 		} {
 			if said[field] != want {

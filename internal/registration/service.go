@@ -5,10 +5,22 @@ import (
 	"regexp"
 
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	api "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
+
+// Ask asks whoever serves a registration socket who it is, as the kubelet does.
+func Ask(ctx context.Context, path string) (*api.PluginInfo, error) {
+	connection, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = connection.Close() }()
+	return api.NewRegistrationClient(connection).GetInfo(ctx, &api.InfoRequest{})
+}
 
 // service is what the kubelet calls.
 type service struct {
@@ -36,7 +48,7 @@ func (s *service) GetInfo(context.Context, *api.InfoRequest) (*api.PluginInfo, e
 // container into pauses that are longer than the kubelet's.
 func (s *service) NotifyRegistrationStatus(_ context.Context, status *api.RegistrationStatus) (*api.RegistrationStatusResponse, error) {
 	endpoint := zap.String("kubeletRegistrationPath", s.cfg.Endpoint)
-	s.cfg.registered(status.GetPluginRegistered())
+	s.cfg.Registered(status.GetPluginRegistered())
 	if status.GetPluginRegistered() {
 		s.cfg.Logger.Info(Registered, endpoint)
 	} else {
@@ -61,7 +73,7 @@ func (c Config) otherLabel(failure string) []zap.Field {
 	label, told, existing := found[1], found[2], found[3]
 	return []zap.Field{
 		zap.String("cause", "the Node has another label than this server's zone, since the server has moved, or something else has set the label"),
-		zap.String("node", c.NodeName), zap.String("label", label), zap.String("old", existing), zap.String("new", told),
+		zap.String("nodeName", c.NodeName), zap.String("label", label), zap.String("old", existing), zap.String("new", told),
 		zap.String("command", zone.Relabel(c.NodeName, label, told)),
 	}
 }

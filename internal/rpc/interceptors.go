@@ -4,6 +4,7 @@ import (
 	"context"
 	"path"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,28 +27,68 @@ func identify(logger *zap.Logger) grpc.UnaryServerInterceptor {
 	}
 }
 
-// subject tells which volume, snapshot and node a request is about.
+// source is a place of a request that tells what the request is about.
+type source struct {
+	// field is one of the request's, and key one in it if it is a map.
+	field protoreflect.Name
+	key   string
+	// name is the key of the log.
+	name string
+}
+
+// sources are searched from the top; the first one counts of those that have one name.
+// The keys of parameters are those of --extra-create-metadata of the side containers, and
+// those of the volume context are the kubelet's (podInfoOnMount).
+func sources() []source {
+	return []source{
+		{"volume_id", "", "volumeID"},
+		{"source_volume_id", "", "volumeID"},
+		{"snapshot_id", "", "snapshotID"},
+		{"node_id", "", "nodeID"},
+		{"name", "", "name"},
+		{"parameters", "csi.storage.k8s.io/pvc/name", "pvc"},
+		{"parameters", "csi.storage.k8s.io/pvc/namespace", "namespace"},
+		{"parameters", "csi.storage.k8s.io/pv/name", "pv"},
+		{"parameters", "csi.storage.k8s.io/volumesnapshot/name", "volumeSnapshot"},
+		{"parameters", "csi.storage.k8s.io/volumesnapshot/namespace", "namespace"},
+		{"volume_context", "csi.storage.k8s.io/pod.name", "pod"},
+		{"volume_context", "csi.storage.k8s.io/pod.namespace", "namespace"},
+	}
+}
+
+// subject tells which volume, snapshot, node, claim and pod a request is about.
 func subject(req any) []zap.Field {
 	message, ok := req.(proto.Message)
 	if !ok {
 		return nil
 	}
 	var fields []zap.Field
-	request := message.ProtoReflect()
-	for _, f := range []struct {
-		name protoreflect.Name
-		key  string
-	}{{"volume_id", "volumeID"}, {"source_volume_id", "sourceVolumeID"}, {"snapshot_id", "snapshotID"}, {"node_id", "nodeID"}, {"name", "name"}} {
-		if known := request.Descriptor().Fields().ByName(f.name); known != nil && request.Has(known) {
-			fields = append(fields, zap.String(f.key, request.Get(known).String()))
+	for _, s := range sources() {
+		value := s.read(message.ProtoReflect())
+		if value != "" && !slices.ContainsFunc(fields, func(f zap.Field) bool { return f.Key == s.name }) {
+			fields = append(fields, zap.String(s.name, value))
 		}
 	}
 	return fields
 }
 
-// logCalls writes one line for the outcome of every call. Calls that a kubelet
-// or a liveness probe makes all day are told at debug level while they succeed;
-// requests and answers, stripped of their secrets, are told at debug level too.
+// read returns what the request says there, empty if nothing.
+func (s source) read(request protoreflect.Message) string {
+	field := request.Descriptor().Fields().ByName(s.field)
+	switch {
+	case field == nil || field.IsMap() == (s.key == ""):
+		return ""
+	case field.IsMap():
+		if value := request.Get(field).Map().Get(protoreflect.ValueOfString(s.key).MapKey()); value.IsValid() {
+			return value.String()
+		}
+		return ""
+	}
+	return request.Get(field).String()
+}
+
+// logCalls writes one line for the outcome of every call, as loud as levelOf says.
+// Requests and answers, stripped of their secrets, are told at debug level.
 func logCalls(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	log := logging.From(ctx)
 	if ce := log.Check(zap.DebugLevel, "call"); ce != nil {
@@ -55,40 +96,24 @@ func logCalls(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler 
 	}
 	start := time.Now()
 	resp, err := handler(ctx, req)
-	took := zap.Duration("took", time.Since(start))
-	switch {
-	case err != nil:
-		log.Error("call failed", took, zap.Stringer("code", status.Code(err)), zap.String("error", status.Convert(err).Message()))
-	case routine(info.FullMethod):
-		log.Debug("call done", took)
-	default:
-		log.Info("call done", took)
+	duration := zap.Duration("duration", time.Since(start))
+	level := levelOf(info.FullMethod, status.Code(err))
+	if err != nil {
+		log.Log(level, "call failed", duration, zap.Stringer("code", status.Code(err)), zap.String("error", status.Convert(err).Message()))
+		return resp, err
 	}
-	if err == nil {
-		if ce := log.Check(zap.DebugLevel, "answer"); ce != nil {
-			ce.Write(zap.Stringer("response", protosanitizer.StripSecrets(resp)))
-		}
+	log.Log(level, "call done", duration)
+	if ce := log.Check(zap.DebugLevel, "answer"); ce != nil {
+		ce.Write(zap.Stringer("response", protosanitizer.StripSecrets(resp)))
 	}
 	return resp, err
 }
 
-func routine(fullMethod string) bool {
-	switch path.Base(fullMethod) {
-	case "Probe", "GetPluginInfo", "NodeGetInfo", "GetPluginCapabilities", "ControllerGetCapabilities", "NodeGetCapabilities",
-		"NodeGetVolumeStats", "ListVolumes", "ListSnapshots", "GetSnapshot", "GetCapacity":
-		return true
-	}
-	return false
-}
-
-// endAtStop ends the contexts of a service's calls when the server stops: what they wait
-// for is found again when they are repeated. A request that changes something is seen
-// through by whoever sends it.
-func endAtStop(stopping context.Context, service string) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		if service == "" || path.Dir(info.FullMethod) != "/"+service {
-			return handler(ctx, req)
-		}
+// endAtStop ends the contexts of calls when the server stops: what they wait for is found
+// again when they are repeated. A request that changes something in the cloud, and a
+// program that changes a disk, are seen through by whoever started them.
+func endAtStop(stopping context.Context) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		caller := ctx
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()

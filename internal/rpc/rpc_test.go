@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -200,13 +201,14 @@ func TestStoppingWaitsForRunningCalls(t *testing.T) {
 	}
 }
 
-func TestStoppingCutsOffCallsAfterTheGracePeriod(t *testing.T) {
+func TestStoppingEndsWhatOnlyWaits(t *testing.T) {
 	entered := make(chan struct{})
+	core, logs := observer.New(zap.DebugLevel)
 	client, stop := serve(t, &service{stage: func(ctx context.Context, _ *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
 		close(entered)
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()
-	}}, Options{Grace: 10 * time.Millisecond})
+	}}, Options{Grace: time.Hour, Logger: zap.New(core)})
 	answer := make(chan error, 1)
 	go func() {
 		_, err := client.NodeStageVolume(context.Background(), &csi.NodeStageVolumeRequest{})
@@ -216,8 +218,93 @@ func TestStoppingCutsOffCallsAfterTheGracePeriod(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Errorf("the server: %v", err)
 	}
-	if err := <-answer; err == nil {
-		t.Error("the call that was cut off succeeded")
+	if err := <-answer; status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "ask again") {
+		t.Errorf("the call that was waiting: %v", err)
+	}
+	if loud := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.InfoLevel }).All(); len(loud) > 0 {
+		t.Errorf("a stop is nobody's fault: %v", loud)
+	}
+}
+
+func TestStoppingCutsOffCallsAfterTheGracePeriod(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	client, stop := serve(t, &service{stage: func(context.Context, *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+		close(entered)
+		<-release
+		return nil, status.Error(codes.Internal, "too late")
+	}}, Options{Grace: 10 * time.Millisecond})
+	defer close(release)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := client.NodeStageVolume(context.Background(), &csi.NodeStageVolumeRequest{})
+		answer <- err
+	}()
+	<-entered
+	if err := stop(); err != nil {
+		t.Errorf("the server: %v", err)
+	}
+	if err := <-answer; status.Code(err) != codes.Unavailable {
+		t.Errorf("the call that was cut off: %v", err)
+	}
+}
+
+func TestAnOutcomeIsAsLoudAsItsFaultIsOurs(t *testing.T) {
+	for _, test := range []struct {
+		method string
+		want   map[zapcore.Level][]codes.Code
+	}{
+		{csi.Controller_CreateVolume_FullMethodName, map[zapcore.Level][]codes.Code{
+			zap.InfoLevel:  {codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.OutOfRange, codes.Aborted, codes.Unimplemented, codes.FailedPrecondition},
+			zap.WarnLevel:  {codes.PermissionDenied, codes.Unauthenticated},
+			zap.ErrorLevel: {codes.Unknown, codes.Internal, codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.DataLoss, codes.Code(99)},
+		}},
+		{csi.Node_NodeStageVolume_FullMethodName, map[zapcore.Level][]codes.Code{
+			zap.InfoLevel: {codes.OK, codes.Aborted}, zap.WarnLevel: {codes.FailedPrecondition}, zap.ErrorLevel: {codes.Internal},
+		}},
+		{csi.Node_NodeGetInfo_FullMethodName, map[zapcore.Level][]codes.Code{zap.DebugLevel: {codes.OK}, zap.ErrorLevel: {codes.Unavailable}}},
+		{csi.Node_NodeGetVolumeStats_FullMethodName, map[zapcore.Level][]codes.Code{zap.DebugLevel: {codes.OK}, zap.InfoLevel: {codes.NotFound}}},
+		{csi.Controller_ListVolumes_FullMethodName, map[zapcore.Level][]codes.Code{zap.DebugLevel: {codes.OK}}},
+		{csi.Identity_Probe_FullMethodName, map[zapcore.Level][]codes.Code{zap.DebugLevel: {codes.OK}}},
+	} {
+		for level, all := range test.want {
+			for _, code := range all {
+				if got := levelOf(test.method, code); got != level {
+					t.Errorf("%s %v: %v, want %v", test.method, code, got, level)
+				}
+			}
+		}
+	}
+}
+
+// An alert about what never happened before finds its zero.
+func TestEveryMethodIsCountedFromTheStart(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	client, _ := serve(t, &service{stage: func(context.Context, *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+		return nil, status.Error(codes.Aborted, "not now")
+	}}, Options{Metrics: registry})
+	count := func(method string) (n int, text string) {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if f.GetName() == "grpc_server_handled_total" && l.GetName() == "grpc_method" && l.GetValue() == method {
+						n += int(m.GetCounter().GetValue())
+						text += m.String() + "\n"
+					}
+				}
+			}
+		}
+		return n, text
+	}
+	if n, text := count("NodeStageVolume"); n != 0 || !strings.Contains(text, "DeadlineExceeded") {
+		t.Errorf("before any call: %d, %s", n, text)
+	}
+	_, _ = client.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{})
+	if n, text := count("NodeStageVolume"); n != 1 || !strings.Contains(text, "DeadlineExceeded") {
+		t.Errorf("after a call: %d, %s", n, text)
 	}
 }
 
@@ -240,7 +327,16 @@ func TestALogLineNamesWhatItsCallIsAbout(t *testing.T) {
 	}{
 		{&csi.CreateVolumeRequest{Name: "pvc-1"}, "name=pvc-1"},
 		{&csi.ControllerPublishVolumeRequest{VolumeId: "v", NodeId: "n"}, "volumeID=v nodeID=n"},
-		{&csi.CreateSnapshotRequest{SourceVolumeId: "v", Name: "s"}, "sourceVolumeID=v name=s"},
+		{&csi.CreateSnapshotRequest{SourceVolumeId: "v", Name: "s"}, "volumeID=v name=s"},
+		{&csi.CreateVolumeRequest{Name: "pvc-1", Parameters: map[string]string{
+			"csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "shop", "csi.storage.k8s.io/pv/name": "pvc-1", "type": "fast",
+		}}, "name=pvc-1 pvc=data namespace=shop pv=pvc-1"},
+		{&csi.CreateSnapshotRequest{Name: "s", Parameters: map[string]string{
+			"csi.storage.k8s.io/volumesnapshot/name": "before", "csi.storage.k8s.io/volumesnapshot/namespace": "shop",
+		}}, "name=s volumeSnapshot=before namespace=shop"},
+		{&csi.NodePublishVolumeRequest{VolumeId: "v", VolumeContext: map[string]string{
+			"csi.storage.k8s.io/pod.name": "db-0", "csi.storage.k8s.io/pod.namespace": "shop", "csi.storage.k8s.io/serviceAccount.tokens": "canary",
+		}}, "volumeID=v pod=db-0 namespace=shop"},
 		{&csi.DeleteSnapshotRequest{SnapshotId: "s"}, "snapshotID=s"},
 		{&csi.NodeGetInfoRequest{}, ""},
 		{nil, ""},
@@ -252,9 +348,5 @@ func TestALogLineNamesWhatItsCallIsAbout(t *testing.T) {
 		if all := strings.Join(got, " "); all != test.want {
 			t.Errorf("%T: %q, want %q", test.request, all, test.want)
 		}
-	}
-	// The kubelet asks for it every minute.
-	if !routine(csi.Node_NodeGetInfo_FullMethodName) || routine(csi.Node_NodeStageVolume_FullMethodName) {
-		t.Error("NodeGetInfo is told like a stage")
 	}
 }

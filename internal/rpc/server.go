@@ -16,20 +16,16 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// DefaultGrace is how long a stopping server waits for its calls. Calls that
-// wait for the cloud are cut off then; they are safe to repeat.
+// DefaultGrace is how long a stopping server waits for its calls, which end as soon as
+// they do nothing but wait. Those that don't are cut off then; they are safe to repeat.
 const DefaultGrace = 20 * time.Second
 
 // Options configure a Server.
 type Options struct {
 	// Logger receives a line per call; nil discards them.
 	Logger *zap.Logger
-	// Metrics is where the server's own metrics are registered; nil keeps
-	// them to itself.
+	// Metrics is where the server's own metrics are registered; nil registers none.
 	Metrics prometheus.Registerer
-	// Interrupt is the name of a service whose calls end when the server stops, as soon
-	// as they do nothing but wait: their contexts end then. Empty: none.
-	Interrupt string
 	// Grace bounds how long Serve waits for running calls when it is told to
 	// stop; 0 means DefaultGrace.
 	Grace time.Duration
@@ -40,7 +36,7 @@ type Server struct {
 	grpc  *grpc.Server
 	log   *zap.Logger
 	grace time.Duration
-	// interrupt ends the contexts of calls that are interrupted.
+	// interrupt ends the contexts of running calls.
 	interrupt context.CancelFunc
 }
 
@@ -55,12 +51,17 @@ func NewServer(opts Options, register func(grpc.ServiceRegistrar)) *Server {
 	}
 	stopping, interrupt := context.WithCancel(context.Background())
 	s := &Server{log: opts.Logger, grace: opts.Grace, interrupt: interrupt}
+	metrics := newMetrics()
+	if opts.Metrics != nil {
+		opts.Metrics.MustRegister(metrics)
+	}
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(
 			identify(opts.Logger),
-			newMetrics(opts.Metrics).observe,
+			metrics.UnaryServerInterceptor(),
+			// Before the log, in which calls that a stop has ended are nobody's fault.
+			endAtStop(stopping),
 			logCalls,
-			endAtStop(stopping, opts.Interrupt),
 			recoverPanics,
 		),
 		// A sidecar that vanished without closing its connection is noticed
@@ -69,12 +70,14 @@ func NewServer(opts Options, register func(grpc.ServiceRegistrar)) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	register(s.grpc)
+	// Alerts about what never happened before need its zero.
+	metrics.InitializeMetrics(s.grpc)
 	return s
 }
 
-// Serve serves on the listener until ctx ends; then it refuses new calls, interrupts
-// those that it may, gives the running ones the grace period and returns. The listener, and a
-// unix socket's file, are gone afterwards.
+// Serve serves on the listener until ctx ends; then it refuses new calls, ends the contexts
+// of running ones, gives them the grace period and returns. The listener, and a unix
+// socket's file, are gone afterwards.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.grpc.Serve(listener) }()
@@ -104,7 +107,8 @@ func (s *Server) stop() {
 	case <-stopped:
 	case <-timer.C:
 		s.log.Warn("cutting off calls that are still running; their callers repeat them")
+		// GracefulStop goes on waiting for a call that nothing ends, such as one at a disk
+		// that hangs.
 		s.grpc.Stop()
-		<-stopped
 	}
 }

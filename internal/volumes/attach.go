@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // How a volume is attached: Nova is asked, once, and what it accepted is waited for.
@@ -57,11 +58,13 @@ func (s *Service) AttachAlone(ctx context.Context, volumeID, serverID string) (*
 	return s.attach(ctx, volumeID, serverID, true)
 }
 
-func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone bool) (*Attached, error) {
+func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone bool) (attached *Attached, err error) {
 	volumeID, serverID = canonicalID(volumeID), canonicalID(serverID)
 	if err := errors.Join(checkID("volume", volumeID), checkID("server", serverID)); err != nil {
 		return nil, err
 	}
+	ctx, end := s.operation(ctx, volumeAttach, volumeID, serverID)
+	defer func() { end(err) }()
 	unlock, err := s.lockToShare(ctx, volumeID)
 	if err != nil {
 		return nil, err
@@ -271,7 +274,7 @@ func (a *attachment) fellBack(ctx context.Context, v *cloud.Volume) error {
 	if err != nil {
 		return err
 	}
-	log(ctx, v.ID).Warn("the cloud gave up attaching", zap.String("server", a.serverID), zap.String("status", string(v.Status)), zap.Bool("listedByNova", listed))
+	logging.From(ctx).Warn("the cloud gave up attaching", zap.String("serverID", a.serverID), zap.String("status", string(v.Status)), zap.Bool("listedByNova", listed))
 	if listed {
 		return fmt.Errorf("volume %s has status %s: %w: Nova lists it on server %s, Cinder does not", v.ID, v.Status, ErrUnfinished, a.serverID)
 	}
@@ -309,7 +312,7 @@ func (a *attachment) recorded(ctx context.Context, v *cloud.Volume) (bool, error
 	case err == nil:
 		return !a.s.unrecorded.Load(), nil
 	case refusesRecord(err):
-		log(ctx, a.volumeID).Warn("the first publication of the volume can't be put on record", zap.Error(err))
+		logging.From(ctx).Warn("the first publication of the volume can't be put on record", zap.Error(err))
 		return false, nil
 	}
 	return false, fmt.Errorf("volume %s: putting its first publication on record: %w", a.volumeID, unfinished(err))

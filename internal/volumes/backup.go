@@ -21,7 +21,15 @@ const temporaryKey = ReservedPrefix + "temporary-for-backup"
 // keeps the volume usable meanwhile and its content from one moment; the backup
 // of that; and, when it is complete, the end of the snapshot. Each step finds
 // what the steps before have made, so that it is called until all are done.
-func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (*Snapshot, error) {
+func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (made *Snapshot, err error) {
+	ctx, end := s.operation(ctx, backupCreate, req.Name, "")
+	defer func() {
+		if err == nil && !made.Ready {
+			end(ErrUnfinished)
+			return
+		}
+		end(err)
+	}()
 	backup, err := s.earlierBackup(ctx, req)
 	if err != nil {
 		return nil, err
@@ -96,7 +104,7 @@ func (s *Service) postBackup(ctx context.Context, req SnapshotRequest, snapshot 
 	}
 	switch {
 	case err == nil:
-		logging.From(ctx).Info("backup accepted", zap.String("backup", backup.ID), zap.String("volume", req.VolumeID))
+		logging.From(ctx).Info("backup accepted", zap.String("snapshotID", backup.ID))
 		if backup.CreatedAt.IsZero() {
 			// Cinder does not tell; its content is as old as the snapshot.
 			backup.CreatedAt = snapshot.CreatedAt
@@ -141,7 +149,7 @@ func (s *Service) needsFullBackup(ctx context.Context, req SnapshotRequest, refu
 			return fmt.Errorf("an incremental backup builds on backup %s, which has status %s: %w", newest.ID, newest.Status, unfinished(refusal))
 		}
 	}
-	logName(ctx, req.Name).Info("the volume has no backup that an incremental one can build on: a full one is made", zap.String("volume", req.VolumeID))
+	logging.From(ctx).Info("the volume has no backup that an incremental one can build on: a full one is made")
 	return nil
 }
 
@@ -149,6 +157,8 @@ func (s *Service) needsFullBackup(ctx context.Context, req SnapshotRequest, refu
 // have returned its id. Such a backup stays after a failure until it is deleted: the
 // caller, who goes by the first id that it hears, would take another one for the same.
 func (s *Service) backupState(ctx context.Context, backup *cloud.Backup, idReturned bool) (*Snapshot, error) {
+	saw(ctx, backup.VolumeID, string(backup.Status))
+	waited(ctx, backup.Status != cloud.BackupCreating)
 	switch backup.Status {
 	case cloud.BackupAvailable, cloud.BackupRestoring:
 		if err := s.dropTemporary(ctx, backup); err != nil {
@@ -193,7 +203,9 @@ func (s *Service) dropTemporary(ctx context.Context, backup *cloud.Backup) error
 // deleteBackup deletes a backup until it is gone, after what is left of its
 // temporary snapshot: once the backup is gone, nothing leads to the snapshot any more,
 // which would keep the volume for ever. What does not exist is gone.
-func (s *Service) deleteBackup(ctx context.Context, id string) error {
+func (s *Service) deleteBackup(ctx context.Context, id string) (err error) {
+	ctx, end := s.operation(ctx, backupDelete, id, "")
+	defer func() { end(err) }()
 	backup, err := s.cloud.GetBackup(ctx, id)
 	switch {
 	case errors.Is(err, cloud.ErrNotFound), errors.Is(err, cloud.ErrUnsupported):
@@ -245,7 +257,7 @@ func (s *Service) backupNotDeleted(ctx context.Context, id string, refusal error
 // waitBackupGone waits until a backup that is being deleted does not exist any
 // more.
 func (s *Service) waitBackupGone(ctx context.Context, id string) error {
-	now, err := s.backups.Wait(ctx, id, "delete backup", untilDeleted(cloud.BackupDeleting, cloud.BackupErrorDeleting, 3,
+	now, err := wait(ctx, s, s.backups, id, "delete backup", untilDeleted(cloud.BackupDeleting, cloud.BackupErrorDeleting, 3,
 		func(now *cloud.Backup) cloud.BackupStatus { return now.Status }))
 	switch {
 	case err != nil:

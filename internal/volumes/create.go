@@ -74,11 +74,13 @@ func (a attempt) next() attempt {
 // ErrNotMultiattach, cloud.ErrNotFound when the source does not exist: nothing that
 // the call has made is left then. After any other error the same call finds what
 // became of this one.
-func (s *Service) Create(ctx context.Context, req CreateRequest) (*cloud.Volume, error) {
+func (s *Service) Create(ctx context.Context, req CreateRequest) (made *cloud.Volume, err error) {
 	p, err := s.plan(ctx, req)
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := s.operation(ctx, volumeCreate, p.Name, "")
+	defer func() { end(err) }()
 	unlock, err := s.lock(ctx, "volume name", p.Name)
 	if err != nil {
 		return nil, err
@@ -153,7 +155,7 @@ func (s *Service) recordOwner(ctx context.Context, p *plan, v *cloud.Volume) err
 		err := s.cloud.SetVolumeMetadata(ctx, v.ID, metadata)
 		switch {
 		case refusesRecord(err):
-			log(ctx, v.ID).Warn("a restored volume does not get its metadata", zap.String("name", p.Name), zap.Error(err))
+			log(ctx, v.ID).Warn("a restored volume does not get its metadata", zap.Error(err))
 			return nil
 		case err != nil:
 			return unfinished(fmt.Errorf("volume %s (%s) is restored, and has to get its metadata: %w", v.ID, p.Name, err))
@@ -179,8 +181,9 @@ func (s *Service) untilMade(ctx context.Context, p *plan, at attempt) (attempt, 
 	}
 	limited, cancel := context.WithTimeout(ctx, s.opts.CreateWait)
 	defer cancel()
-	now, err := s.volumes.Wait(limited, volumeKey{id: v.ID, name: p.Name}, p.operation(), func(now volumeState) (bool, error) {
-		yields := at.mine && slices.ContainsFunc(s.claimants(now.named, p.Name), func(o cloud.Volume) bool { return older(&o, v) })
+	now, err := wait(limited, s, s.volumes, volumeKey{id: v.ID, name: p.Name}, p.operation(), func(now volumeState) (bool, error) {
+		// Its own created_at has a fraction of a second in the answer to the request only.
+		yields := at.mine && slices.ContainsFunc(s.claimants(now.named, p.Name), func(o cloud.Volume) bool { return o.ID != v.ID && older(&o, v) })
 		return now.volume == nil || !beingMade(now.volume) || yields, nil
 	})
 	switch {
@@ -226,7 +229,7 @@ func (s *Service) creationFailed(ctx context.Context, p *plan, at attempt) (atte
 		}
 		return at, fmt.Errorf("%s: it is kept, because it may have been usable once; remove it by hand if it was not: %w", cause, ErrUnfinished)
 	}
-	log(ctx, v.ID).Info("removing a volume that could not be created", zap.String("name", v.Name), zap.Stringer("cause", fault))
+	log(ctx, v.ID).Info("removing a volume that could not be created", zap.Stringer("cause", fault))
 	if err := s.untilGone(ctx, v.ID); err != nil {
 		return at, unfinished(fmt.Errorf("%s; removing it: %w", cause, err))
 	}
@@ -246,7 +249,7 @@ func (s *Service) creationFailed(ctx context.Context, p *plan, at attempt) (atte
 // asked for. Where that is its zone, the next one may do.
 func (s *Service) takeBack(ctx context.Context, p *plan, at attempt, unfit error) (attempt, error) {
 	v := at.volume
-	log(ctx, v.ID).Warn("the cloud has made another volume than was asked for: it is removed again", zap.String("name", p.Name), zap.Error(unfit))
+	log(ctx, v.ID).Warn("the cloud has made another volume than was asked for: it is removed again", zap.Error(unfit))
 	if err := s.withdraw(ctx, v); err != nil {
 		return at, unfinished(fmt.Errorf("%s; removing volume %s again: %w", unfit.Error(), v.ID, err))
 	}
@@ -271,10 +274,10 @@ func (s *Service) removeLost(ctx context.Context, v *cloud.Volume) (gone bool, e
 	err = s.cloud.DeleteVolume(ctx, v.ID)
 	switch {
 	case errors.Is(err, cloud.ErrInvalid), errors.Is(err, cloud.ErrConflict):
-		log(ctx, v.ID).Warn("a host of Cinder's has been making a volume for very long", zap.String("name", v.Name), zap.Duration("age", age))
+		log(ctx, v.ID).Warn("a host of Cinder's has been making a volume for very long", zap.Duration("age", age))
 		return false, nil
 	case err == nil:
-		log(ctx, v.ID).Warn("the cloud had lost a creation before a host was found: it is repeated", zap.String("name", v.Name), zap.Duration("age", age))
+		log(ctx, v.ID).Warn("the cloud had lost a creation before a host was found: it is repeated", zap.Duration("age", age))
 		err = s.waitGone(ctx, v.ID)
 	}
 	if err != nil && !errors.Is(err, cloud.ErrNotFound) {

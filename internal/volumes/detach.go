@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // How a volume is detached: Nova is asked, once, and what it accepted is waited for.
@@ -66,7 +67,9 @@ func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 }
 
 // detachFrom detaches a volume from one server, behind the server's bulkhead.
-func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) error {
+func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) (err error) {
+	ctx, end := s.operation(ctx, volumeDetach, volumeID, serverID)
+	defer func() { end(err) }()
 	limited, visit, err := s.hosts.enter(ctx, serverID)
 	if err != nil {
 		return fmt.Errorf("detaching volume %s: %w", volumeID, err)
@@ -207,7 +210,7 @@ func (d *detachment) follow(ctx context.Context) error {
 	// attachment: Nova is let attach a volume to the server that it is reserved for. Who
 	// attaches or deletes the volume next looks again.
 	if _, err := d.s.forgetStale(ctx, d.volumeID, d.serverID); err != nil {
-		log(ctx, d.volumeID).Warn("the volume is detached, and stays reserved", zap.String("server", d.serverID), zap.Error(err))
+		logging.From(ctx).Warn("the volume is detached, and stays reserved", zap.String("serverID", d.serverID), zap.Error(err))
 	}
 	return nil
 }

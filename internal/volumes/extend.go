@@ -17,6 +17,8 @@ func (s *Service) Extend(ctx context.Context, id string, sizeGiB int64) (size in
 	if err := checkID("volume", id); err != nil {
 		return 0, err
 	}
+	ctx, end := s.operation(ctx, volumeExtend, id, "")
+	defer func() { end(err) }()
 	unlock, err := s.lock(ctx, "volume", id)
 	if err != nil {
 		return 0, err

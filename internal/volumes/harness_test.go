@@ -45,9 +45,9 @@ func in(t *testing.T, test func(w *world)) {
 	})
 }
 
-// within returns a context with a deadline.
+// within returns a context with a deadline, and with a logger that is strict about keys.
 func (w *world) within(d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(w.Context(), d)
+	ctx, cancel := context.WithTimeout(strictly(w.Context(), w.T), d)
 	w.Cleanup(cancel)
 	return ctx
 }
@@ -57,7 +57,7 @@ func (w *world) create(req volumes.CreateRequest) *cloud.Volume {
 	if req.SizeGiB == 0 {
 		req.SizeGiB = 1
 	}
-	v, err := w.service.Create(w.within(time.Minute), req)
+	v, err := w.service.Create(strictly(w.within(time.Minute), w.T, "name"), req)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func (w *world) create(req volumes.CreateRequest) *cloud.Volume {
 
 func (w *world) attach(id, server string) {
 	w.Helper()
-	if _, err := w.service.Attach(w.within(time.Minute), id, server); err != nil {
+	if _, err := w.service.Attach(strictly(w.within(time.Minute), w.T, "volumeID", "nodeID"), id, server); err != nil {
 		w.Fatal(err)
 	}
 }

@@ -50,7 +50,7 @@ func connect(t *testing.T, conf string) *openstack.Client {
 }
 
 func (r *remote) within(d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(r.Context(), d)
+	ctx, cancel := context.WithTimeout(strictly(r.Context(), r.T), d)
 	r.Cleanup(cancel)
 	return ctx
 }
@@ -74,7 +74,7 @@ func (r *remote) dump() admin.Dump {
 func (r *remote) create(req volumes.CreateRequest) *cloud.Volume {
 	r.Helper()
 	req.SizeGiB = max(req.SizeGiB, 1)
-	v, err := r.Create(r.within(time.Minute), req)
+	v, err := r.Create(strictly(r.within(time.Minute), r.T, "name"), req)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func (r *remote) create(req volumes.CreateRequest) *cloud.Volume {
 func (r *remote) backup(req volumes.SnapshotRequest) *volumes.Snapshot {
 	r.Helper()
 	req.Backup = true
-	for ctx := r.within(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for ctx := strictly(r.within(time.Minute), r.T, "name", "volumeID"); ; time.Sleep(10 * time.Millisecond) {
 		b, err := r.CreateSnapshot(ctx, req)
 		if err != nil {
 			r.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // ModifyRequest says what is to change of a volume.
@@ -67,7 +68,9 @@ func (s *Service) setMetadata(ctx context.Context, id string, req ModifyRequest)
 }
 
 // retype changes the type of a volume, unless it has that type already.
-func (s *Service) retype(ctx context.Context, id string, req ModifyRequest) error {
+func (s *Service) retype(ctx context.Context, id string, req ModifyRequest) (err error) {
+	ctx, end := s.operation(ctx, volumeRetype, id, "")
+	defer func() { end(err) }()
 	kind, err := s.typeNamed(ctx, req.Type)
 	if err != nil {
 		return err
@@ -76,7 +79,7 @@ func (s *Service) retype(ctx context.Context, id string, req ModifyRequest) erro
 	return change(ctx, func() error {
 		return s.cloud.RetypeVolume(ctx, id, name, req.Migrate)
 	}, func() error {
-		log(ctx, id).Info("change of type accepted", zap.String("type", name), zap.Bool("migrate", req.Migrate))
+		logging.From(ctx).Info("change of type accepted", zap.String("type", name), zap.Bool("migrate", req.Migrate))
 		return s.untilRetyped(ctx, id, name, req.Migrate)
 	}, func(refusal error) (bool, error) {
 		return s.notRetyped(ctx, id, name, refusal)

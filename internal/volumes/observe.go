@@ -7,10 +7,12 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/keylock"
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/watch"
 )
@@ -44,9 +46,11 @@ type volumeState struct {
 }
 
 // askOptions returns how things of one kind are watched.
-func askOptions[K comparable, S any](s *Service, rate func() float64, ask func(context.Context, []K) (map[K]S, error)) watch.Options[K, S] {
+func askOptions[K comparable, S any](s *Service, name string, rate func() float64, ask func(context.Context, []K) (map[K]S, error)) watch.Options[K, S] {
 	return watch.Options[K, S]{
+		Name: name,
 		Ask: func(ctx context.Context, keys []K) (map[K]S, error) {
+			s.counted.polls.Inc()
 			return ask(logging.Into(ctx, s.opts.Logger), keys)
 		},
 		Final: final, Panicked: s.panicked, Few: few, Rate: rate, Burst: askBurst,
@@ -60,9 +64,47 @@ func (s *Service) panicked(value any) error {
 	return fmt.Errorf("%w to this call: a defect of the driver, see its log: %v", cloud.ErrUnavailable, value)
 }
 
+// wait waits until done says so of a thing's state, and notes what it learns with the
+// operation of the call.
+func wait[K comparable, S any](ctx context.Context, s *Service, w *watch.Watcher[K, S], key K, kind string, done func(S) (bool, error)) (S, error) {
+	s.counted.waiters.Inc()
+	defer s.counted.waiters.Dec()
+	ctx, end := startSpan(ctx, "")
+	state, err := w.Wait(ctx, key, kind, func(now S) (bool, error) {
+		switch now := any(now).(type) {
+		case volumeState:
+			if now.volume != nil {
+				saw(ctx, now.volume.ID, string(now.volume.Status))
+			}
+		case *cloud.Snapshot:
+			if now != nil {
+				saw(ctx, now.VolumeID, string(now.Status))
+			}
+		case *cloud.Backup:
+			if now != nil {
+				saw(ctx, now.VolumeID, string(now.Status))
+			}
+		}
+		over, err := done(now)
+		waited(ctx, over || err != nil)
+		return over, err
+	})
+	end(err)
+	return state, err
+}
+
+// turn waits for the turn at a key of locks; see keylock.Locks.
+func (s *Service) turn(ctx context.Context, locks *keylock.Locks[string], key string, most time.Duration) (leave func(), err error) {
+	begun := time.Now()
+	leave, err = locks.Lock(ctx, key, most)
+	s.counted.lockWait.WithLabelValues().Observe(time.Since(begun).Seconds())
+	traceTurn(ctx, key, begun, err)
+	return leave, err
+}
+
 // waitVolume waits until done says so of the volume's state.
 func (s *Service) waitVolume(ctx context.Context, id, kind string, done func(*cloud.Volume) (bool, error)) (*cloud.Volume, error) {
-	now, err := s.volumes.Wait(ctx, volumeKey{id: id}, kind, func(now volumeState) (bool, error) { return done(now.volume) })
+	now, err := wait(ctx, s, s.volumes, volumeKey{id: id}, kind, func(now volumeState) (bool, error) { return done(now.volume) })
 	return now.volume, err
 }
 

@@ -32,7 +32,7 @@ func (s *Service) post(ctx context.Context, p *plan) (attempt, error) {
 		volume, err := s.cloud.CreateVolume(ctx, p.ask)
 		switch {
 		case err == nil:
-			log(ctx, volume.ID).Info("volume accepted", zap.String("name", p.Name), zap.Int64("sizeGiB", p.ask.SizeGiB))
+			log(ctx, volume.ID).Info("volume accepted", zap.Int64("sizeGiB", p.ask.SizeGiB))
 			return attempt{volume: volume, mine: true, seen: true}, nil
 		case cloud.Uncertain(err):
 			return s.afterLostAnswer(ctx, p.Name, err)

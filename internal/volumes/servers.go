@@ -45,6 +45,7 @@ type servers struct {
 // server, so that what one call learned is known to the others.
 type server struct {
 	id      string
+	service *Service
 	watcher *watch.Watcher[string, bool]
 	users   int
 
@@ -64,9 +65,11 @@ func (s *servers) acquire(id string) (view *server, release func()) {
 		if s.byID == nil {
 			s.byID = make(map[string]*server)
 		}
-		view = &server{id: id}
+		view = &server{id: id, service: s.service}
 		view.watcher = watch.New(watch.Options[string, bool]{
+			Name: "attachments of a server",
 			Ask: func(ctx context.Context, ids []string) (map[string]bool, error) {
+				s.service.counted.polls.Inc()
 				return view.ask(logging.Into(ctx, s.service.opts.Logger), s.service.cloud.ListAttachments, ids)
 			},
 			Final: final, Panicked: s.service.panicked,
@@ -127,7 +130,7 @@ func (v *server) ask(ctx context.Context, list func(context.Context, string) ([]
 // attachedNow asks whether Nova lists the volume, sharing the request with
 // others who ask at the same time.
 func (v *server) attachedNow(ctx context.Context, volumeID string) (bool, error) {
-	return v.watcher.Wait(ctx, volumeID, "", func(bool) (bool, error) { return true, nil })
+	return wait(ctx, v.service, v.watcher, volumeID, "", func(bool) (bool, error) { return true, nil })
 }
 
 // agree waits until Nova lists the volume, or does not, as wanted. What any
@@ -139,7 +142,7 @@ func (v *server) agree(ctx context.Context, volumeID string, wanted bool, since 
 	if known {
 		return nil
 	}
-	_, err := v.watcher.Wait(ctx, volumeID, "", func(attached bool) (bool, error) { return attached == wanted, nil })
+	_, err := wait(ctx, v.service, v.watcher, volumeID, "", func(attached bool) (bool, error) { return attached == wanted, nil })
 	return err
 }
 
@@ -147,7 +150,7 @@ func (v *server) agree(ctx context.Context, volumeID string, wanted bool, since 
 // the caller's turn. Nova works on one such request per server at a time and
 // refuses, or lets wait for minutes, what comes meanwhile.
 func (s *Service) inTurn(ctx context.Context, serverID string, request func() error) error {
-	leave, err := s.queues.Lock(ctx, serverID, 0)
+	leave, err := s.turn(ctx, &s.queues, "server "+serverID, 0)
 	if err != nil {
 		return err
 	}

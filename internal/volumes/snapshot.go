@@ -82,8 +82,10 @@ func (s *Service) CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Sna
 }
 
 // snapshotOf finds or makes the snapshot of a request and waits for it.
-func (s *Service) snapshotOf(ctx context.Context, req SnapshotRequest) (*cloud.Snapshot, error) {
-	snapshot, err := s.earlierSnapshot(ctx, req)
+func (s *Service) snapshotOf(ctx context.Context, req SnapshotRequest) (snapshot *cloud.Snapshot, err error) {
+	ctx, end := s.operation(ctx, snapshotCreate, req.Name, "")
+	defer func() { end(err) }()
+	snapshot, err = s.earlierSnapshot(ctx, req)
 	if err == nil && snapshot == nil {
 		snapshot, err = s.postSnapshot(ctx, req)
 	}
@@ -144,8 +146,8 @@ func oldest[T any](ctx context.Context, name string, list func(cloud.Page) ([]T,
 	})
 	for i := range named[1:] {
 		one := of(&named[i+1])
-		logName(ctx, name).Warn("this cluster has two of one name: the older is used, remove the other: its volume can't be deleted while it has snapshots",
-			zap.String("kind", one.kind), zap.String("used", of(&named[0]).id), zap.String("twin", one.id), zap.String("volume", one.volumeID))
+		logging.From(ctx).Warn("this cluster has two of one name: the older is used, remove the other: its volume can't be deleted while it has snapshots",
+			zap.String("kind", one.kind), zap.String("used", of(&named[0]).id), zap.String("twin", one.id), zap.String("twinOf", one.volumeID))
 	}
 	return &named[0], nil
 }
@@ -171,7 +173,7 @@ func (s *Service) postSnapshot(ctx context.Context, req SnapshotRequest) (*cloud
 	})
 	switch {
 	case err == nil:
-		logging.From(ctx).Info("snapshot accepted", zap.String("snapshot", snapshot.ID), zap.String("volume", req.VolumeID))
+		logging.From(ctx).Info("snapshot accepted", zap.String("snapshotID", snapshot.ID))
 		return snapshot, nil
 	case cloud.Uncertain(err):
 		found, again := s.earlierSnapshot(ctx, req)
@@ -230,7 +232,7 @@ func (s *Service) untilReady(ctx context.Context, snapshot *cloud.Snapshot) (*cl
 // waitSnapshotMade waits until a snapshot is not being made any more; it is nil where it
 // does not exist.
 func (s *Service) waitSnapshotMade(ctx context.Context, id string) (*cloud.Snapshot, error) {
-	return s.snaps.Wait(ctx, id, "create snapshot", func(now *cloud.Snapshot) (bool, error) {
+	return wait(ctx, s, s.snaps, id, "create snapshot", func(now *cloud.Snapshot) (bool, error) {
 		return now == nil || now.Status != cloud.SnapshotCreating, nil
 	})
 }
@@ -283,6 +285,8 @@ func (s *Service) DeleteSnapshot(ctx context.Context, id string) error {
 // that there was one for certain: without it, and without an error, the id may
 // also be that of a backup.
 func (s *Service) deleteSnapshot(ctx context.Context, id string) (found bool, err error) {
+	ctx, end := s.operation(ctx, snapshotDelete, id, "")
+	defer func() { end(err) }()
 	found = true
 	err = change(ctx, func() error {
 		return s.cloud.DeleteSnapshot(ctx, id)
@@ -329,7 +333,7 @@ func (s *Service) snapshotNotDeleted(ctx context.Context, snapshot *cloud.Snapsh
 // any more. Cinder accepts to delete one that volumes depend on, and puts it
 // back a moment later.
 func (s *Service) waitSnapshotGone(ctx context.Context, id string) error {
-	now, err := s.snaps.Wait(ctx, id, "delete snapshot", untilDeleted(cloud.SnapshotDeleting, cloud.SnapshotErrorDeleting, 2,
+	now, err := wait(ctx, s, s.snaps, id, "delete snapshot", untilDeleted(cloud.SnapshotDeleting, cloud.SnapshotErrorDeleting, 2,
 		func(now *cloud.Snapshot) cloud.SnapshotStatus { return now.Status }))
 	switch {
 	case err != nil:

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // leftovers is what came of looking at Cinder's records of a volume.
@@ -75,8 +76,8 @@ func (s *Service) knownToNova(ctx context.Context, record cloud.AttachmentRecord
 func (s *Service) forgetRecord(ctx context.Context, record cloud.AttachmentRecord) error {
 	err := s.cloud.DeleteAttachmentRecord(ctx, record.ID)
 	if err == nil || errors.Is(err, cloud.ErrNotFound) {
-		log(ctx, record.VolumeID).Warn("removed a stale attachment of Cinder's",
-			zap.String("attachment", record.ID), zap.String("server", record.ServerID), zap.String("status", record.Status))
+		logging.From(ctx).Info("removed a stale attachment of Cinder's",
+			zap.String("attachment", record.ID), zap.String("serverID", record.ServerID), zap.String("status", record.Status))
 		return nil
 	}
 	about := fmt.Sprintf("volume %s: Cinder keeps attachment %s (%s) to server %s, which Nova does not list",

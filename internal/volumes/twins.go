@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
-	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
 // Names are not unique in Cinder, and two volumes get the name of one request where
@@ -48,7 +47,7 @@ func (s *Service) find(ctx context.Context, name string) (attempt, error) {
 	}
 	for _, v := range named {
 		if v.Name == name && s.owned(v.Metadata) && v.Status == cloud.VolumeErrorDeleting {
-			logName(ctx, name).Warn("a volume of this name could not be deleted by Cinder: it is not used any more", zap.String("volume", v.ID))
+			log(ctx, v.ID).Warn("a volume of this name could not be deleted by Cinder: it is not used any more")
 		}
 	}
 	return attempt{others: s.claimants(named, name)}.next(), nil
@@ -79,19 +78,14 @@ func byAge(a, b cloud.Volume) int {
 
 func older(a, b *cloud.Volume) bool { return byAge(*a, *b) < 0 }
 
-// logName returns the logger of a request that has no volume yet.
-func logName(ctx context.Context, name string) *zap.Logger {
-	return logging.From(ctx).With(zap.String("name", name))
-}
-
 // preferOlder passes to an older volume of the same name.
 func (s *Service) preferOlder(ctx context.Context, at attempt) (attempt, error) {
 	if !at.mine {
 		at.others = append(at.others, *at.volume)
 		return at.next(), nil
 	}
-	logName(ctx, at.volume.Name).Warn("an older volume has the same name: the one that was just made is removed",
-		zap.String("volume", at.volume.ID), zap.String("older", at.others[0].ID))
+	log(ctx, at.volume.ID).Info("an older volume has the same name: the one that was just made is removed",
+		zap.String("older", at.others[0].ID))
 	if err := s.withdraw(ctx, at.volume); err != nil {
 		return at, unfinished(fmt.Errorf("removing volume %s, in place of which the older volume %s is used: %w", at.volume.ID, at.others[0].ID, err))
 	}
@@ -106,7 +100,7 @@ func (s *Service) removeTwins(ctx context.Context, at attempt) {
 	defer cancel()
 	for i := range at.others {
 		twin := &at.others[i]
-		about := logName(ctx, twin.Name).With(zap.String("volume", at.volume.ID), zap.String("twin", twin.ID))
+		about := log(ctx, at.volume.ID).With(zap.String("twin", twin.ID))
 		if s.unrecorded.Load() || !NeverPublished(twin) || len(twin.Attachments) > 0 || twin.Status == cloud.VolumeRestoringBackup {
 			about.Warn("two volumes of this cluster have one name: the older is used, remove the other if nobody needs it")
 			continue

@@ -17,7 +17,7 @@ import (
 func (w *world) until(s *volumes.Service, req volumes.CreateRequest) *cloud.Volume {
 	w.Helper()
 	for pause := 500 * time.Millisecond; ; pause *= 2 {
-		ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(strictly(w.Context(), w.T, "name"), time.Minute)
 		v, err := s.Create(ctx, req)
 		cancel()
 		if err == nil {

@@ -56,6 +56,10 @@ type Options struct {
 	// Metadata is recorded with every volume, snapshot and backup that is made. What a
 	// request records under the same key takes precedence. See CheckMetadata.
 	Metadata map[string]string
+	// Cloud is the name of the cloud in metrics, and Metrics are what all services of the
+	// process count; nil: nobody reads them.
+	Cloud   string
+	Metrics *Metrics
 	// Locks are shared by all services of one project: two sets of credentials for it
 	// then exclude each other. Nil: the service's own.
 	Locks *Locks
@@ -72,6 +76,9 @@ type Options struct {
 	// SnapshotWait is how long CreateSnapshot waits before it answers that the
 	// snapshot is not finished. Default: 30 s.
 	SnapshotWait time.Duration
+	// StuckAfter is how long callers may ask for an operation that doesn't end before it is
+	// counted as stuck. Default: 5 min.
+	StuckAfter time.Duration
 	// StaleWait is how long Detach waits for Cinder to notice that a server or
 	// an attachment is gone before it says so. Default: 10 s.
 	StaleWait time.Duration
@@ -106,6 +113,8 @@ type Service struct {
 	snaps   *watch.Watcher[string, *cloud.Snapshot]
 	backups *watch.Watcher[string, *cloud.Backup]
 	servers servers
+	lists   lists
+	counted *counted
 
 	// restored are the ids, by their names, of volumes from snapshots and backups that were
 	// seen in the making; see claimants.
@@ -117,7 +126,7 @@ type Service struct {
 }
 
 // New returns a service that asks c. It starts nothing: goroutines exist only
-// while a call waits.
+// while a call waits. Close ends its metrics.
 func New(c cloud.Cloud, opts Options) *Service {
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
@@ -129,13 +138,21 @@ func New(c cloud.Cloud, opts Options) *Service {
 	opts.LostAfter = cmp.Or(opts.LostAfter, time.Hour)
 	opts.SnapshotWait = cmp.Or(opts.SnapshotWait, 30*time.Second)
 	opts.StaleWait = cmp.Or(opts.StaleWait, 10*time.Second)
-	s := &Service{cloud: c, opts: opts, Locks: opts.Locks, unansweredSince: make(map[string]time.Time)}
+	opts.StuckAfter = cmp.Or(opts.StuckAfter, 5*time.Minute)
+	if opts.Metrics == nil {
+		opts.Metrics = NewMetrics(nil)
+	}
+	s := &Service{opts: opts, counted: opts.Metrics.open(opts.Cloud, opts.StuckAfter), Locks: opts.Locks, unansweredSince: make(map[string]time.Time)}
+	s.cloud = seen{Cloud: c, service: s}
 	s.servers = servers{service: s}
-	s.volumes = watch.New(askOptions(s, s.servers.rate, s.askVolumes))
-	s.snaps = watch.New(askOptions(s, nil, s.askSnapshots))
-	s.backups = watch.New(askOptions(s, nil, s.askBackups))
+	s.volumes = watch.New(askOptions(s, "volumes", s.servers.rate, s.askVolumes))
+	s.snaps = watch.New(askOptions(s, "snapshots", nil, s.askSnapshots))
+	s.backups = watch.New(askOptions(s, "backups", nil, s.askBackups))
 	return s
 }
+
+// Close ends the service's share in the metrics of its cloud. No call may be under way.
+func (s *Service) Close() { s.counted.close() }
 
 // Get returns a volume; cloud.ErrNotFound for an unknown or odd id.
 func (s *Service) Get(ctx context.Context, id string) (*cloud.Volume, error) {
@@ -189,7 +206,7 @@ func isID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }
 
 // lock serialises the operations on one thing.
 func (s *Service) lock(ctx context.Context, what, key string) (func(), error) {
-	unlock, err := s.locks.Lock(ctx, what+" "+key, lockWait)
+	unlock, err := s.turn(ctx, &s.locks, what+" "+key, lockWait)
 	if errors.Is(err, keylock.ErrBusy) {
 		return nil, fmt.Errorf("%s %s: %w", what, key, ErrBusy)
 	}
@@ -204,7 +221,7 @@ func (s *Service) lockToShare(ctx context.Context, volumeID string) (func(), err
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := s.locks.Lock(limited, "volume "+volumeID, 0)
+	unlock, err := s.turn(limited, &s.locks, "volume "+volumeID, 0)
 	if err != nil {
 		visit.leave()
 		return nil, visit.explain(ctx, limited, err)
@@ -219,7 +236,8 @@ func (s *Service) owned(metadata map[string]string) bool {
 	return ok && cluster == s.opts.Cluster
 }
 
-// log returns the logger of a request that works on volume id.
+// log returns the logger of a request that makes volume id. All others have the id in
+// their loggers, as each has what its request names.
 func log(ctx context.Context, id string) *zap.Logger {
-	return logging.From(ctx).With(zap.String("volume", id))
+	return logging.From(ctx).With(zap.String("volumeID", id))
 }

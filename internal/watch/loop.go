@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // hurry is for how long a waiter whose operation is likely to be over may have to
@@ -62,8 +64,10 @@ func (w *Watcher[K, S]) plan() (at time.Time, waiting bool) {
 func (w *Watcher[K, S]) round() {
 	start := time.Now()
 	asked, keys, ctx, cancel := w.choose(start)
+	ctx, span := w.trace(ctx, asked)
 	states, err := w.ask(ctx, keys)
 	abandoned := err != nil && errors.Is(ctx.Err(), context.Canceled)
+	endSpan(span, err, abandoned)
 	cancel()
 	if abandoned {
 		return
@@ -74,9 +78,9 @@ func (w *Watcher[K, S]) round() {
 		state, ok := states[one.key]
 		switch {
 		case ok:
-			w.deliver(one, state, start, found)
+			w.deliver(one, state, start, found, span.SpanContext())
 		case giveUp:
-			w.finish(one, result[S]{err: err})
+			w.finish(one, result[S]{err: err, poll: span.SpanContext()})
 		}
 	}
 	w.reschedule(asked, found, start)
@@ -150,7 +154,7 @@ func (w *Watcher[K, S]) record(err error, answered bool) (giveUp bool) {
 
 // deliver shows a waiter the state that was asked for at a time, and notes in
 // found what that tells about its kind of operation.
-func (w *Watcher[K, S]) deliver(one *waiter[K, S], state S, at time.Time, found map[string]finding) {
+func (w *Watcher[K, S]) deliver(one *waiter[K, S], state S, at time.Time, found map[string]finding, poll trace.SpanContext) {
 	done, err := w.judge(one, state)
 	elapsed, about := max(at.Sub(one.since), time.Millisecond), found[one.kind]
 	switch {
@@ -162,7 +166,7 @@ func (w *Watcher[K, S]) deliver(one *waiter[K, S], state S, at time.Time, found 
 	}
 	found[one.kind] = about
 	if done || err != nil {
-		w.finish(one, result[S]{state: state, err: err})
+		w.finish(one, result[S]{state: state, err: err, poll: poll})
 	}
 }
 

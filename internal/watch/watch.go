@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 )
 
@@ -23,6 +24,8 @@ const (
 
 // Options says whom a Watcher asks, and how often.
 type Options[K comparable, S any] struct {
+	// Name says in traces what is asked for, as in "volumes".
+	Name string
 	// Ask returns the present state of keys. A key that it leaves out is
 	// asked for again later. It may return states together with an error. Its
 	// context ends after 15 s, or when nobody waits any more.
@@ -79,12 +82,16 @@ type waiter[K comparable, S any] struct {
 	// was an answer already.
 	since, due time.Time
 	asked      bool
-	result     chan result[S]
+	// span is that of the caller; nil: the caller's work is not traced.
+	span   trace.Span
+	result chan result[S]
 }
 
 type result[S any] struct {
 	state S
 	err   error
+	// poll is the span of the question that was answered so.
+	poll trace.SpanContext
 }
 
 // New returns a watcher.
@@ -122,6 +129,9 @@ func New[K comparable, S any](opts Options[K, S]) *Watcher[K, S] {
 // from another goroutine, must not block, and is not called any more once Wait
 // has returned because ctx ended, save for a call that is just running. A panic
 // of Ask or done is the error of those whom it is about.
+//
+// Where the span in ctx is recorded, the question that is asked for the caller and for
+// others has a span of its own, in a trace of its own. The two have links to each other.
 func (w *Watcher[K, S]) Wait(ctx context.Context, key K, kind string, done func(S) (bool, error)) (S, error) {
 	me := &waiter[K, S]{key: key, kind: kind, done: done, since: time.Now(), result: make(chan result[S], 1)}
 	if err := ctx.Err(); err != nil {
@@ -129,10 +139,16 @@ func (w *Watcher[K, S]) Wait(ctx context.Context, key K, kind string, done func(
 		return none, err
 	}
 	gather := w.opts.Gather()
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		me.span = span
+	}
 	w.add(me, gather)
 	defer w.remove(me)
 	select {
 	case r := <-me.result:
+		if me.span != nil && r.poll.IsValid() {
+			me.span.AddLink(trace.Link{SpanContext: r.poll})
+		}
 		return r.state, r.err
 	case <-ctx.Done():
 		var none S

@@ -209,14 +209,29 @@ true
 {{- end -}}
 {{- end -}}
 
-{{/* The monitors that are made, as a list of the names of their values. */}}
+{{/* The objects of the Prometheus operator that are made, as a list of the names of their values. */}}
 {{- define "cinder-csi.monitors" -}}
 monitors:
-  {{- range $name, $monitor := .Values.metrics }}
+  {{- range $name := list "podMonitor" "prometheusRule" "serviceMonitor" }}
+  {{- $monitor := index $.Values.metrics $name }}
   {{- if and $monitor.enabled (or $monitor.forceEnable (include "cinder-csi.has" (dict "root" $ "api" (printf "monitoring.coreos.com/v1/%s" (title $name))))) }}
   - {{ $name }}
   {{- end }}
   {{- end }}
+{{- end -}}
+
+{{/* What selects the series of this installation: the operator's targets have a label with their namespace. */}}
+{{- define "cinder-csi.matchers" -}}
+{{- with .Values.metrics.prometheusRule.matchers -}}
+{{ . }}
+{{- else -}}
+{{- $namespaces := list -}}
+{{- range list "controller" "node" -}}
+{{- $namespaces = append $namespaces (include "cinder-csi.namespace" (dict "root" $ "component" .)) -}}
+{{- end -}}
+{{- $namespaces = uniq $namespaces -}}
+namespace{{ gt (len $namespaces) 1 | ternary "=~" "=" }}"{{ join "|" $namespaces }}"
+{{- end -}}
 {{- end -}}
 
 {{/* Whether roles are made: for the controller of this cluster, or for one elsewhere that rbac.subjects names. */}}

@@ -24,6 +24,7 @@ const usage = `usage: cluster COMMAND
   install [ARG...]    build the driver where it has changed, give its images to the nodes, and install or
                       upgrade it with Helm, with further arguments for that
   uninstall           remove the driver
+  prometheus [ARG...] install the driver with its metrics and alerts, and start a Prometheus that has them
 
   power-off NODE      pull a node's plug
   power-on NODE       start it again
@@ -67,6 +68,8 @@ func run(ctx context.Context, args []string) error {
 			return errUsage
 		}
 		return cluster.Init(ctx, args[0], args[1], args[2])
+	case cluster.TargetsCommand:
+		return cluster.FollowTargets(ctx)
 	case "build", "up":
 		return bringUp(ctx, name, args)
 	case "down":

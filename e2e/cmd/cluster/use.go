@@ -20,7 +20,16 @@ func withCluster(ctx context.Context, name string, args []string) error {
 			_, err := fmt.Fprintf(os.Stdout, "export KUBECONFIG=%s PATH=%s:$PATH\n", c.Kubeconfig, c.BinDir)
 			return err
 		}},
-		"install":       {0, func(c *cluster.Cluster) error { return install(ctx, c, args) }},
+		"install":       {0, func(c *cluster.Cluster) error { return install(ctx, c, func() error { return c.Install(ctx, args...) }) }},
+		"prometheus": {0, func(c *cluster.Cluster) error {
+			return install(ctx, c, func() error {
+				if _, err := c.Prometheus(ctx, args...); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(os.Stdout, "Prometheus is at", cluster.PrometheusURL)
+				return err
+			})
+		}},
 		"uninstall":     {0, func(c *cluster.Cluster) error { return c.Uninstall(ctx) }},
 		"power-off":     {1, func(c *cluster.Cluster) error { return c.PowerOff(ctx, args[0]) }},
 		"power-on":      {1, func(c *cluster.Cluster) error { return c.PowerOn(ctx, args[0]) }},
@@ -42,9 +51,9 @@ func withCluster(ctx context.Context, name string, args []string) error {
 	return a.do(c)
 }
 
-// install installs the driver as it is in the checkout where this is called, or,
-// called elsewhere, in the one that it was installed from last.
-func install(ctx context.Context, c *cluster.Cluster, args []string) error {
+// install builds the driver as it is in the checkout where this is called, or,
+// called elsewhere, in the one that it was installed from last, and has it installed.
+func install(ctx context.Context, c *cluster.Cluster, install func() error) error {
 	checkout, err := cluster.Source()
 	switch {
 	case errors.Is(err, cluster.ErrNoSource):
@@ -58,5 +67,5 @@ func install(ctx context.Context, c *cluster.Cluster, args []string) error {
 	if err := c.BuildDriver(ctx, os.Stderr); err != nil {
 		return err
 	}
-	return c.Install(ctx, args...)
+	return install()
 }

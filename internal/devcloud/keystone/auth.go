@@ -98,7 +98,7 @@ func (s *Service) authenticate(req authRequest) (token, error) {
 	switch {
 	case slices.Contains(identity.Methods, "password") && identity.Password != nil:
 		user, ok := s.findUser(identity.Password.User)
-		if !ok || !state.Matches(identity.Password.User.Password, user.Password) {
+		if !ok || !state.Matches(identity.Password.User.Password, user.Password) || state.Ended(s.cloud.Behaviour().PasswordsExpire) {
 			return t, rest.Unauthorized()
 		}
 		t.user = user
@@ -131,7 +131,7 @@ func (s *Service) byCredential(t token, ref named, secret string, owner *userRef
 	if !ok && ref.ID != "" {
 		return t, rest.NotFound("Could not find Application Credential: %s.", ref.ID)
 	}
-	if !ok || !state.Matches(secret, cred.Secret) {
+	if !ok || !state.Matches(secret, cred.Secret) || state.Ended(s.cloud.Behaviour().CredentialsExpire) {
 		return t, rest.Unauthorized()
 	}
 	t.user, _ = accounts.User(cred.UserID)
@@ -183,7 +183,7 @@ func (s *Service) body(r *rest.Request, t token) rest.Object {
 	body := rest.Object{
 		"methods": t.methods, "issued_at": t.issued.UTC().Truncate(time.Second).Format(wholeSecond),
 		"expires_at": t.expires.UTC().Truncate(time.Second).Format(wholeSecond), "audit_ids": []string{t.auditID},
-		"user": rest.Object{"id": t.user.ID, "name": t.user.Name, "domain": domain, "password_expires_at": nil},
+		"user": rest.Object{"id": t.user.ID, "name": t.user.Name, "domain": domain, "password_expires_at": ending(s.cloud.Behaviour().PasswordsExpire)},
 	}
 	if t.delegated() {
 		body["application_credential"] = rest.Object{"id": t.credential.ID, "name": t.credential.Name, "restricted": true}
@@ -199,6 +199,39 @@ func (s *Service) body(r *rest.Request, t token) rest.Object {
 		body["catalog"] = catalog(r.Base(), t.project.ID)
 	}
 	return rest.Object{"token": body}
+}
+
+// ending is how the end of credentials is shown: in UTC, without saying so.
+func ending(end time.Time) any {
+	if end.IsZero() {
+		return nil
+	}
+	return end.UTC().Format("2006-01-02T15:04:05.000000")
+}
+
+// appCredential shows an application credential to the user whose it is.
+func (s *Service) appCredential(r *rest.Request) (*rest.Response, error) {
+	t, ok := s.lookup(r.Header.Get("X-Auth-Token"))
+	if !ok {
+		return nil, rest.Unauthorized()
+	}
+	if user := r.PathValue("user"); user != t.user.ID && !t.user.Admin() {
+		return nil, rest.Forbidden("You are not authorized to perform the requested action: identity:get_application_credential.")
+	}
+	cred, ok := s.cloud.Accounts().Credential(r.PathValue("id"), "", "")
+	if !ok {
+		return nil, rest.NotFound("Could not find Application Credential: %s.", r.PathValue("id"))
+	}
+	owner, _ := s.cloud.Accounts().User(cred.UserID)
+	roles := make([]rest.Object, len(owner.Roles))
+	for i, name := range owner.Roles {
+		roles[i] = rest.Object{"id": "role-" + name, "name": name, "domain_id": nil}
+	}
+	return rest.Reply(http.StatusOK, rest.Object{"application_credential": rest.Object{
+		"id": cred.ID, "name": cred.Name, "description": nil, "project_id": owner.ProjectID, "system": nil, "roles": roles,
+		"expires_at": ending(s.cloud.Behaviour().CredentialsExpire), "unrestricted": false,
+		"links": rest.Object{"self": r.Base() + "/identity/v3/application_credentials/" + cred.ID},
+	}})
 }
 
 // catalog lists the services under the address that the client used.

@@ -53,6 +53,7 @@ func (s *Service) Routes() []rest.Route {
 		{Pattern: "GET /identity/v3/auth/tokens", Operation: "token.get", Handle: s.show},
 		{Pattern: "DELETE /identity/v3/auth/tokens", Operation: "token.delete", Handle: s.revoke},
 		{Pattern: "GET /identity/v3/auth/catalog", Operation: "catalog.get", Handle: s.catalogOnly},
+		{Pattern: "GET /identity/v3/users/{user}/application_credentials/{id}", Operation: "application_credential.get", Handle: s.appCredential},
 		{Pattern: "GET /identity/v3/auth/projects", Operation: "project.list", Handle: s.projects},
 		{Pattern: "/identity/", Operation: "unknown", Handle: func(*rest.Request) (*rest.Response, error) {
 			return nil, rest.NotFound("(http.client) The resource could not be found.")

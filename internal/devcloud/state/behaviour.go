@@ -50,6 +50,10 @@ type Behaviour struct {
 	OnlineExtendFails bool `json:"online_extend_fails"`
 	// TokenLifetime is how long a token is good for. In JSON: a string.
 	TokenLifetime Span `json:"token_lifetime"`
+	// CredentialsExpire is when the application credentials end, and PasswordsExpire when
+	// the passwords do; zero for never.
+	CredentialsExpire time.Time `json:"credentials_expire,omitzero"`
+	PasswordsExpire   time.Time `json:"passwords_expire,omitzero"`
 	// ComputeVersion is Nova's highest microversion, up to 2.101.
 	ComputeVersion string `json:"compute_version"`
 	// VolumeVersion is Cinder's highest microversion, up to 3.70.
@@ -66,6 +70,9 @@ func (b Behaviour) serves(backend, zone string) bool {
 	zones, limited := b.BackendZones[backend]
 	return backend != "" && (!limited || slices.Contains(zones, zone))
 }
+
+// Ended reports whether credentials that end then have ended.
+func Ended(end time.Time) bool { return !end.IsZero() && !time.Now().Before(end) }
 
 // Span is a duration that is a string in JSON.
 type Span time.Duration

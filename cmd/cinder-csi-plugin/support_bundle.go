@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cinder-csi/cinder-csi/internal/bundle"
+	"github.com/cinder-csi/cinder-csi/internal/checkconfig"
+	"github.com/cinder-csi/cinder-csi/internal/identity"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
+	"github.com/cinder-csi/cinder-csi/internal/report"
+)
+
+// errIncomplete is the error of a bundle that lacks something.
+var errIncomplete = errors.New("the bundle lacks what could not be read; see its errors.txt")
+
+// bundleFlags are those of support-bundle.
+type bundleFlags struct {
+	cloudConfig, cloudNames, volumes []string
+	kube                             kube.Options
+	namespace, file                  string
+	timeout                          time.Duration
+}
+
+// newSupportBundleCommand returns the command that gathers all of this in one archive.
+func newSupportBundleCommand() *cobra.Command {
+	flags := bundleFlags{}
+	cmd := &cobra.Command{
+		Use:   "support-bundle",
+		Short: "gather versions, configuration, objects, logs and metrics in one archive without secrets",
+		Long: "Gathers in one .tar.gz what somebody needs who is to find out what is wrong: versions, the configuration without\n" +
+			"its secrets, what the other commands find out, objects of Kubernetes that concern the driver, logs and metrics.\n\n" +
+			"Exit status: 0 when all of it could be read, 2 when the archive lacks something, which its errors.txt names.",
+		Args: noArguments,
+	}
+	fs := cmd.Flags()
+	fs.StringSliceVar(&flags.cloudConfig, "cloud-config", nil, "cloud.conf to look at, may be repeated; none: the bundle has no configuration")
+	fs.StringSliceVar(&flags.cloudNames, "cloud-name", nil, "clouds to look at, as in check-config")
+	fs.StringVar(&flags.kube.Kubeconfig, "kubeconfig", "", "kubeconfig to use, as kubectl does; in a pod: its service account")
+	fs.StringVar(&flags.kube.Master, "master", "", "address of the apiserver, instead of the one of the kubeconfig")
+	fs.StringVarP(&flags.namespace, "namespace", "n", ownNamespace(), "namespace of the driver's pods")
+	fs.StringVar(&flags.file, "file", "", "file to write, - for standard output; named after the time where it is missing")
+	fs.DurationVar(&flags.timeout, "timeout", 5*time.Minute, "longest time for all of it; what is missing then is told")
+	format := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		answer, err := flags.write(cmd.Context(), cmd.OutOrStdout())
+		if err != nil {
+			return err
+		}
+		where := cmd.OutOrStdout()
+		if flags.file == "-" {
+			where = cmd.ErrOrStderr()
+		}
+		if err := report.Show(where, answer, *format); err != nil {
+			return err
+		}
+		if len(answer.Missing) > 0 {
+			return errIncomplete
+		}
+		return nil
+	}
+	return cmd
+}
+
+// ownNamespace is the one of this pod, else where the driver usually is.
+func ownNamespace() string {
+	if name, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace"); err == nil {
+		return strings.TrimSpace(string(name))
+	}
+	return "kube-system"
+}
+
+// write makes the bundle. A file that was begun and not ended is removed.
+func (f *bundleFlags) write(ctx context.Context, stdout io.Writer) (answer *bundle.Answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	opts := bundle.Options{
+		Version: version, Arguments: os.Args[1:], CloudConfig: f.cloudConfig, Namespace: f.namespace, Driver: identity.DriverName, Made: time.Now(),
+		Reports: f.reports(),
+	}
+	if opts.Cluster, opts.NoCluster = kube.New(f.kube.AsKubectl()); opts.NoCluster == nil {
+		defer opts.Cluster.Close()
+	}
+	if f.file == "-" {
+		answer, err = bundle.Write(ctx, stdout, opts)
+		if answer != nil {
+			answer.Path = "standard output"
+		}
+		return answer, err
+	}
+	path := f.file
+	if path == "" {
+		path = fmt.Sprintf("cinder-csi-%s.tar.gz", opts.Made.UTC().Format("20060102-150405"))
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // #nosec G304 -- the operator's own file
+	if err != nil {
+		return nil, err
+	}
+	answer, err = bundle.Write(ctx, file, opts)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return nil, errors.Join(err, os.Remove(path))
+	}
+	answer.Path = path
+	return answer, nil
+}
+
+// reports are what the other commands find out.
+func (f *bundleFlags) reports() (reports []bundle.Report) {
+	if len(f.cloudConfig) > 0 {
+		reports = append(reports, bundle.Report{Name: "check-config", Ask: func(ctx context.Context) (report.Answer, error) {
+			return checkconfig.Check(ctx, checkconfig.Options{Files: f.cloudConfig, Names: f.cloudNames, Version: version}), nil
+		}})
+	}
+	return reports
+}

@@ -1,0 +1,105 @@
+package bundle
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Redacted takes the place of what is secret, or may be.
+const Redacted = "REDACTED"
+
+// shortest is the length below which a secret is not looked for in texts: it would be
+// found by chance in too many words. Where its key tells that it is one, it is left out
+// all the same.
+const shortest = 5
+
+// redactor takes secrets out of texts: those that it knows, and whatever looks like one.
+type redactor struct {
+	known    []string
+	replacer *strings.Replacer
+}
+
+// know adds secrets, in all the forms in which they may be written.
+func (r *redactor) know(secrets ...string) {
+	var all []string
+	for _, secret := range secrets {
+		all = append(all, secret)
+		if lines := strings.Split(secret, "\n"); len(lines) > 1 {
+			all = append(all, lines...) // a log may have a part of a key
+		}
+	}
+	for _, secret := range all {
+		secret = strings.TrimSpace(secret)
+		if strings.HasPrefix(secret, "-----") && !strings.Contains(secret, "\n") {
+			continue
+		}
+		if _, err := strconv.ParseBool(strings.ToLower(secret)); err == nil || len(secret) < shortest {
+			continue
+		}
+		quoted, _ := json.Marshal(secret)
+		for _, form := range []string{
+			secret, strings.Trim(string(quoted), `"`), url.QueryEscape(secret), url.PathEscape(secret),
+			base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawStdEncoding.EncodeToString([]byte(secret)),
+			base64.URLEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)),
+		} {
+			if !slices.Contains(r.known, form) {
+				r.known = append(r.known, form)
+			}
+		}
+	}
+	// The longest first, so that none is left of which another one is a part.
+	slices.SortFunc(r.known, func(a, b string) int { return len(b) - len(a) })
+	pairs := make([]string, 0, 2*len(r.known))
+	for _, secret := range r.known {
+		pairs = append(pairs, secret, Redacted)
+	}
+	r.replacer = strings.NewReplacer(pairs...)
+}
+
+// keys are private keys in PEM, also with their lines' ends written as \n. One that is cut off
+// goes to the end.
+var keys = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|$)`) //nolint:gochecknoglobals // a constant
+
+// patterns are what other secrets look like in a line, with what is left of them.
+var patterns = []struct { //nolint:gochecknoglobals // a table that never changes
+	looks *regexp.Regexp
+	left  string
+}{
+	// Keystone's Fernet tokens, and JSON Web Tokens.
+	{regexp.MustCompile(`\bgAAAAA[A-Za-z0-9_=-]{20,}`), Redacted},
+	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(\.[A-Za-z0-9_-]*)?`), Redacted},
+	// A header.
+	{regexp.MustCompile(`(?i)\b(bearer|basic) [A-Za-z0-9._~+/=-]{8,}`), "$1 " + Redacted},
+	// A password in a URL.
+	{regexp.MustCompile(`(://[^/\s:@"]*:)[^/\s@"]+@`), "${1}" + Redacted + "@"},
+	// A key that ends in a word for a secret, with a value; also in JSON that is quoted.
+	{regexp.MustCompile(`(?i)((?:passwords?|passwd|passphrase|secrets?|tokens?|private[-_]?key|api[-_]?key|access[-_]?key|encryption[-_]?key)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?)([^\s"'\\,;{}\[\]]+)`), "${1}" + Redacted},
+}
+
+// suspicious is what each line has that one of the patterns finds.
+var suspicious = regexp.MustCompile(`[:=]|gAAAAA|eyJ|(?i:bearer|basic) `) //nolint:gochecknoglobals // a constant
+
+// clean returns a text without secrets.
+func (r *redactor) clean(text []byte) []byte {
+	if r.replacer != nil {
+		text = []byte(r.replacer.Replace(string(text)))
+	}
+	var out bytes.Buffer
+	out.Grow(len(text))
+	text = keys.ReplaceAll(bytes.ToValidUTF8(text, []byte("?")), []byte(Redacted))
+	for line := range bytes.Lines(text) {
+		if suspicious.Match(line) {
+			for _, p := range patterns {
+				line = p.looks.ReplaceAll(line, []byte(p.left))
+			}
+		}
+		out.Write(line)
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,167 @@
+package openstack
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Health is what a client knows of its cloud from the requests that have passed by. To
+// read it asks nobody, and it holds no secret. A time that is not known is zero.
+type Health struct {
+	// Cloud is Options.Cloud.
+	Cloud string
+	// Up tells that the client is ready, and that the newest request to each of Keystone,
+	// Cinder and Nova was answered below HTTP 500 and not refused for the credentials. A
+	// request whose caller gave up before the answer doesn't count. Err is why it is not.
+	Up  bool
+	Err error
+	// LastSuccess is when the cloud last gave such an answer.
+	LastSuccess time.Time
+	// TokenExpiry is by this machine's clock, the others are as they were told.
+	TokenExpiry time.Time
+	// CredentialExpiry is the end of the application credential, of the password, or of
+	// the token of the configuration.
+	CredentialExpiry time.Time
+	// Certificates are the ends of certificates: of those that the services show, by
+	// keystone, cinder and nova; by ca, of the authority that ends first of those that
+	// vouch for these; by client, of cert-file.
+	Certificates map[string]time.Time
+	// ClockSkew is how far the cloud's clock is ahead of this machine's, by the second.
+	ClockSkew time.Duration
+	// Grant is what Keystone told with the newest token.
+	Grant Grant
+	// Lowest and Newest are the microversions of cinder and nova; a service that has told
+	// none yet, or has none, is left out.
+	Lowest, Newest map[string]string
+}
+
+// Grant is for whom a token is, and where it is good for what.
+type Grant struct {
+	UserID, User, ProjectID, Project string
+	Roles                            []string
+	// ApplicationCredential is its id, empty where the login was by other means.
+	ApplicationCredential string
+}
+
+// Health returns what is known now.
+func (c *Client) Health() Health { return c.now().health() }
+
+func (c *connection) health() Health {
+	h := Health{Cloud: c.opts.Cloud, Certificates: map[string]time.Time{}, Lowest: map[string]string{}, Newest: map[string]string{}}
+	add := func(name string, end time.Time) {
+		if known := h.Certificates[name]; !end.IsZero() && (known.IsZero() || end.Before(known)) {
+			h.Certificates[name] = end
+		}
+	}
+	add("client", c.certificate)
+	var newest time.Time
+	for _, service := range []string{keystoneName, cinderName, novaName} {
+		s := c.sights[service].copy()
+		add(service, s.certificate)
+		add("ca", s.authority)
+		h.Err = cmp.Or(h.Err, s.trouble)
+		if s.success.After(h.LastSuccess) {
+			h.LastSuccess = s.success
+		}
+		if told, err := http.ParseTime(s.date); err == nil && s.dated.After(newest) {
+			newest = s.dated
+			h.ClockSkew = told.Sub(s.dated).Truncate(time.Second)
+		}
+	}
+	if !c.connected.Load() {
+		h.Err = cmp.Or(c.down.last(), h.Err, ErrConnecting)
+	} else {
+		for _, e := range []*endpoint{c.cinder, c.nova} {
+			if _, told := e.asked.valid(); told && e.newest != 0 {
+				h.Lowest[e.label], h.Newest[e.label] = e.lowest.String(), e.newest.String()
+			}
+		}
+	}
+	h.Up = h.Err == nil
+	h.Grant, h.TokenExpiry, h.CredentialExpiry = c.session.granted()
+	return h
+}
+
+// sights are what a connection has seen of each service.
+type sights map[string]*sight
+
+func newSights() sights {
+	return sights{keystoneName: {}, cinderName: {}, novaName: {}}
+}
+
+// sight is what the requests to one service have shown.
+type sight struct {
+	mu sync.Mutex
+	seen
+}
+
+type seen struct {
+	// trouble is what was wrong with the last answer, and success when one was right.
+	trouble error
+	success time.Time
+	// certificate and authority are when the service's certificate ends, and the first of
+	// the authorities that vouch for it.
+	certificate, authority time.Time
+	// date is what the service called the time, at dated of this machine's clock.
+	date  string
+	dated time.Time
+}
+
+func (s *sight) copy() seen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen
+}
+
+// note keeps what a request has shown. bad is what is wrong with its answer. Why it had
+// none is not known where its caller has cancelled it.
+func (s *sight) note(resp *http.Response, err, bad, ended error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.certificates(resp, err)
+	switch {
+	case err != nil && errors.Is(ended, context.Canceled):
+		return
+	case bad == nil:
+		s.success = now
+	}
+	s.trouble = bad
+	if resp != nil {
+		s.date, s.dated = resp.Header.Get("Date"), now
+	}
+}
+
+// certificates keeps when the certificates of a connection end, be they good or refused.
+func (s *sight) certificates(resp *http.Response, err error) {
+	var refused *tls.CertificateVerificationError
+	switch {
+	case resp != nil && resp.TLS != nil && len(resp.TLS.PeerCertificates) > 0:
+		s.certificate, s.authority = resp.TLS.PeerCertificates[0].NotAfter, authority(resp.TLS.VerifiedChains)
+	case errors.As(err, &refused) && len(refused.UnverifiedCertificates) > 0:
+		s.certificate, s.authority = refused.UnverifiedCertificates[0].NotAfter, time.Time{}
+	}
+}
+
+// authority returns when the first of the authorities ends that vouch for a certificate:
+// of the chain of them that lasts longest.
+func authority(chains [][]*x509.Certificate) (last time.Time) {
+	for _, chain := range chains {
+		end := chain[len(chain)-1].NotAfter
+		for _, one := range chain[1:] {
+			if one.NotAfter.Before(end) {
+				end = one.NotAfter
+			}
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	return last
+}
