@@ -30,7 +30,7 @@ func commands() []*cobra.Command {
 // newInspectCommand returns the command that the looks at one kind of thing are below.
 func newInspectCommand() *cobra.Command {
 	inspect := newCommand("inspect", "look at a thing from all sides, and say where they disagree")
-	inspect.AddCommand(newInspectVolumeCommand())
+	inspect.AddCommand(newInspectVolumeCommand(), newInspectOrphansCommand())
 	inspect.AddCommand(newInspectNodeCommand())
 	return inspect
 }
