@@ -57,6 +57,10 @@ type Config struct {
 	// StartupTaint is the key of the taint that new nodes join with, which the controller
 	// removes once the driver is registered on them; empty: none is removed.
 	StartupTaint string
+	// CountOrphans has the controller count what is in the clouds and Kubernetes has no
+	// object of; CountOrphansEvery is the pause between, 10 min where it is 0.
+	CountOrphans      bool
+	CountOrphansEvery time.Duration
 	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
 	// recorded as metadata: what follows is the key. Empty: none are.
 	TagAnnotationPrefix string
