@@ -54,7 +54,7 @@ chart: ## The Helm chart: lint, schema, what it renders, and that its README and
 	$(GOTEST) -count=1 -timeout=30m ./charts
 
 .PHONY: manifests
-manifests: ## Render again what is made from the chart: its README, its golden files, manifests/
+manifests: ## Make again what is made for or from the chart: its dashboard, its README, its golden files, manifests/
 	go test -count=1 ./charts -run 'Golden|Explained|Current' -update
 
 .PHONY: sanity
