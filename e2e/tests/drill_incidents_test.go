@@ -71,38 +71,34 @@ func credentialIsRevoked(d *drill) {
 	d.tell("The password in `cloud.conf` is no longer accepted, and neither are the tokens that were made with it. A claim waits for its volume.")
 	accounts, err := d.cloud.Accounts(d.Context())
 	d.must(err, "asking who may log in")
-	secret, old := d.cloudSecret()
+	old := d.cloudConf()
 	d.behave(func(b *admin.Behaviour) { b.PasswordsExpire = time.Now() })
 	d.must(d.cloud.ExpireTokens(d.Context()), "ending all tokens")
 	d.claim("data", immediate)
 	d.fires("CinderCloudUnreachable", nil)
 	d.says(1, []string{"login wrong", "credentials refused"}, "check-config", "--brief", conf)
 	d.cure("An application credential takes the password's place in the Secret. The driver takes it up without a restart.", func() {
-		d.afterwards("putting the password back", func(ctx context.Context) error { return d.putCloudConf(ctx, secret, old) })
-		d.must(d.putCloudConf(d.Context(), secret, d.withCredential(old, accounts)), "changing the Secret")
+		d.afterwards("putting the password back", func(ctx context.Context) error { return d.putCloudConf(ctx, old) })
+		d.must(d.putCloudConf(d.Context(), d.withCredential(old, accounts)), "changing the Secret")
 	})
 	d.works("data")
 	d.calm("CinderCloudUnreachable", nil)
 	d.says(0, nil, "check-config", "--brief", conf)
 }
 
-// cloudSecret returns the name of the Secret with cloud.conf, and that.
-func (d *drill) cloudSecret() (name, content string) {
+// cloudSecret is the name of the Secret with cloud.conf, by the chart.
+const cloudSecret = "cloud-config"
+
+func (d *drill) cloudConf() string {
 	d.Helper()
-	secrets, err := d.kube.CoreV1().Secrets(driverNamespace).List(d.Context(), metav1.ListOptions{})
-	d.must(err, "looking for the Secret with cloud.conf")
-	for _, s := range secrets.Items {
-		if text, ok := s.Data["cloud.conf"]; ok && strings.Contains(s.Name, "cinder-csi") {
-			return s.Name, string(text)
-		}
-	}
-	d.Fatal("there is no Secret with cloud.conf")
-	return "", ""
+	secret, err := d.kube.CoreV1().Secrets(driverNamespace).Get(d.Context(), cloudSecret, metav1.GetOptions{})
+	d.must(err, "reading the Secret with cloud.conf")
+	return string(secret.Data["cloud.conf"])
 }
 
-func (d *drill) putCloudConf(ctx context.Context, secret, content string) error {
+func (d *drill) putCloudConf(ctx context.Context, content string) error {
 	patch := fmt.Sprintf(`{"stringData": {"cloud.conf": %q}}`, content)
-	_, err := d.kube.CoreV1().Secrets(driverNamespace).Patch(ctx, secret, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+	_, err := d.kube.CoreV1().Secrets(driverNamespace).Patch(ctx, cloudSecret, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(d.dir, "cloud.conf"), []byte(content), 0o600)
 	}
