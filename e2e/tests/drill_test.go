@@ -101,10 +101,10 @@ func TestDrill(t *testing.T) {
 }
 
 // withDrillAlerts is what Helm is told besides: a drill doesn't wait for ten minutes until
-// an operation is called stuck.
+// an operation is called stuck, nor for five until the quota is read again.
 func withDrillAlerts(more ...string) []string {
 	return append([]string{
-		"--set=metrics.prometheusRule.alerts.CinderVolumeStuck.threshold=1",
+		"--set=metrics.prometheusRule.alerts.CinderVolumeStuck.threshold=1", "--set=storageCapacity.pollInterval=20s",
 	}, more...)
 }
 

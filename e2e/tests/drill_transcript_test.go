@@ -142,7 +142,8 @@ func (t *transcript) page() []byte {
 ` + "`make drill`" + ` makes incidents in the cluster of the end-to-end tests, with the development cloud below it, and writes this page. Of
 each it shows which alert holds, what the commands say, and that the cure of the documents works. An alert is told as soon as
 its expression holds in a real Prometheus that scrapes the driver; the time after it says how long it has to hold before it
-fires, which the drill doesn't wait for. The threshold of CinderVolumeStuck is a second. Ids, times and names that are others
+fires, which the drill doesn't wait for. The threshold of CinderVolumeStuck is a second,
+and the quota is read every 20 seconds. Ids, times and names that are others
 in each run have a name in capitals here.
 
 | incident | alert |
