@@ -2,15 +2,16 @@ package tests
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	gopherstack "github.com/gophercloud/gophercloud/v2/openstack"
+	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/attachments"
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
@@ -161,7 +162,7 @@ func volumeIsInError(d *drill) {
 	_, err := d.claims().Patch(d.Context(), "data", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	d.must(err, "growing the claim")
 	d.fires("CinderOperationsFailing", model.LabelSet{"grpc_method": "ControllerExpandVolume"})
-	d.says(1, []string{"error_extending"}, "inspect", "volume", d.namespace+"/data", conf)
+	d.says(1, []string{"growth-failed"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud mend the back end, and an administrator resets the status: `openstack volume set --state in-use VOLUME`.", func() {
 		d.must(d.resetStatus(d.Context(), handleOf(*pv), "in-use"), "resetting the status")
 	})
@@ -171,27 +172,30 @@ func volumeIsInError(d *drill) {
 
 // resetStatus is `openstack volume set --state`, which is an administrator's.
 func (d *drill) resetStatus(ctx context.Context, id, status string) error {
-	accounts, err := d.cloud.Accounts(ctx)
+	client, err := d.cinderAs(ctx, "admin")
 	if err != nil {
 		return err
 	}
-	for _, a := range accounts {
-		if a.User != "admin" {
-			continue
-		}
-		provider, err := gopherstack.AuthenticatedClient(ctx, gophercloud.AuthOptions{
-			IdentityEndpoint: d.cluster.CloudURL + "/identity/v3", Username: a.User, Password: a.Password, TenantName: a.Project, DomainName: "Default",
-		})
-		if err != nil {
-			return err
-		}
-		client, err := gopherstack.NewBlockStorageV3(provider, gophercloud.EndpointOpts{})
-		if err != nil {
-			return err
-		}
-		return volumes.ResetStatus(ctx, client, id, volumes.ResetStatusOpts{Status: status}).ExtractErr()
+	return volumes.ResetStatus(ctx, client, id, volumes.ResetStatusOpts{Status: status}).ExtractErr()
+}
+
+// cinderAs returns Cinder as a user has it.
+func (d *drill) cinderAs(ctx context.Context, user string) (*gophercloud.ServiceClient, error) {
+	accounts, err := d.cloud.Accounts(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return errors.New("the cloud has no administrator")
+	i := slices.IndexFunc(accounts, func(a admin.Account) bool { return a.User == user })
+	if i < 0 {
+		return nil, fmt.Errorf("the cloud has no user %s", user)
+	}
+	provider, err := gopherstack.AuthenticatedClient(ctx, gophercloud.AuthOptions{
+		IdentityEndpoint: d.cluster.CloudURL + "/identity/v3", Username: user, Password: accounts[i].Password, TenantName: accounts[i].Project, DomainName: "Default",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gopherstack.NewBlockStorageV3(provider, gophercloud.EndpointOpts{})
 }
 
 func serverHangs(d *drill) {
@@ -215,13 +219,42 @@ func serverHangs(d *drill) {
 func ghostAttachment(d *drill) {
 	node, err := d.abroad()
 	d.must(err, "choosing a node")
-	d.tell("Nova lists a volume on node %s, and Cinder does not know of it.", node)
+	d.tell("Nova lists a volume on node %s, and Cinder does not know of it: nova-compute had hung, and gone on when the cloud had given up.", node)
 	d.faults(admin.Fault{Operation: "attachment.create", Async: "ghost", Times: 1})
 	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
-	d.bound("data")
+	pv := d.bound("data")
 	d.fires("CinderVolumeStuck", nil)
-	d.says(1, []string{"Nova"}, "inspect", "volume", d.namespace+"/data", conf)
-	d.tell("(no cure yet)")
+	d.says(1, []string{"ghost-in-nova", "volume attachment create"}, "inspect", "volume", d.namespace+"/data", conf)
+	d.cure("As `inspect volume` says, Cinder is told of the attachment: `openstack --os-volume-api-version 3.44 volume attachment create --connect VOLUME SERVER`, and `volume attachment complete`.", func() {
+		d.must(d.recordAttachment(d.Context(), handleOf(*pv), d.serverOf(node)), "recording the attachment")
+	})
+	d.ready("pod")
+	d.tell("The pod runs.")
+	d.calm("CinderVolumeStuck", nil)
+	d.says(0, nil, "inspect", "volume", d.namespace+"/data", conf)
+}
+
+func (d *drill) serverOf(node string) string {
+	for _, n := range d.cluster.Nodes {
+		if n.Name == node {
+			return n.ServerID
+		}
+	}
+	return ""
+}
+
+// recordAttachment has Cinder record an attachment that Nova has made already.
+func (d *drill) recordAttachment(ctx context.Context, volume, server string) error {
+	client, err := d.cinderAs(ctx, "demo")
+	if err != nil {
+		return err
+	}
+	client.Microversion = "3.44"
+	made, err := attachments.Create(ctx, client, attachments.CreateOpts{VolumeUUID: volume, InstanceUUID: server, Connector: map[string]any{"host": "compute"}}).Extract()
+	if err != nil {
+		return err
+	}
+	return attachments.Complete(ctx, client, made.ID).ExtractErr()
 }
 
 // dirty writes what is no filesystem into a volume, as a block device of a pod.
