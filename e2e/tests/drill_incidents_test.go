@@ -162,7 +162,7 @@ func volumeIsInError(d *drill) {
 	_, err := d.claims().Patch(d.Context(), "data", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	d.must(err, "growing the claim")
 	d.fires("CinderOperationsFailing", model.LabelSet{"grpc_method": "ControllerExpandVolume"})
-	d.says(1, []string{"growth-failed"}, "inspect", "volume", d.namespace+"/data", conf)
+	d.says(1, []string{"error_extending", "volume set --state in-use"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud mend the back end, and an administrator resets the status: `openstack volume set --state in-use VOLUME`.", func() {
 		d.must(d.resetStatus(d.Context(), handleOf(*pv), "in-use"), "resetting the status")
 	})
@@ -224,7 +224,7 @@ func ghostAttachment(d *drill) {
 	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
 	pv := d.bound("data")
 	d.fires("CinderVolumeStuck", nil)
-	d.says(1, []string{"ghost-in-nova", "volume attachment create"}, "inspect", "volume", d.namespace+"/data", conf)
+	d.says(1, []string{"Cinder has not", "volume attachment create"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("As `inspect volume` says, Cinder is told of the attachment: `openstack --os-volume-api-version 3.44 volume attachment create --connect VOLUME SERVER`, and `volume attachment complete`.", func() {
 		d.must(d.recordAttachment(d.Context(), handleOf(*pv), d.serverOf(node)), "recording the attachment")
 	})
