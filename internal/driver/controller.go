@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"sync"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/events"
 	"github.com/cinder-csi/cinder-csi/internal/identity"
 	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/nodestart"
@@ -56,10 +59,7 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	role := &controllerRole{stop: stop, clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger, Metrics: volumes.NewMetrics(registry)}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
-	if err = role.start(cfg, conf); err == nil {
-		err = role.attend(ctx, cfg, logger)
-	}
-	if err != nil {
+	if err := role.start(cfg, conf); err != nil {
 		role.close()
 		return nil, err
 	}
@@ -81,11 +81,13 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 		return nil, fmt.Errorf("register the metric of reloads: %w", err)
 	}
 	changes.run(cmp.Or(cfg.ReloadEvery, reloadEvery))
+	role.attend(ctx, cfg, logger, changes.refusals)
 	return role, nil
 }
 
-// start opens the clouds of cloud.conf.
-func (r *controllerRole) start(cfg Config, conf openstack.Config) error {
+// start opens the clouds of cloud.conf, and the way to Kubernetes where something of it
+// is asked for.
+func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 	for _, name := range cfg.CloudNames {
 		section, err := conf.Cloud(name)
 		if err != nil {
@@ -95,21 +97,21 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) error {
 			return err
 		}
 	}
-	return nil
-}
-
-// attend opens the way to Kubernetes where something of it is asked for, and does that
-// until ctx ends.
-func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
-	if !cfg.PVCAnnotations && cfg.StartupTaint == "" {
+	if !cfg.PVCAnnotations && cfg.StartupTaint == "" && !cfg.Events {
 		return nil
 	}
 	if r.kubernetes, err = kube.New(cfg.Kubernetes); err != nil {
-		return fmt.Errorf("--pvc-annotations, --startup-taint: %w", err)
+		return fmt.Errorf("--pvc-annotations, --startup-taint and --events need Kubernetes: %w", err)
 	}
 	if cfg.PVCAnnotations {
 		r.annotations = r.kubernetes.Annotations
 	}
+	return nil
+}
+
+// attend does until ctx ends what nobody calls for: it takes the start-up taint off
+// nodes, and tells in events what is wrong.
+func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger, refusals func() map[string]error) {
 	if cfg.StartupTaint != "" {
 		r.background.Go(func() {
 			if err := nodestart.Run(ctx, nodestart.Config{
@@ -119,7 +121,19 @@ func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Log
 			}
 		})
 	}
-	return nil
+	if cfg.Events {
+		about := eventObject(os.Getenv)
+		instance, err := os.Hostname()
+		if err != nil {
+			instance = about.Name
+		}
+		r.background.Go(func() {
+			events.Run(ctx, events.Config{
+				Kubernetes: r.kubernetes, About: about, Component: identity.DriverName, Instance: instance, Logger: logger,
+				Look: func() []events.Notice { return notices(r.clouds.Health(), refusals(), time.Now()) },
+			})
+		})
+	}
 }
 
 func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {
