@@ -22,6 +22,8 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newCheckConfigCommand(),
 		newInspectCommand(),
+		newLogLevelCommand(),
+		newProfileCommand(),
 		newSupportBundleCommand(),
 		newPreStopCommand(),
 	}

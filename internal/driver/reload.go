@@ -101,7 +101,7 @@ func (r *reloader) look() {
 		for _, one := range r.clouds.configured {
 			r.count(one, err)
 		}
-		r.logger.Error("the changed configuration of the cloud can't be read, the one before stays in use", zap.Error(err))
+		r.logger.Warn("the changed configuration of the cloud can't be read, the one before stays in use", zap.Error(err))
 		return
 	}
 	if found != r.tried {
@@ -132,10 +132,10 @@ func (r *reloader) takeUp(conf openstack.Config) (complete bool) {
 		case err == nil:
 			log.Info("changed credentials are in use")
 		case errors.Is(err, openstack.ErrOtherProject):
-			log.Error("the changed credentials are taken up at the next start, those before stay in use", zap.Error(err))
+			log.Warn("the changed credentials are taken up at the next start, those before stay in use", zap.Error(err))
 		default:
 			complete = false
-			log.Error("the changed credentials do not work, those before stay in use", zap.Error(err))
+			log.Warn("the changed credentials do not work, those before stay in use", zap.Error(err))
 		}
 	}
 	return complete
