@@ -97,6 +97,10 @@ e2e: e2e-prerequisites ## The driver in that cluster: Helm, our own tests, the c
 e2e-full: e2e-prerequisites ## The same with all of Kubernetes' storage suite
 	@.ci/e2e full
 
+.PHONY: drill
+drill: e2e-prerequisites ## Ten incidents in that cluster: which alert holds, what the commands say, and that the cure works; writes docs/drill.md (root)
+	@.ci/drill
+
 .PHONY: openstack-up
 openstack-up: ## A real OpenStack on this machine with two guests, from Debian 12's packages, on loopback (root)
 	@e2e/openstack/install

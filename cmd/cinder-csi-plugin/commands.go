@@ -32,7 +32,7 @@ func commands() []*cobra.Command {
 // newInspectCommand returns the command that the looks at one kind of thing are below.
 func newInspectCommand() *cobra.Command {
 	inspect := newCommand("inspect", "look at a thing from all sides, and say where they disagree")
-	inspect.AddCommand(newInspectNodeCommand())
+	inspect.AddCommand(newInspectNodeCommand(), newInspectVolumeCommand())
 	return inspect
 }
 
@@ -105,10 +105,7 @@ func newRootCommand(serve func(context.Context, options) error) *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(misused)
-	// Manifests of old releases write --cloud_config.
-	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
-	})
+	root.SetGlobalNormalizationFunc(dashes)
 	for _, g := range groups {
 		root.Flags().AddFlagSet(g.flags)
 	}
@@ -123,6 +120,11 @@ func newRootCommand(serve func(context.Context, options) error) *cobra.Command {
 		help(cmd.OutOrStdout(), root.Commands(), groups, unused)
 	})
 	return root
+}
+
+// dashes takes flags in the form that manifests of old releases have, --cloud_config.
+func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
 }
 
 // complete checks what the flags say, and adds what the environment says.

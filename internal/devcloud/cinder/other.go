@@ -24,6 +24,7 @@ func (s *Service) otherRoutes(add adder) {
 	add("GET", "/attachments/detail", "cinder-attachment.list", since(27, s.listAttachments(true)))
 	add("GET", "/attachments/{id}", "cinder-attachment.get", since(27, s.getAttachment))
 	add("DELETE", "/attachments/{id}", "cinder-attachment.delete", since(27, s.deleteAttachment))
+	add("POST", "/attachments/{id}/action", "cinder-attachment.complete", since(44, s.completeAttachment))
 	add("GET", "/extensions", "extension.list", func(*request) (*rest.Response, error) { return ok(rest.Object{"extensions": []any{}}) })
 }
 
