@@ -2,7 +2,6 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -65,7 +64,7 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 	}
 	if cfg.Node {
 		node := newNode(cfg, conf, registry)
-		defer func() { err = errors.Join(err, node.close()) }()
+		defer node.close(logger)
 		services = append(services, node.register)
 	}
 	return serve(ctx, cfg, logger, registry, &ready, services)
