@@ -54,7 +54,7 @@ chart: ## The Helm chart: lint, schema, what it renders, and that its README and
 	$(GOTEST) -count=1 -timeout=30m ./charts
 
 .PHONY: manifests
-manifests: ## Render again what is made from the chart: its README, its golden files, manifests/
+manifests: ## Make again what is made for or from the chart: its dashboard, its README, its golden files, manifests/
 	go test -count=1 ./charts -run 'Golden|Explained|Current' -update
 
 .PHONY: sanity
@@ -96,6 +96,10 @@ e2e: e2e-prerequisites ## The driver in that cluster: Helm, our own tests, the c
 .PHONY: e2e-full
 e2e-full: e2e-prerequisites ## The same with all of Kubernetes' storage suite
 	@.ci/e2e full
+
+.PHONY: drill
+drill: e2e-prerequisites ## Ten incidents in that cluster: which alert holds, what the commands say, and that the cure works; writes docs/drill.md (root)
+	@.ci/drill
 
 .PHONY: openstack-up
 openstack-up: ## A real OpenStack on this machine with two guests, from Debian 12's packages, on loopback (root)

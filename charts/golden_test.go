@@ -11,8 +11,8 @@ import (
 )
 
 // With -update, tests write what they otherwise compare: the golden files, the
-// chart's README and manifests/.
-var update = flag.Bool("update", false, "write the golden files, the chart's README and manifests/")
+// chart's README and dashboard, and manifests/.
+var update = flag.Bool("update", false, "write the golden files, the chart's README and dashboard, and manifests/")
 
 // goldenValues are the names of the files in testdata/values.
 func goldenValues() []string { return []string{"default", "minimal", "everything"} }

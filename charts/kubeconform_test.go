@@ -67,7 +67,7 @@ func TestKubernetesKnowsEveryField(t *testing.T) {
 		files[values] = helm3.run(t, template(t, values)...)
 	}
 	files["openshift"] = helm3.run(t, template(t, "default", "--set", "openshift.enabled=true")...)
-	files["scraped"] = helm3.run(t, template(t, "default", "--set", "metrics.podMonitor.enabled=true,metrics.prometheusRule.enabled=true,networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus")...)
+	files["scraped"] = helm3.run(t, template(t, "default", "--set", "metrics.podMonitor.enabled=true,metrics.dashboard.enabled=true,metrics.prometheusRule.enabled=true,networkPolicy.enabled=true,networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus")...)
 	for _, name := range fleet(t) {
 		files["fleet-"+name] = helm3.run(t, template(t, "", "--values", filepath.Join("testdata", "fleet", name+".yaml"))...)
 	}

@@ -131,6 +131,12 @@ func TestWhatOperatorsTry(t *testing.T) {
 		{"relabelling and a timeout of scrapes", "metrics: {serviceMonitor: {enabled: true, scrapeTimeout: 5s, relabelings: [{action: drop}]}}", nil, makes("scrapeTimeout: 5s", `relabelings:\n +- action: drop`)},
 		{"a scheduler, environment, DNS", "controller: {schedulerName: s, envFrom: [{secretRef: {name: e}}], dnsConfig: {searches: [d]}}", nil, makes("schedulerName: s", `envFrom:\n +- secretRef:\n +name: e`, `searches:\n +- d`)},
 
+		{"traces to nowhere", "tracing: {enabled: true}", nil, says("tracing.endpoint", ":4318")},
+		{"traces", "tracing: {enabled: true, endpoint: 'http://c:4318', ratio: 0.05}\nnode: {extraEnv: [{name: OTEL_TRACES_SAMPLER, value: always_on}]}", nil, makes(
+			`--tracing=true\n(.*\n)*.*--tracing=true\n`, `name: OTEL_EXPORTER_OTLP_ENDPOINT\n +value: http://c:4318\n`, `name: OTEL_TRACES_SAMPLER_ARG\n +value: "0.05"\n`,
+			`value: k8s.namespace.name=.*\n(.*\n)+ +- name: OTEL_TRACES_SAMPLER\n +value: always_on\n`)},
+		{"no traces", "tracing: {endpoint: 'http://c:4318'}", nil, makes("no tracing", "no OTEL")},
+
 		{"a clusterID by template", `clusterID: "{{ .Release.Name }}-{{ .Values.global.region }}"` + "\nglobal: {region: r1}", nil, makes(`--cluster=cinder-csi-r1"`)},
 		{"a clusterID that is empty", `clusterID: "{{ .Values.global.region }}"`, nil, says("clusterID")},
 		{"a clusterID that is no template", `clusterID: "{{ .Values"`, nil, says("clusterID")},

@@ -26,12 +26,16 @@ func newCheckConfigCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&opts.Files, "cloud-config", nil, "cloud.conf to read, may be repeated, later files overwrite (required)")
 	cmd.Flags().StringSliceVar(&opts.Names, "cloud-name", nil, `clouds to look at: the names of its [Global "name"] sections, default for the one without a name; all where it is missing`)
 	cmd.Flags().DurationVar(&opts.Patience, "patience", 15*time.Second, "longest time for one question to a cloud")
+	brief := cmd.Flags().Bool("brief", false, "leave out what is well")
 	format := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if len(opts.Files) == 0 {
 			return misused(cmd, errors.New("--cloud-config is missing"))
 		}
 		answer := checkconfig.Check(cmd.Context(), opts)
+		if *brief {
+			answer = answer.Brief()
+		}
 		if err := report.Show(cmd.OutOrStdout(), answer, *format); err != nil {
 			return err
 		}

@@ -29,6 +29,7 @@ func TestCheckConfigExits(t *testing.T) {
 		"wrong":        {conf: strings.Replace(good, "password=", "password=x", 1), status: 1, says: "What to do"},
 		"unseen":       {conf: strings.Replace(good, cloud.URL(), "http://127.0.0.1:1", 1), status: 2, says: "can't be reached"},
 		"wrong counts": {conf: good + "[Global \"b\"]\nauth-url=http://127.0.0.1:1\nusername=u\npassword=p\ndomain-name=d\n[Global \"c\"]\n", status: 1, says: "cloud c: wrong"},
+		"in brief":     {conf: strings.Replace(good, "password=", "password=x", 1), args: []string{"--brief"}, status: 1, says: "cloud default: wrong\n\n  login  "},
 		"one of them":  {conf: good + "[Global \"c\"]\n", args: []string{"--cloud-name=default"}, status: 0, says: "cloud default: well"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,6 +22,8 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newCheckConfigCommand(),
 		newInspectCommand(),
+		newLogLevelCommand(),
+		newProfileCommand(),
 		newSupportBundleCommand(),
 		newPreStopCommand(),
 	}
@@ -30,8 +32,7 @@ func commands() []*cobra.Command {
 // newInspectCommand returns the command that the looks at one kind of thing are below.
 func newInspectCommand() *cobra.Command {
 	inspect := newCommand("inspect", "look at a thing from all sides, and say where they disagree")
-	inspect.AddCommand(newInspectVolumeCommand(), newInspectOrphansCommand())
-	inspect.AddCommand(newInspectNodeCommand())
+	inspect.AddCommand(newInspectNodeCommand(), newInspectVolumeCommand(), newInspectOrphansCommand())
 	return inspect
 }
 

@@ -40,6 +40,8 @@ func rolesFlags(cfg *driver.Config) *pflag.FlagSet {
 	fs.BoolVar(&cfg.Controller, "provide-controller-service", true, "serve the controller role")
 	fs.BoolVar(&cfg.Node, "provide-node-service", true, "serve the node role")
 	fs.StringVar(&cfg.HTTPEndpoint, "http-endpoint", "", "host:port to serve /metrics, /healthz and /readyz on; empty for none")
+	fs.StringVar(&cfg.AdminEndpoint, "admin-endpoint", "", "unix://PATH of a socket for the commands log-level and profile, which only the plugin's own user may connect to; if empty, admin.sock beside the socket of --endpoint; none for none")
+	fs.BoolVar(&cfg.Tracing, "tracing", false, "send OpenTelemetry traces by OTLP over HTTP, to where the variables OTEL_EXPORTER_OTLP_* say; the variables OTEL_TRACES_SAMPLER* say which calls are traced")
 	fs.BoolVar(&cfg.Topology, "with-topology", true, "bind volumes to availability zones")
 	fs.BoolVar(&cfg.WellKnownZone, "well-known-zone", false, "also report zones as topology.kubernetes.io/zone, and make new volumes usable from nodes that have only that label, such as those that an autoscaler plans (both roles). If something else sets that label, it has to be to the same zone")
 	return fs

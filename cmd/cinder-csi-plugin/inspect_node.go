@@ -97,7 +97,7 @@ func lookApart(cmd *cobra.Command) (*nodeinspect.Answer, error) {
 	})
 	ctx, cancel := context.WithTimeout(cmd.Context(), inspectTime)
 	defer cancel()
-	other := exec.Command("/proc/self/exe", args...)
+	other := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	answers, err := other.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -125,7 +125,6 @@ func lookApart(cmd *cobra.Command) (*nodeinspect.Answer, error) {
 	case o := <-done:
 		return o.answer, o.err
 	case <-ctx.Done():
-		_ = other.Process.Kill() // it ends when it can
 		return nil, fmt.Errorf("the look didn't end within %v: a disk hangs; the kernel's log (dmesg) says which", inspectTime)
 	}
 }

@@ -60,7 +60,8 @@ func withoutProgram(args []string) []string {
 
 // serve runs the plugin until ctx ends. Its log goes to w.
 func serve(ctx context.Context, opts options, w io.Writer) error {
-	logger, _ := logging.New(w, opts.logFormat, opts.verbosity)
+	logger, level := logging.New(w, opts.logFormat, opts.verbosity)
+	opts.driver.LogLevel = &level
 	defer func() { _ = logger.Sync() }()
 	logging.Libraries(logger)
 	for _, name := range opts.withoutEffect {

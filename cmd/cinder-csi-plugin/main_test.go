@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,10 +16,13 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.uber.org/zap"
 
+	"github.com/cinder-csi/cinder-csi/internal/admin"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/driver"
 	"github.com/cinder-csi/cinder-csi/internal/report"
+	"github.com/cinder-csi/cinder-csi/internal/unixsocket"
 )
 
 // conf writes a cloud.conf and returns the flags of a controller that reads it.
@@ -59,6 +63,13 @@ func TestBadInputEndsInOneClearLineWithinTenSeconds(t *testing.T) {
 		{"no endpoint", nil, 2, []string{"--endpoint"}},
 		{"an endpoint that is none", []string{"--endpoint=/csi.sock"}, 2, []string{"--endpoint", "/csi.sock"}},
 		{"no cloud.conf for the controller", []string{"--endpoint=unix:///tmp/x"}, 2, []string{"--cloud-config"}},
+		{"an admin endpoint that all of a node reach", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--admin-endpoint=tcp://127.0.0.1:6060"}, 2, []string{"--admin-endpoint=tcp://127.0.0.1:6060", "loopback"}},
+		{"an admin endpoint that is none", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--admin-endpoint=:6060"}, 2, []string{"--admin-endpoint", "unix://PATH"}},
+		{"an admin endpoint that is CSI's", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--admin-endpoint=unix://tmp/x"}, 2, []string{"--admin-endpoint=unix://tmp/x", "--endpoint"}},
+		{"a level that is none", []string{"log-level", "loud"}, 2, []string{`"loud"`, "debug, info, warn or error"}},
+		{"a level for less than no time", []string{"log-level", "debug", "--for=-1s"}, 2, []string{"--for=-1s"}},
+		{"a plugin that isn't there", []string{"log-level", "--admin-endpoint=unix:///no/such/admin.sock"}, 2, []string{"/no/such/admin.sock"}},
+		{"a profile by way of TCP", []string{"profile", "heap", "--admin-endpoint=tcp://127.0.0.1:1"}, 2, []string{"--admin-endpoint=tcp://127.0.0.1:1"}},
 		{"no role", []string{"--endpoint=unix:///tmp/x", "--provide-controller-service=false", "--provide-node-service=false"}, 2, []string{"--provide-controller-service"}},
 		{"a filesystem that nobody has", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--default-fstype=reiserfs"}, 2, []string{"--default-fstype", "reiserfs"}},
 		{"a registration of no node plugin", []string{"--endpoint=unix:///tmp/x", "--cloud-config=x", "--provide-node-service=false", "--kubelet-registration-path=/x"}, 2, []string{"--kubelet-registration-path"}},
@@ -203,6 +214,37 @@ func TestHelpTellsEachFlagOnceInItsGroup(t *testing.T) {
 				t.Errorf("--%s is not told once", f.Name)
 			}
 		})
+	}
+}
+
+// As kubectl exec does it beside a plugin that runs.
+func TestTheLogLevelOfARunningPluginIsChanged(t *testing.T) {
+	dir := t.TempDir()
+	listener, err := unixsocket.ListenPrivate(t.Context(), filepath.Join(dir, "admin.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := zap.NewAtomicLevel()
+	server := &http.Server{Handler: admin.Handler(level, zap.NewNop())}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	at := "--admin-endpoint=unix://" + filepath.Join(dir, "admin.sock")
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"log-level", at}, "info\n"},
+		{[]string{"log-level", "debug", at}, "debug until the plugin starts again, then info\n"},
+		{[]string{"log-level", "error", "--for=1h", at, "-o", "json"}, `"level": "error"`},
+		{[]string{"profile", "goroutine", at}, "\x1f\x8b"},
+	} {
+		var stdout, stderr bytes.Buffer
+		if exit := run(test.args, &stdout, &stderr); exit != 0 || !strings.Contains(stdout.String(), test.want) {
+			t.Errorf("%q: exit status %d, %q, %s", test.args, exit, stdout.String(), stderr.String())
+		}
+	}
+	if level.Level() != zap.ErrorLevel {
+		t.Errorf("the level is %v", level)
 	}
 }
 

@@ -23,10 +23,10 @@ var errIncomplete = errors.New("the bundle lacks what could not be read; see its
 
 // bundleFlags are those of support-bundle.
 type bundleFlags struct {
-	cloudConfig, cloudNames, volumes []string
-	kube                             kube.Options
-	namespace, file                  string
-	timeout                          time.Duration
+	cloudConfig, cloudNames []string
+	kube                    kube.Options
+	namespace, file         string
+	timeout                 time.Duration
 }
 
 // newSupportBundleCommand returns the command that gathers all of this in one archive.

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -90,7 +91,7 @@ func showYAML(text []byte) (shown []byte, secrets []string, err error) {
 	var file yaml.MapSlice
 	if err := yaml.Unmarshal(text, &file); err != nil {
 		// The parser's error quotes the file.
-		return nil, hidden(string(text)), fmt.Errorf("it is no YAML of the kind")
+		return nil, hidden(string(text)), errors.New("it is no YAML of the kind")
 	}
 	cleared := make(yaml.MapSlice, 0, len(file))
 	for _, part := range file {

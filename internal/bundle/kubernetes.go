@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -230,7 +231,7 @@ func knownAnnotation(key string) bool {
 	domain, _, _ := strings.Cut(key, "/")
 	return slices.Contains([]string{
 		"pv.kubernetes.io", "volume.kubernetes.io", "volume.beta.kubernetes.io", "csi.volume.kubernetes.io", "storageclass.kubernetes.io",
-		"snapshot.storage.kubernetes.io", "snapshot.storage.kubernetes.io", "csi.alpha.kubernetes.io", "node.alpha.kubernetes.io",
+		"snapshot.storage.kubernetes.io", "csi.alpha.kubernetes.io", "node.alpha.kubernetes.io",
 		"deployment.kubernetes.io", "deprecated.daemonset.template.generation", "meta.helm.sh", "cinder.csi.openstack.org", "volumes.kubernetes.io",
 	}, domain)
 }
@@ -314,7 +315,7 @@ func (c *cluster) logs(ctx context.Context, pod object) {
 				continue
 			}
 			file := fmt.Sprintf("logs/%s/%s.log", pod.GetName(), name)
-			query := map[string]string{"container": name, "timestamps": "true", "tailLines": "20000", "limitBytes": fmt.Sprint(mostOfLog)}
+			query := map[string]string{"container": name, "timestamps": "true", "tailLines": "20000", "limitBytes": strconv.Itoa(mostOfLog)}
 			if previous {
 				file, query["previous"] = strings.TrimSuffix(file, ".log")+".previous.log", "true"
 			}

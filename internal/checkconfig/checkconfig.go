@@ -5,6 +5,7 @@ package checkconfig
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,6 +79,20 @@ func (a *Answer) has(v Verdict) bool {
 	return false
 }
 
+// Brief returns the answer without the findings that are well.
+func (a *Answer) Brief() *Answer {
+	brief := *a
+	brief.Findings, brief.Clouds = notWell(a.Findings), slices.Clone(a.Clouds)
+	for i := range brief.Clouds {
+		brief.Clouds[i].Findings = notWell(brief.Clouds[i].Findings)
+	}
+	return &brief
+}
+
+func notWell(findings []Finding) []Finding {
+	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.Verdict == Well })
+}
+
 // all are the findings about the files and the clouds.
 func (a *Answer) all() []Finding {
 	found := a.Findings[:len(a.Findings):len(a.Findings)]
@@ -101,7 +116,7 @@ type Options struct {
 	Now time.Time
 }
 
-// atOnce is how many clouds are looked at at a time.
+// atOnce is how many clouds are looked at side by side.
 const atOnce = 8
 
 // Check looks at the clouds of a configuration. Its answer is never nil; whatever fails

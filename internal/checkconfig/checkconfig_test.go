@@ -34,7 +34,7 @@ type world struct {
 	front *httptest.Server
 	dir   string
 	// change changes an answer, where it is set; answer gives one instead of the cloud.
-	change func(*http.Response, []byte) []byte
+	change func(path string, header http.Header, body []byte) []byte
 	answer func(http.ResponseWriter, *http.Request) bool
 	// patience bounds each question.
 	patience time.Duration
@@ -90,7 +90,7 @@ func (w *world) gateway() http.Handler {
 			w.mu.Unlock()
 			body = bytes.ReplaceAll(body, []byte("http://"+resp.Request.Host), []byte(w.front.URL))
 			if w.change != nil {
-				body = w.change(resp, body)
+				body = w.change(resp.Request.URL.Path, resp.Header, body)
 			}
 			resp.Body = io.NopCloser(bytes.NewReader(body))
 			resp.ContentLength = int64(len(body))
@@ -166,9 +166,9 @@ func served(suffix, body string) func(http.ResponseWriter, *http.Request) bool {
 }
 
 // ofToken changes the answers about tokens.
-func ofToken(old, replacement string) func(*http.Response, []byte) []byte {
-	return func(resp *http.Response, body []byte) []byte {
-		if !strings.Contains(resp.Request.URL.Path, "/auth/tokens") {
+func ofToken(old, replacement string) func(string, http.Header, []byte) []byte {
+	return func(path string, _ http.Header, body []byte) []byte {
+		if !strings.Contains(path, "/auth/tokens") {
 			return body
 		}
 		return bytes.ReplaceAll(body, []byte(old), []byte(replacement))
@@ -297,8 +297,8 @@ func TestEachCauseIsTold(t *testing.T) {
 		"a gateway hides the microversions": {
 			prepare: func(w *world) {
 				w.faults(admin.Fault{Operation: "version.get", Before: 404})
-				w.change = func(resp *http.Response, body []byte) []byte {
-					resp.Header.Del("OpenStack-API-Version")
+				w.change = func(_ string, header http.Header, body []byte) []byte {
+					header.Del("OpenStack-API-Version")
 					return body
 				}
 			},
@@ -402,8 +402,8 @@ func TestEachCauseIsTold(t *testing.T) {
 		},
 		"clocks that differ": {
 			prepare: func(w *world) {
-				w.change = func(resp *http.Response, body []byte) []byte {
-					resp.Header.Set("Date", time.Now().Add(-10*time.Minute).UTC().Format(http.TimeFormat))
+				w.change = func(_ string, header http.Header, body []byte) []byte {
+					header.Set("Date", time.Now().Add(-10*time.Minute).UTC().Format(http.TimeFormat))
 					return body
 				}
 			},
@@ -616,7 +616,7 @@ func TestNoSecretIsTold(t *testing.T) {
 		}
 	}
 	token := w.token()
-	for name, text := range map[string]string{
+	for name, content := range map[string]string{
 		"accepted":             w.conf(w.cloud.CloudConf()),
 		"credential":           w.conf(w.cloud.CredentialConf()),
 		"token":                fmt.Sprintf("[Global]\nauth-url=%s/identity/v3\ntoken=%s\ntenant-name=demo\ndomain-name=Default\n", w.front.URL, token),
@@ -628,14 +628,14 @@ func TestNoSecretIsTold(t *testing.T) {
 		"without a line's end": "[Global]\npassword=\"" + canary,
 		"as a truth":           "[Global]\nuse-clouds=" + canary,
 	} {
-		text = strings.Replace(text, "[Global]", fmt.Sprintf("[Global]\nca-file=%[1]s/CAFILE\ncert-file=%[1]s/CERTFILE\nkey-file=%[1]s/KEYFILE", w.dir), 1)
-		_, printed, structured := w.check(w.write("cloud.conf", text))
+		content = strings.Replace(content, "[Global]", fmt.Sprintf("[Global]\nca-file=%[1]s/CAFILE\ncert-file=%[1]s/CERTFILE\nkey-file=%[1]s/KEYFILE", w.dir), 1)
+		_, text, structured := w.check(w.write("cloud.conf", content))
 		w.mu.Lock()
 		all := append(append([]string{token}, secrets...), w.tokens...)
 		w.mu.Unlock()
 		for _, secret := range all {
-			if secret != "" && strings.Contains(printed+structured, secret) {
-				t.Errorf("%s: %q is told:\n%s", name, secret, printed)
+			if secret != "" && strings.Contains(text+structured, secret) {
+				t.Errorf("%s: %q is told:\n%s", name, secret, text)
 			}
 		}
 	}

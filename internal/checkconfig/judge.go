@@ -95,7 +95,7 @@ func (j *judged) login() {
 		j.add("login", Well, "", "%s, region %s, interface %s", j.AuthURL, orAny(j.Region), j.Interface)
 	case errors.Is(j.Login, cloud.ErrUnauthorized):
 		j.add("login", Wrong, "correct the credentials; Keystone may lock an account after some wrong passwords", "%v", j.Login)
-	case errors.Is(j.Login, cloud.ErrUnavailable) && !strings.Contains(j.Login.Error(), "TLS fails") && !strings.Contains(j.Login.Error(), "is not a Keystone"):
+	case errors.Is(j.Login, cloud.ErrUnavailable) && !errors.Is(j.Login, openstack.ErrMisdirected):
 		j.add("login", Unseen, "see that the address is right and can be reached from here: a proxy, a firewall, DNS", "%v", j.Login)
 	default:
 		j.add("login", Wrong, "correct what the message names: docs/cloud-conf.md has all keys", "%v", j.Login)
@@ -132,7 +132,7 @@ func (j *judged) account() {
 }
 
 func (j *judged) credential(a *openstack.Account) {
-	token := fmt.Sprintf("the present token is good until %s", stamp(a.TokenExpires))
+	token := "the present token is good until " + stamp(a.TokenExpires)
 	name := "the " + a.Kind
 	if a.Credential != "" {
 		name = fmt.Sprintf("application credential %q", a.Credential)
@@ -425,7 +425,7 @@ func (j *judged) quota() {
 		kind, _, ofType := strings.Cut(name, "_")
 		const do = "delete what nobody needs (`inspect orphans`), or ask for more"
 		switch _, countable := usual(kind); {
-		case !known && !(ofType && (countable || kind == "snapshots")):
+		case !known && (!ofType || !countable && kind != "snapshots"):
 		case name == "per_volume_gigabytes" && line.Limit >= 0:
 			ample = append(ample, fmt.Sprintf("%s: at most %d", name, line.Limit))
 		case line.Limit < 0 && known:

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/logging"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
@@ -105,7 +106,7 @@ func newClouds(open func(string, openstack.CloudConfig) (*openstack.Client, erro
 	if c.logger == nil {
 		c.logger = zap.NewNop()
 	}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.ctx, c.cancel = context.WithCancel(logging.Into(context.Background(), c.logger))
 	c.every(max(idle/10, time.Millisecond), "dropping idle accounts", func() bool {
 		c.sweep()
 		return false
@@ -261,8 +262,7 @@ func (c *clouds) ready(ctx context.Context, one *account) (*volumes.Service, err
 	}
 	p.accounts++
 	opts := c.opts
-	opts.Cloud = one.name
-	opts.Locks, opts.Logger = p.locks, c.logger.With(zap.String("cloud", one.name))
+	opts.Cloud, opts.Locks = one.name, p.locks
 	one.project, one.service = p, volumes.New(one.client, opts)
 	return one.service, nil
 }

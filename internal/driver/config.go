@@ -3,14 +3,17 @@
 package driver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/cinder-csi/cinder-csi/internal/admin"
 	"github.com/cinder-csi/cinder-csi/internal/filesystem"
 	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/node"
@@ -66,6 +69,14 @@ type Config struct {
 	AdditionalTopology map[string]string
 	// HTTPEndpoint is where /metrics, /healthz and /readyz listen; empty for none.
 	HTTPEndpoint string
+	// AdminEndpoint is the unix socket of the admin package; see rpc.ParseEndpoint. Empty:
+	// admin.sock beside the one of Endpoint, if that is a unix socket. NoAdmin: none.
+	AdminEndpoint string
+	// LogLevel is the level of the logger, which the admin socket changes; nil: there is no
+	// such socket.
+	LogLevel *zap.AtomicLevel
+	// Tracing sends spans; see the tracing package for where they go.
+	Tracing bool
 	// KubeletRegistrationPath is the CSI socket as the kubelet sees it. Where it
 	// is set, the node role registers itself with the kubelet.
 	KubeletRegistrationPath string
@@ -102,6 +113,48 @@ type Config struct {
 	DevelopmentDeviceDir string
 }
 
+// roles are the names of those that are served.
+func (c *Config) roles() (roles []string) {
+	if c.Controller {
+		roles = append(roles, "controller")
+	}
+	if c.Node {
+		roles = append(roles, "node")
+	}
+	return roles
+}
+
+// NoAdmin is the AdminEndpoint of a plugin without one.
+const NoAdmin = "none"
+
+// adminSocket returns the path of the admin socket, empty for none. Only of a valid Config.
+func (c *Config) adminSocket() string {
+	endpoint, err := rpc.ParseEndpoint(cmp.Or(c.AdminEndpoint, c.Endpoint))
+	switch {
+	case err != nil || endpoint.Network != "unix":
+		return ""
+	case c.AdminEndpoint == "":
+		return filepath.Join(filepath.Dir(endpoint.Address), admin.Socket)
+	}
+	return endpoint.Address
+}
+
+func (c *Config) validateAdmin() error {
+	if c.AdminEndpoint == "" || c.AdminEndpoint == NoAdmin {
+		return nil
+	}
+	endpoint, err := rpc.ParseEndpoint(c.AdminEndpoint)
+	switch own, _ := rpc.ParseEndpoint(c.Endpoint); {
+	case err != nil:
+		return fmt.Errorf("--admin-endpoint: %w", err)
+	case endpoint.Network != "unix":
+		return fmt.Errorf("--admin-endpoint=%s: want unix://PATH or %s: whoever can open a TCP port, on a node also one of the loopback, could read profiles of the plugin", c.AdminEndpoint, NoAdmin)
+	case endpoint == own:
+		return fmt.Errorf("--admin-endpoint=%s is --endpoint, too: choose another path", c.AdminEndpoint)
+	}
+	return nil
+}
+
 // Validate checks what can be checked without looking anywhere. Errors name
 // the flag.
 func (c *Config) Validate() error {
@@ -110,6 +163,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := rpc.ParseEndpoint(c.Endpoint); err != nil {
 		return fmt.Errorf("--endpoint: %w", err)
+	}
+	if err := c.validateAdmin(); err != nil {
+		return err
 	}
 	if !c.Controller && !c.Node {
 		return errors.New("--provide-controller-service=false and --provide-node-service=false leave nothing to do")

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,9 +15,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/cinder-csi/cinder-csi/internal/admin"
 	"github.com/cinder-csi/cinder-csi/internal/identity"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
+	"github.com/cinder-csi/cinder-csi/internal/tracing"
 )
 
 // Run serves the configured roles until ctx ends. What is wrong with the
@@ -35,6 +39,13 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 			return err
 		}
 		logUnused(logger, conf)
+	}
+	if cfg.Tracing {
+		stop, err := tracing.Start(ctx, tracing.Options{Version: cfg.Version, Role: strings.Join(cfg.roles(), ","), Logger: logger})
+		if err != nil {
+			return fmt.Errorf("--tracing: %w", err)
+		}
+		defer stop()
 	}
 	services := []func(grpc.ServiceRegistrar){func(r grpc.ServiceRegistrar) {
 		csi.RegisterIdentityServer(r, identity.New(identity.Config{Version: cfg.Version, Topology: cfg.Topology}))
@@ -63,10 +74,8 @@ func buildInfo(cfg Config) prometheus.Collector {
 		Name: "cinder_csi_build_info",
 		Help: "1, with the version and the revision of the plugin, the Go that built it, and a role that it has.",
 	}, []string{"version", "revision", "goversion", "role"})
-	for role, here := range map[string]bool{"controller": cfg.Controller, "node": cfg.Node} {
-		if here {
-			info.WithLabelValues(cfg.Version, cfg.Revision, runtime.Version(), role).Set(1)
-		}
+	for _, role := range cfg.roles() {
+		info.WithLabelValues(cfg.Version, cfg.Revision, runtime.Version(), role).Set(1)
 	}
 	return info
 }
@@ -79,8 +88,9 @@ func logUnused(logger *zap.Logger, conf openstack.Config) {
 	}
 }
 
+// serve listens and serves until ctx ends.
 func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *prometheus.Registry, ready *readiness, services []func(grpc.ServiceRegistrar)) error {
-	server := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry}, func(r grpc.ServiceRegistrar) {
+	server := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry, Tracing: cfg.Tracing}, func(r grpc.ServiceRegistrar) {
 		for _, register := range services {
 			register(r)
 		}
@@ -94,14 +104,18 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *promet
 		return err
 	}
 	ready.registers = cfg.KubeletRegistrationPath != ""
+	web, administration, err := listenBeside(ctx, cfg, logger)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	if cfg.HTTPEndpoint != "" {
-		web, err := listenHTTP(ctx, cfg.HTTPEndpoint)
-		if err != nil {
-			_ = listener.Close()
-			return err
-		}
-		group.Go(func() error { return serveHTTP(ctx, web, registry, endpoint, ready) })
+	if web != nil {
+		const longest = 30 * time.Second
+		group.Go(func() error { return serveHTTP(ctx, web, pages(registry, endpoint, ready), longest) })
+	}
+	if administration != nil {
+		group.Go(func() error { return serveHTTP(ctx, administration, admin.Handler(*cfg.LogLevel, logger), 0) })
 	}
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	if cfg.KubeletRegistrationPath != "" {

@@ -12,16 +12,36 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/rpc"
+	"github.com/cinder-csi/cinder-csi/internal/unixsocket"
 )
 
-func listenHTTP(ctx context.Context, address string) (net.Listener, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("--http-endpoint: %w", err)
+// listenBeside opens what is served beside CSI: the pages, and the socket of the admin
+// package. Either is nil where there is none.
+func listenBeside(ctx context.Context, cfg Config, logger *zap.Logger) (web, administration net.Listener, err error) {
+	if cfg.HTTPEndpoint != "" {
+		if web, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTPEndpoint); err != nil {
+			return nil, nil, fmt.Errorf("--http-endpoint: %w", err)
+		}
 	}
-	return l, nil
+	path := cfg.adminSocket()
+	if path == "" || cfg.LogLevel == nil {
+		return web, nil, nil
+	}
+	socket, err := unixsocket.ListenPrivate(ctx, path)
+	switch {
+	case err == nil:
+		return web, socket, nil
+	case cfg.AdminEndpoint == "":
+		// Nobody has asked for it by name: that there is none stops nothing.
+		logger.Warn("the log level can't be changed and profiles can't be read: choose another --admin-endpoint", zap.Error(err))
+		return web, nil, nil
+	case web != nil:
+		_ = web.Close()
+	}
+	return nil, nil, fmt.Errorf("--admin-endpoint: %w", err)
 }
 
 // healthy answers whether the gRPC server does, by a call that comes in as the
@@ -77,17 +97,23 @@ func (s *readiness) handler(endpoint rpc.Endpoint) http.HandlerFunc {
 	}
 }
 
-// serveHTTP serves /metrics, /healthz and /readyz until ctx ends.
-func serveHTTP(ctx context.Context, listener net.Listener, registry *prometheus.Registry, endpoint rpc.Endpoint, ready *readiness) error {
+// pages serves /metrics, /healthz and /readyz.
+func pages(registry *prometheus.Registry, endpoint rpc.Endpoint, ready *readiness) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
 	mux.HandleFunc("GET /healthz", healthy(endpoint))
 	mux.HandleFunc("GET /readyz", ready.handler(endpoint))
+	return mux
+}
+
+// serveHTTP serves until ctx ends. One answer may take as long as longest says, for ever
+// if that is 0.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, longest time.Duration) error {
 	server := &http.Server{
-		Handler:           mux,
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
+		WriteTimeout:      longest,
 		IdleTimeout:       2 * time.Minute,
 	}
 	stopped := make(chan struct{})
@@ -100,11 +126,11 @@ func serveHTTP(ctx context.Context, listener net.Listener, registry *prometheus.
 	})
 	err := server.Serve(listener)
 	if stop() {
-		return fmt.Errorf("serve metrics on %s: %w", listener.Addr(), err)
+		return fmt.Errorf("serve HTTP on %s: %w", listener.Addr(), err)
 	}
 	<-stopped
 	if !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve metrics on %s: %w", listener.Addr(), err)
+		return fmt.Errorf("serve HTTP on %s: %w", listener.Addr(), err)
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (r *reloader) look() {
 		for _, one := range r.clouds.configured {
 			r.count(one, 0, 1)
 		}
-		r.logger.Error("the changed configuration of the cloud can't be read, the one before stays in use", zap.Error(err))
+		r.logger.Warn("the changed configuration of the cloud can't be read, the one before stays in use", zap.Error(err))
 		return
 	}
 	if found != r.tried {
@@ -113,11 +113,11 @@ func (r *reloader) takeUp(conf openstack.Config) (complete bool) {
 			log.Info("changed credentials are in use")
 		case errors.Is(err, openstack.ErrOtherProject):
 			r.count(one, 0, 1)
-			log.Error("the changed credentials are taken up at the next start, those before stay in use", zap.Error(err))
+			log.Warn("the changed credentials are taken up at the next start, those before stay in use", zap.Error(err))
 		default:
 			complete = false
 			r.count(one, 0, 1)
-			log.Error("the changed credentials do not work, those before stay in use", zap.Error(err))
+			log.Warn("the changed credentials do not work, those before stay in use", zap.Error(err))
 		}
 	}
 	return complete

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -21,14 +22,11 @@ import (
 // oversight. Those that never reach a caller are told here.
 func TestEachKindOfErrorIsInTheTable(t *testing.T) {
 	inner := []string{"blockdev.ErrClaimed", "filesystem.ErrNeedsMount"}
-	kind := regexp.MustCompile(`^Err[A-Z]`)
 	var kinds []string
 	for _, dir := range []string{".", "../blockdev", "../filesystem", "../luks", "../mkfs", "../keylock"} {
-		prefix := filepath.Base(dir) + "."
+		kind, prefix := regexp.MustCompile(`^Err[A-Z]`), filepath.Base(dir)+"."
 		if dir == "." {
 			kind, prefix = regexp.MustCompile(`^err[A-Z]`), ""
-		} else {
-			kind = regexp.MustCompile(`^Err[A-Z]`)
 		}
 		for _, file := range sources(t, dir) {
 			for _, d := range file.Decls {
@@ -104,7 +102,7 @@ func count(all []string, one string) (n int) {
 func TestEachRefusalHasOneReason(t *testing.T) {
 	waits := []error{errNotStaged, errNoZone, filesystem.ErrTooSmall, filesystem.ErrOnlineGrowth} // nothing is wrong with the disk
 	for _, row := range codeTable() {
-		refuses := row.code == codes.FailedPrecondition || row.code == codes.AlreadyExists || row.err == filesystem.ErrGivenUp || row.err == filesystem.ErrCorrupt
+		refuses := row.code == codes.FailedPrecondition || row.code == codes.AlreadyExists || errors.Is(row.err, filesystem.ErrGivenUp) || errors.Is(row.err, filesystem.ErrCorrupt)
 		if want := refuses && !slices.Contains(waits, row.err); want != (reasonOf(row.err) != noRefusal) {
 			t.Errorf("%v: reason %q", row.err, row.reason)
 		}

@@ -45,7 +45,7 @@ func TestAHealthyNode(t *testing.T) {
 	}
 	places := map[string]string{}
 	for _, p := range a.Places {
-		places[p.Path] = fmt.Sprintf("%s %t %t %s %s", p.VolumeID, p.Staging, p.Block, p.FSType, p.PodUID)
+		places[p.Path] = fmt.Sprintf("%s staging=%t block=%t %s %s", p.VolumeID, p.Staging, p.Block, p.FSType, p.PodUID)
 		if !p.Mounted || !p.Recorded || p.Condition != "" || p.Error != "" || p.Refused != "" || p.TotalBytes == 0 {
 			t.Errorf("a place: %+v", p)
 		}
@@ -54,8 +54,8 @@ func TestAHealthyNode(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		file.staging: file.id + " true false ext4 ", file.target: file.id + " false false ext4 " + podUID,
-		block.target: block.id + " false true  " + podUID,
+		file.staging: file.id + " staging=true block=false ext4 ", file.target: file.id + " staging=false block=false ext4 " + podUID,
+		block.target: block.id + " staging=false block=true  " + podUID,
 	}
 	if fmt.Sprint(places) != fmt.Sprint(want) {
 		t.Errorf("places\n%v\nwant\n%v", places, want)

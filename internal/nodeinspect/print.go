@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 )
@@ -37,7 +38,7 @@ func (a *Answer) printServer(b *strings.Builder) {
 		said := "server " + source.ServerID + ", zone " + cmp.Or(source.Zone, "none")
 		paragraph(b, "  ", fmt.Sprintf("%-15s ", source.Name), cmp.Or(source.Error, said))
 	}
-	room := fmt.Sprint(l.Room)
+	room := strconv.FormatInt(l.Room, 10)
 	if l.Error != "" {
 		room = "unknown"
 	}
@@ -49,7 +50,7 @@ func (a *Answer) printDisks(b *strings.Builder) {
 	b.WriteString("\nDisks\n")
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, d := range a.Disks {
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", d.Device, bytes(d.Size), cmp.Or(d.Serial, "-"), strings.Join(d.words(), ", "))
+		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", d.Device, bytes(d.Size), cmp.Or(d.Serial, "-"), strings.Join(d.words(), ", "))
 	}
 	_ = t.Flush() // into memory
 	for _, m := range a.Mappings {

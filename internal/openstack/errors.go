@@ -255,6 +255,10 @@ func (c CloudConfig) answerText(status gophercloud.ErrUnexpectedResponseCode) st
 	return text
 }
 
+// ErrMisdirected is an ErrUnavailable that the configuration is to blame for: where it leads there
+// is an answer, but none of the service, or one that it doesn't let be trusted.
+var ErrMisdirected = fmt.Errorf("%w", cloud.ErrUnavailable)
+
 // authError says in one line what Keystone, or the way to it, did not like.
 func (c CloudConfig) authError(err error) error {
 	address := redacted(c.AuthURL)
@@ -269,7 +273,7 @@ func (c CloudConfig) authError(err error) error {
 	case errors.As(err, &status) && status.Actual == http.StatusBadRequest && !c.untrusted && faultMessage(status.Body) != "":
 		return c.errorf("%w by %s for %s%s", cloud.ErrInvalid, address, c.who(), c.answerText(status))
 	case errors.As(err, &status):
-		return c.errorf("%w: auth-url %s is not a Keystone v3: it answers HTTP %d", cloud.ErrUnavailable, address, status.Actual)
+		return c.errorf("%w: auth-url %s is not a Keystone v3: it answers HTTP %d", ErrMisdirected, address, status.Actual)
 	}
 	return c.connectError("auth-url "+address, "a Keystone v3", err)
 }
@@ -308,11 +312,11 @@ func (c CloudConfig) connectError(whom, expected string, err error) error {
 	case c.untrusted && (sent || nonsense(err)) && !tlsFailure(inner) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled):
 		return c.errorf("%w: %s does not answer as %s does", cloud.ErrUnavailable, whom, expected)
 	case nonsense(err):
-		return c.errorf("%w: %s is not %s: %s", cloud.ErrUnavailable, whom, expected, oneLine(inner.Error()))
+		return c.errorf("%w: %s is not %s: %s", ErrMisdirected, whom, expected, oneLine(inner.Error()))
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
-		return c.errorf("%w: %s speaks http, not https", cloud.ErrUnavailable, whom)
+		return c.errorf("%w: %s speaks http, not https", ErrMisdirected, whom)
 	case tlsFailure(inner), brokenOff(inner):
-		return c.errorf("%w: %s: TLS fails, see ca-file, cert-file and tls-insecure: %w", cloud.ErrUnavailable, whom, inner)
+		return c.errorf("%w: %s: TLS fails, see ca-file, cert-file and tls-insecure: %w", ErrMisdirected, whom, inner)
 	case errors.Is(err, context.DeadlineExceeded):
 		return c.errorf("%w: %s does not answer in time: %w", cloud.ErrUnavailable, whom, context.DeadlineExceeded)
 	case errors.Is(err, context.Canceled):

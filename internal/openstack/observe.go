@@ -166,12 +166,19 @@ func statusLabel(status int) string {
 	return strconv.Itoa(status)
 }
 
+// log writes a line: where the request changes something in the cloud, by which OpenStack's
+// operator finds it in his logs, at the level of outcomes.
 func (o *observation) log(resp *http.Response, err error) {
-	entry := logging.From(o.req.Context()).Check(zap.DebugLevel, "openstack request")
+	level := zap.DebugLevel
+	if o.service != keystoneName && !reads(o.req.Method) {
+		level = zap.InfoLevel
+	}
+	entry := logging.From(o.req.Context()).Check(level, "openstack request")
 	if entry == nil {
 		return
 	}
 	fields := []zap.Field{
+		zap.String("cloud", o.conn.opts.Cloud),
 		zap.String("service", o.service),
 		zap.String("request", o.errand.request),
 		zap.String("httpMethod", o.req.Method),

@@ -139,7 +139,7 @@ func (c *Client) logUnreadable(ctx context.Context, key, id string, err error) {
 	defer c.mu.Unlock()
 	if name := key + " " + id; !c.unreadable[name] && len(c.unreadable) < most {
 		c.unreadable[name] = true
-		logging.From(ctx).Warn("the cloud lists an entry that can't be read as a whole", zap.String("list", key), zap.String("id", id), zap.Error(err))
+		logging.From(ctx).Warn("the cloud lists an entry that can't be read as a whole", zap.String("cloud", c.opts.Cloud), zap.String("list", key), zap.String("entry", id), zap.Error(err))
 	}
 }
 

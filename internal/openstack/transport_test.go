@@ -278,6 +278,14 @@ func TestNothingSecretIsLoggedAndTheRequestIDIs(t *testing.T) {
 	if _, err := client.GetVolume(ctx, idA); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := client.CreateVolume(ctx, cloud.VolumeRequest{Name: "pvc-1", SizeGiB: 1}); err != nil {
+		t.Fatal(err)
+	}
+	// What changes something in the cloud is told without asking for more, and nothing else.
+	outcomes := logs.FilterLevelExact(zapcore.InfoLevel).All()
+	if len(outcomes) != 1 || outcomes[0].ContextMap()["openstackRequestID"] != "req-1" || outcomes[0].ContextMap()["request"] != "volume_create" {
+		t.Errorf("%v", outcomes)
+	}
 	lines := make([]string, 0, logs.Len())
 	for _, entry := range logs.All() {
 		lines = append(lines, fmt.Sprintln(entry.Message, entry.ContextMap()))

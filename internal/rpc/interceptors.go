@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/kubernetes-csi/csi-lib-utils/protosanitizer"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -19,10 +20,13 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/logging"
 )
 
-// identify gives every call an id and a logger that carries it.
+// identify gives every call an id and a logger that carries it, and the id of its trace.
 func identify(logger *zap.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		fields := []zap.Field{zap.String("requestID", uuid.NewString()), zap.String("method", path.Base(info.FullMethod))}
+		if span := trace.SpanContextFromContext(ctx); span.IsSampled() {
+			fields = append(fields, zap.String("traceID", span.TraceID().String()))
+		}
 		return handler(logging.Into(ctx, logger.With(append(fields, subject(req)...)...)), req)
 	}
 }

@@ -8,12 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/stats"
 )
 
 // DefaultGrace is how long a stopping server waits for its calls, which end as soon as
@@ -26,6 +30,8 @@ type Options struct {
 	Logger *zap.Logger
 	// Metrics is where the server's own metrics are registered; nil registers none.
 	Metrics prometheus.Registerer
+	// Tracing gives each call a span, below the one that its caller names.
+	Tracing bool
 	// Grace bounds how long Serve waits for running calls when it is told to
 	// stop; 0 means DefaultGrace.
 	Grace time.Duration
@@ -55,7 +61,7 @@ func NewServer(opts Options, register func(grpc.ServiceRegistrar)) *Server {
 	if opts.Metrics != nil {
 		opts.Metrics.MustRegister(metrics)
 	}
-	s.grpc = grpc.NewServer(
+	s.grpc = grpc.NewServer(append(tracing(opts.Tracing),
 		grpc.ChainUnaryInterceptor(
 			identify(opts.Logger),
 			metrics.UnaryServerInterceptor(),
@@ -68,7 +74,7 @@ func NewServer(opts Options, register func(grpc.ServiceRegistrar)) *Server {
 		// within a minute, and its calls are cancelled.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	)...)
 	register(s.grpc)
 	// Alerts about what never happened before need its zero.
 	metrics.InitializeMetrics(s.grpc)
@@ -111,4 +117,14 @@ func (s *Server) stop() {
 		// that hangs.
 		s.grpc.Stop()
 	}
+}
+
+// tracing returns what gives calls a span: all but those of probes.
+func tracing(on bool) []grpc.ServerOption {
+	if !on {
+		return nil
+	}
+	return []grpc.ServerOption{grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool {
+		return path.Dir(info.FullMethodName) != "/"+csi.Identity_ServiceDesc.ServiceName
+	})))}
 }

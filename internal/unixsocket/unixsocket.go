@@ -38,7 +38,23 @@ func Listen(ctx context.Context, path string) (*Listener, error) {
 	if _, err := lookUp(path); err != nil {
 		return nil, err
 	}
-	return listen(ctx, path, os.Rename)
+	return listen(ctx, path, &net.ListenConfig{}, os.Rename)
+}
+
+// ListenPrivate is Listen for a socket that only its own user, and root, may connect to.
+func ListenPrivate(ctx context.Context, path string) (*Listener, error) {
+	if _, err := lookUp(path); err != nil {
+		return nil, err
+	}
+	// Linux takes the mode of the file from the socket when it is bound, so that there is
+	// no moment at which others may connect.
+	private := func(_, _ string, conn syscall.RawConn) error {
+		const mode = 0o600
+		var denied error
+		err := conn.Control(func(fd uintptr) { denied = syscall.Fchmod(int(fd), mode) })
+		return errors.Join(err, denied)
+	}
+	return listen(ctx, path, &net.ListenConfig{Control: private}, os.Rename)
 }
 
 // ListenIfFree is Listen for whoever must not take the place of somebody who is alive:
@@ -53,7 +69,7 @@ func ListenIfFree(ctx context.Context, path string) (*Listener, error) {
 			return nil, err
 		}
 	}
-	return listen(ctx, path, func(from, to string) error { return errors.Join(os.Link(from, to), os.Remove(from)) })
+	return listen(ctx, path, &net.ListenConfig{}, func(from, to string) error { return errors.Join(os.Link(from, to), os.Remove(from)) })
 }
 
 // lookUp returns the socket at path, nil where nothing is; anything else is an error.
@@ -95,10 +111,10 @@ func removeDead(ctx context.Context, path string, dead fs.FileInfo) error {
 // there is no moment at which another process finds nothing at the path and puts its
 // own socket there, or finds one that doesn't listen. The kubelet takes no notice of
 // names that begin with a dot.
-func listen(ctx context.Context, path string, place func(from, to string) error) (*Listener, error) {
+func listen(ctx context.Context, path string, config *net.ListenConfig, place func(from, to string) error) (*Listener, error) {
 	const short = 6 // such a name is no longer than any other: the kernel takes 107 bytes of path
 	moment := filepath.Join(filepath.Dir(path), "."+rand.Text()[:short])
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", moment)
+	l, err := config.Listen(ctx, "unix", moment)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}

@@ -218,3 +218,18 @@ func TestAPathThatNoSocketCanHaveIsNamed(t *testing.T) {
 		t.Errorf("it says %v", err)
 	}
 }
+
+func TestAPrivateSocketIsItsUsersAlone(t *testing.T) {
+	p := path(t)
+	for range 2 { // the second one replaces the first
+		l, err := unixsocket.ListenPrivate(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		wantServed(t, p)
+		if info, err := os.Lstat(p); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+	}
+}

@@ -60,7 +60,7 @@ func askOptions[K comparable, S any](s *Service, name string, rate func() float6
 // panicked returns the error for those whose question to the cloud has panicked. What
 // was going on may go on in the cloud, so that it is no final answer.
 func (s *Service) panicked(value any) error {
-	s.opts.Logger.Error("panic while waiting for the cloud", zap.Any("panic", value), zap.Stack("stack"))
+	s.opts.Logger.Error("panic while waiting for the cloud", zap.String("cloud", s.opts.Cloud), zap.Any("panic", value), zap.Stack("stack"))
 	return fmt.Errorf("%w to this call: a defect of the driver, see its log: %v", cloud.ErrUnavailable, value)
 }
 

@@ -128,6 +128,26 @@ terminationMessagePolicy: FallbackToLogsOnError
   "securityContext" .securityContext) }}
 {{- end -}}
 
+{{/* The variables of the driver's container, as a list: own ones, those by which OpenTelemetry sends traces, and those of the component's values. Takes root, values, own. */}}
+{{- define "cinder-csi.env" -}}
+{{- $env := .own -}}
+{{- with .root.Values.tracing -}}
+{{- if .enabled -}}
+{{- range $name, $field := dict "K8S_NAMESPACE" "metadata.namespace" "K8S_NODE" "spec.nodeName" "K8S_POD" "metadata.name" -}}
+{{- $env = append $env (dict "name" $name "valueFrom" (dict "fieldRef" (dict "fieldPath" $field))) -}}
+{{- end -}}
+{{- range $name, $value := dict
+  "OTEL_EXPORTER_OTLP_ENDPOINT" .endpoint
+  "OTEL_RESOURCE_ATTRIBUTES" "k8s.namespace.name=$(K8S_NAMESPACE),k8s.node.name=$(K8S_NODE),k8s.pod.name=$(K8S_POD)"
+  "OTEL_TRACES_SAMPLER" "parentbased_traceidratio"
+  "OTEL_TRACES_SAMPLER_ARG" (toString .ratio) -}}
+{{- $env = append $env (dict "name" $name "value" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml (dict "env" (concat $env (default list .values.extraEnv))) -}}
+{{- end -}}
+
 {{/* A probe. Takes path, port, optionally host, and settings. */}}
 {{- define "cinder-csi.probe" -}}
 {{- $get := dict "path" .path "port" .port -}}

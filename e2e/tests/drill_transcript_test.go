@@ -1,0 +1,155 @@
+package tests
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	prometheus "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
+)
+
+// transcript is what happened in the drill, in Markdown, with names in place of all that is
+// another each time.
+type transcript struct {
+	parts []string
+	// now is the incident that is under way.
+	now   bytes.Buffer
+	names map[string]string
+	// counts are of names by kind.
+	counts map[string]int
+	// summary has a row for each incident.
+	summary []string
+	alerts  []string
+	title   string
+}
+
+func newTranscript() *transcript { return &transcript{} }
+
+// begin begins an incident, whose namespace is called "drill".
+func (t *transcript) begin(title, namespace string) {
+	t.now.Reset()
+	t.names, t.counts, t.alerts, t.title = map[string]string{namespace: "drill"}, map[string]int{}, nil, title
+	fmt.Fprintf(&t.now, "## %s\n\n", title)
+}
+
+// end keeps what was written of an incident that has passed, and that was played at all.
+func (t *transcript) end(passed bool) {
+	if !passed || t.title == "" {
+		return
+	}
+	t.parts = append(t.parts, t.now.String())
+	anchor := strings.ReplaceAll(strings.ToLower(t.title), " ", "-")
+	t.summary = append(t.summary, fmt.Sprintf("| [%s](#%s) | %s |", t.title, anchor, strings.Join(t.alerts, ", ")))
+	t.title = ""
+}
+
+func (t *transcript) paragraph(text string) {
+	fmt.Fprintf(&t.now, "%s\n\n", t.stable(text))
+}
+
+// alert writes what an alert says, and for how long it holds before it fires.
+func (t *transcript) alert(a prometheus.Alert, pause time.Duration) {
+	name := string(a.Labels[model.AlertNameLabel])
+	link := fmt.Sprintf("[%s](alerts.md#%s)", name, strings.ToLower(name))
+	if !slices.Contains(t.alerts, link) {
+		t.alerts = append(t.alerts, link)
+	}
+	after := "at once"
+	if pause > 0 {
+		after = "after " + strings.TrimSuffix(strings.TrimSuffix(pause.String(), "0s"), "0m")
+	}
+	fmt.Fprintf(&t.now, "**Alert.** %s (%s, %s): %s\n\n", link, a.Labels["severity"], after, t.stable(string(a.Annotations["summary"])))
+}
+
+func (t *transcript) console(command, said string, status int) {
+	var lines []string
+	for line := range strings.Lines(t.stable(strings.Trim(said, "\n"))) {
+		lines = append(lines, strings.TrimRight(line, " \n"))
+	}
+	fmt.Fprintf(&t.now, "```console\n$ %s\n%s\n```\n\nExit status %d.\n\n", t.stable(command), strings.Join(lines, "\n"), status)
+}
+
+// varying is what is another in each drill, and what it is called instead. Those with a
+// number get one for each that there is.
+var varying = []struct {
+	looks    *regexp.Regexp
+	name     string
+	numbered bool
+}{
+	{regexp.MustCompile(`req-[0-9a-f]{8}-[0-9a-f-]{27}`), "req-REQUEST", false},
+	{regexp.MustCompile(`pvc-[0-9a-f]{8}-[0-9a-f-]{27}`), "pvc-", true},
+	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "ID-", true},
+	{regexp.MustCompile(`csi-[0-9a-f]{64}`), "csi-", true},
+	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "HEX-", true},
+	{regexp.MustCompile(`cinder-csi-(controller-[0-9a-f]{6,10}|node)-[a-z0-9]{5}\b`), "cinder-csi-POD-", true},
+	{regexp.MustCompile(`e2e-[a-z0-9]{5}-`), "class-", false},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z|[+-]\d\d:\d\d)?`), "TIME", false},
+	{regexp.MustCompile(`\bin \d+ days\b`), "in N days", false},
+	{regexp.MustCompile(`\b(\d+(\.\d+)?(h|ms|µs|m|s))+\b`), "DURATION", false},
+	{regexp.MustCompile(`\b(\d+(\.\d+)?[dhms] )+\d+(\.\d+)?[dhms]\b`), "DURATION", false},
+	{regexp.MustCompile(`\b\d+(\.\d+)?(%| GiB free)`), "N$2", false},
+	{regexp.MustCompile(`/dev/loop\d+`), "/dev/loopN", false},
+	{regexp.MustCompile(`(\bprocess )\d+`), "${1}N", false},
+	{regexp.MustCompile(`:(3|4|5)\d{4}\b`), ":PORT", false},
+}
+
+// stable gives everything that varies a name.
+func (t *transcript) stable(text string) string {
+	for old, name := range t.names {
+		if name == "drill" {
+			text = strings.ReplaceAll(text, old, name)
+		}
+	}
+	for _, v := range varying {
+		if !v.numbered {
+			text = v.looks.ReplaceAllString(text, v.name)
+			continue
+		}
+		text = v.looks.ReplaceAllStringFunc(text, func(found string) string {
+			if t.names[found] == "" {
+				t.counts[v.name]++
+				t.names[found] = fmt.Sprintf("%s%d", v.name, t.counts[v.name])
+			}
+			return t.names[found]
+		})
+	}
+	return text
+}
+
+// page is the page of the documents.
+func (t *transcript) page() []byte {
+	var b bytes.Buffer
+	b.WriteString(`# The failure drill
+
+` + "`make drill`" + ` makes incidents in the cluster of the end-to-end tests, with the development cloud below it, and writes this page. Of
+each it shows which alert holds, what the commands say, and that the cure of the documents works. An alert is told as soon as
+its expression holds in a real Prometheus that scrapes the driver; the time after it says how long it has to hold before it
+fires, which the drill doesn't wait for. The threshold of CinderVolumeStuck is a second. Ids, times and names that are others
+in each run have a name in capitals here.
+
+| incident | alert |
+|---|---|
+`)
+	b.WriteString(strings.Join(t.summary, "\n") + "\n\n")
+	b.WriteString(strings.Join(t.parts, ""))
+	return append(bytes.TrimRight(b.Bytes(), "\n"), '\n')
+}
+
+func TestTheTranscriptIsStable(t *testing.T) {
+	text := newTranscript()
+	text.begin("x", "e2e-abcde")
+	for said, want := range map[string]string{
+		"claim e2e-abcde/data, pvc-5f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66":                  "claim drill/data, pvc-1",
+		"for 5m12s since 2026-11-30T16:04:01Z [req-5f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66]": "for DURATION since TIME [req-REQUEST]",
+		"class e2e-x1y2z-xfs on cinder-csi-node-x7k2p":                                    "class class-xfs on cinder-csi-POD-1",
+	} {
+		if got := text.stable(said); got != want {
+			t.Errorf("%q became %q, want %q", said, got, want)
+		}
+	}
+}
