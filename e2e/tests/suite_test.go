@@ -59,6 +59,7 @@ func TestVolumes(t *testing.T) {
 		{"a volume changes its VolumeAttributesClass while its pod writes", changes},
 		{"a retained volume is kept for another claim", isKept},
 		{"a claim deleted under its pod goes with the pod", isProtected},
+		{"the support bundle has the driver's objects, logs and metrics and no secret", isBundled},
 	})
 }
 
@@ -76,6 +77,18 @@ func TestTrouble(t *testing.T) {
 		{"a driver whose registration socket is removed while the kubelet is down is registered again", survivesBoth},
 		{"a driver that doesn't register itself is registered by a side container", isRegisteredByAnother},
 		{"an upgrade of the driver stops no write", isUpgraded},
+	})
+}
+
+// TestNodes is nodes that come and go, each cure beside its failure, and what is told of a
+// cloud.
+func TestNodes(t *testing.T) {
+	oneByOne(t, []story{
+		{"a node that joins untainted gets more volumes than it has room for", joinsUntainted},
+		{"a node that joins with the start-up taint gets pods once its limit is known", joinsTainted},
+		{"a node that is emptied of the driver first keeps its volumes", isEmptiedTooFast},
+		{"a node whose driver waits for its volumes is emptied of them", isEmptiedInOrder},
+		{"a cloud that is down is told of in an event and so is its end", isNoticed},
 	})
 }
 

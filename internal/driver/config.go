@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -22,6 +23,12 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
+
+// Registry takes metrics and gives them out; *prometheus.Registry is one.
+type Registry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
+}
 
 // Config is what the command line says.
 type Config struct {
@@ -47,6 +54,9 @@ type Config struct {
 	// the cluster that Kubernetes describes.
 	PVCAnnotations bool
 	Kubernetes     kube.Options
+	// Events has the controller tell in events of its pod what is wrong with clouds and
+	// credentials.
+	Events bool
 	// StartupTaint is the key of the taint that new nodes join with, which the controller
 	// removes once the driver is registered on them; empty: none is removed.
 	StartupTaint string
@@ -75,6 +85,9 @@ type Config struct {
 	// LogLevel is the level of the logger, which the admin socket changes; nil: there is no
 	// such socket.
 	LogLevel *zap.AtomicLevel
+	// Metrics takes the metrics, and is what /metrics shows; a registry of the plugin's own
+	// where it is nil.
+	Metrics Registry
 	// Tracing sends spans; see the tracing package for where they go.
 	Tracing bool
 	// KubeletRegistrationPath is the CSI socket as the kubelet sees it. Where it
