@@ -60,9 +60,10 @@ type Config struct {
 	// StartupTaint is the key of the taint that new nodes join with, which the controller
 	// removes once the driver is registered on them; empty: none is removed.
 	StartupTaint string
-	// CountOrphans is the pause after which the controller counts again what is in the
-	// clouds and Kubernetes has no object of; 0 for never.
-	CountOrphans time.Duration
+	// CountOrphans has the controller count what is in the clouds and Kubernetes has no
+	// object of; CountOrphansEvery is the pause between, 10 min where it is 0.
+	CountOrphans      bool
+	CountOrphansEvery time.Duration
 	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
 	// recorded as metadata: what follows is the key. Empty: none are.
 	TagAnnotationPrefix string
@@ -191,8 +192,8 @@ func (c *Config) Validate() error {
 	if _, err := openstack.ParseAddresses(c.SecretAuthURLs); err != nil {
 		return fmt.Errorf("--secret-auth-urls: %w", err)
 	}
-	if min(float64(c.LoginTimeout), float64(c.CountOrphans), float64(c.MaxSecretClouds), c.Limits.Reads, c.Limits.Writes, float64(c.Limits.Burst)) < 0 {
-		return errors.New("--cloud-login-timeout, --count-orphans, --max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
+	if min(float64(c.LoginTimeout), float64(c.CountOrphansEvery), float64(c.MaxSecretClouds), c.Limits.Reads, c.Limits.Writes, float64(c.Limits.Burst)) < 0 {
+		return errors.New("--cloud-login-timeout, --count-orphans-every, --max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
 	}
 	if err := volumes.CheckMetadata(c.ExtraTags); err != nil {
 		return fmt.Errorf("--extra-tags: %w", err)

@@ -23,6 +23,9 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
+// countOrphansEvery is the pause between two counts, each of which reads Kubernetes once.
+const countOrphansEvery = 10 * time.Minute
+
 // controllerRole is the controller service and the clouds behind it.
 type controllerRole struct {
 	server *controller.Server
@@ -101,7 +104,7 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 			return err
 		}
 	}
-	if !cfg.PVCAnnotations && cfg.StartupTaint == "" && !cfg.Events && cfg.CountOrphans == 0 {
+	if !cfg.PVCAnnotations && cfg.StartupTaint == "" && !cfg.Events && !cfg.CountOrphans {
 		return nil
 	}
 	if r.kubernetes, err = kube.New(cfg.Kubernetes); err != nil {
@@ -116,8 +119,8 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 // attend does until ctx ends what nobody calls for: it takes the start-up taint off
 // nodes, tells in events what is wrong, and counts what Kubernetes has no object of.
 func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger, registry prometheus.Registerer, refusals func() map[string]error) error {
-	if cfg.CountOrphans > 0 {
-		counter := inspect.Counter{Kubernetes: r.kubernetes, Lists: r.clouds.lastLists, Every: cfg.CountOrphans, Logger: logger}
+	if cfg.CountOrphans {
+		counter := inspect.Counter{Kubernetes: r.kubernetes, Lists: r.clouds.lastLists, Every: cmp.Or(cfg.CountOrphansEvery, countOrphansEvery), Logger: logger}
 		if err := counter.Register(registry); err != nil {
 			return fmt.Errorf("--count-orphans: %w", err)
 		}

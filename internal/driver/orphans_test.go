@@ -18,7 +18,7 @@ func TestOrphansAreCountedByListsThatPassByAnyway(t *testing.T) {
 	address := freeAddress(t)
 	s := start(t, driver.Config{
 		Controller: true, Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""}, HTTPEndpoint: address,
-		CountOrphans: 10 * time.Millisecond, Kubernetes: kube.Options{ServiceAccountDir: server.ServiceAccount(t, "token")},
+		CountOrphans: true, CountOrphansEvery: 10 * time.Millisecond, Kubernetes: kube.Options{ServiceAccountDir: server.ServiceAccount(t, "token")},
 	})
 	client := csi.NewControllerClient(s.conn)
 	if _, err := client.CreateVolume(t.Context(), volume("pvc-1", nil)); err != nil {
