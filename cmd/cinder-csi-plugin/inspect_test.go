@@ -49,6 +49,14 @@ func TestInspectVolumeExitsByWhatItSees(t *testing.T) {
 	t.Setenv("KUBECONFIG", "")
 	t.Setenv("HOME", t.TempDir())
 	known := []string{"--cloud-config", cloudConf, "--kubeconfig", kubeconfig}
+	text, err := os.ReadFile(cloudConf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := filepath.Join(t.TempDir(), "cloud.conf")
+	if err := os.WriteFile(refused, []byte(strings.Replace(string(text), "password=", "password=canary-", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		args []string
 		exit int
@@ -63,6 +71,7 @@ func TestInspectVolumeExitsByWhatItSees(t *testing.T) {
 		"an output that is none":   {append([]string{"pv-1", "-o", "yaml"}, known...), 2, []string{"yaml"}},
 		"no Kubernetes":            {[]string{id, "--cloud-config", cloudConf}, 2, []string{id, "available", "name a --kubeconfig", "could not look everywhere"}},
 		"no cloud":                 {[]string{"pv-1", "--kubeconfig", kubeconfig}, 2, []string{id, "clouds.yaml", "could not look everywhere"}},
+		"a password that is wrong": {[]string{"pv-1", "--cloud-config", refused, "--kubeconfig", kubeconfig}, 2, []string{id, "cloud default", "could not look everywhere"}},
 		"a cloud that is none":     {append([]string{"pv-1", "--cloud-name", "mars"}, known...), 2, []string{"mars"}},
 		"a cloud.conf that is not": {[]string{"pv-1", "--cloud-config", "/no/such"}, 2, []string{"/no/such"}},
 	} {
@@ -77,6 +86,9 @@ func TestInspectVolumeExitsByWhatItSees(t *testing.T) {
 				if !strings.Contains(said, word) {
 					t.Errorf("does not say %q", word)
 				}
+			}
+			if strings.Contains(said, "canary") || strings.Contains(said, "token: token") {
+				t.Error("a secret is told")
 			}
 			if strings.Contains(strings.Join(test.args, " "), "json") && !json.Valid(stdout.Bytes()) {
 				t.Error("no JSON")

@@ -82,7 +82,10 @@ func TestTheCommandsThatAreToldMendWhatTheyAreToldFor(t *testing.T) {
 	}
 	tried := map[string]bool{}
 	for _, test := range disagreements() {
-		if len(test.want) == 0 || test.name == "Nova has lost it while it is used" {
+		switch test.name {
+		case "Nova has lost it while it is used": // a pod has to go first
+			continue
+		case "the server is deleted and Cinder hears nothing of it": // it does when the fault ends
 			continue
 		}
 		t.Run(test.name, func(t *testing.T) {
