@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,6 +49,14 @@ func TestInspectVolumeExitsByWhatItSees(t *testing.T) {
 	t.Setenv("KUBECONFIG", "")
 	t.Setenv("HOME", t.TempDir())
 	known := []string{"--cloud-config", cloudConf, "--kubeconfig", kubeconfig}
+	text, err := os.ReadFile(cloudConf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := filepath.Join(t.TempDir(), "cloud.conf")
+	if err := os.WriteFile(refused, []byte(strings.Replace(string(text), "password=", "password=canary-", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		args []string
 		exit int
@@ -62,6 +71,7 @@ func TestInspectVolumeExitsByWhatItSees(t *testing.T) {
 		"an output that is none":   {append([]string{"pv-1", "-o", "yaml"}, known...), 2, []string{"yaml"}},
 		"no Kubernetes":            {[]string{id, "--cloud-config", cloudConf}, 2, []string{id, "available", "name a --kubeconfig", "could not look everywhere"}},
 		"no cloud":                 {[]string{"pv-1", "--kubeconfig", kubeconfig}, 2, []string{id, "clouds.yaml", "could not look everywhere"}},
+		"a password that is wrong": {[]string{"pv-1", "--cloud-config", refused, "--kubeconfig", kubeconfig}, 2, []string{id, "cloud default", "could not look everywhere"}},
 		"a cloud that is none":     {append([]string{"pv-1", "--cloud-name", "mars"}, known...), 2, []string{"mars"}},
 		"a cloud.conf that is not": {[]string{"pv-1", "--cloud-config", "/no/such"}, 2, []string{"/no/such"}},
 	} {
@@ -77,8 +87,49 @@ func TestInspectVolumeExitsByWhatItSees(t *testing.T) {
 					t.Errorf("does not say %q", word)
 				}
 			}
+			if strings.Contains(said, "canary") || strings.Contains(said, "token: token") {
+				t.Error("a secret is told")
+			}
 			if strings.Contains(strings.Join(test.args, " "), "json") && !json.Valid(stdout.Bytes()) {
 				t.Error("no JSON")
+			}
+			if t.Failed() {
+				t.Log(said)
+			}
+		})
+	}
+}
+
+func TestInspectOrphansExitsByWhatItSees(t *testing.T) {
+	_, cloudConf, kubeconfig := lookedAt(t)
+	t.Setenv("KUBECONFIG", "")
+	t.Setenv("HOME", t.TempDir())
+	known := []string{"--cloud-config", cloudConf, "--kubeconfig", kubeconfig, "--cluster", "test"}
+	for name, test := range map[string]struct {
+		args []string
+		exit int
+		says []string
+	}{
+		"all is well":       {known, 0, []string{"1 volumes (1 with a PersistentVolume)", "No orphans."}},
+		"as JSON":           {append([]string{"-o", "json"}, known...), 0, []string{`"orphans": []`}},
+		"no name":           {known[:4], 2, []string{"--cluster"}},
+		"too young":         {append([]string{"--older-than", "1s"}, known...), 2, []string{"--older-than=1s"}},
+		"a stray argument":  {append([]string{"all"}, known...), 2, []string{`"all"`}},
+		"no Kubernetes":     {slices.Concat(known[:2], known[4:]), 2, []string{"name a --kubeconfig", "could not look everywhere"}},
+		"no cloud":          {known[2:], 2, []string{"clouds.yaml", "could not look everywhere"}},
+		"another --cluster": {append(slices.Clone(known[:4]), "--cluster", "other"), 0, []string{"0 volumes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			exit := run(append([]string{"inspect", "orphans"}, test.args...), &stdout, &stderr)
+			said := stdout.String() + stderr.String()
+			if exit != test.exit {
+				t.Errorf("exit status %d, want %d", exit, test.exit)
+			}
+			for _, word := range test.says {
+				if !strings.Contains(said, word) {
+					t.Errorf("does not say %q", word)
+				}
 			}
 			if t.Failed() {
 				t.Log(said)

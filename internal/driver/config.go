@@ -192,8 +192,8 @@ func (c *Config) Validate() error {
 	if _, err := openstack.ParseAddresses(c.SecretAuthURLs); err != nil {
 		return fmt.Errorf("--secret-auth-urls: %w", err)
 	}
-	if min(float64(c.LoginTimeout), float64(c.MaxSecretClouds), c.Limits.Reads, c.Limits.Writes, float64(c.Limits.Burst)) < 0 {
-		return errors.New("--cloud-login-timeout, --max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
+	if min(float64(c.LoginTimeout), float64(c.CountOrphansEvery), float64(c.MaxSecretClouds), c.Limits.Reads, c.Limits.Writes, float64(c.Limits.Burst)) < 0 {
+		return errors.New("--cloud-login-timeout, --count-orphans-every, --max-secret-clouds, --cloud-reads-per-second, --cloud-writes-per-second and --cloud-request-burst can't be negative")
 	}
 	if err := volumes.CheckMetadata(c.ExtraTags); err != nil {
 		return fmt.Errorf("--extra-tags: %w", err)

@@ -17,16 +17,23 @@ const CountedAge = 24 * time.Hour
 
 // Counter counts orphans by lists of the clouds that are read for another reason. It asks
 // the clouds nothing, and Kubernetes once for each count.
+//
+// What was deleted after its list was read has lost its object meanwhile, and looks like an
+// orphan: only what two lists have is counted. The second count follows soon where the first
+// finds something new.
 type Counter struct {
 	Kubernetes *kube.Client
 	// Lists returns the last complete lists of each cloud by its name.
 	Lists func(context.Context) map[string]volumes.Lists
-	// Every is the pause between two counts.
+	// Every is the pause between two counts; a tenth of it where something new was found.
 	Every  time.Duration
 	Logger *zap.Logger
 	metric *prometheus.GaugeVec
-	// before are the lists and the orphans of each cloud at the last count.
+	// before are the lists and the orphans of each cloud at the last count, which was at
+	// last. fresh tells that it has found something new.
 	before map[string]counted
+	last   time.Time
+	fresh  bool
 }
 
 // counted is what came of a count.
@@ -50,7 +57,7 @@ func (c *Counter) Register(registry prometheus.Registerer) error {
 // Run counts until ctx ends.
 func (c *Counter) Run(ctx context.Context) {
 	c.before = make(map[string]counted)
-	ticker := time.NewTicker(c.Every)
+	ticker := time.NewTicker(max(c.Every/10, 1))
 	defer ticker.Stop()
 	for {
 		select {
@@ -78,11 +85,11 @@ func newer(now, before volumes.Lists) (lists volumes.Lists, kinds []string) {
 	return lists, kinds
 }
 
-// count compares the lists that are new since the last count. What was deleted after its
-// list was read has lost its object meanwhile, and looks like an orphan: only what two lists
-// have is counted.
+// count compares the lists that are new since the last count, if it is time for that.
 func (c *Counter) count(ctx context.Context, now time.Time) error {
-	var known *Known
+	if now.Sub(c.last) < c.Every && !c.fresh {
+		return nil
+	}
 	all := c.Lists(ctx)
 	for name := range c.before {
 		if _, there := all[name]; !there {
@@ -90,9 +97,9 @@ func (c *Counter) count(ctx context.Context, now time.Time) error {
 			c.metric.DeletePartialMatch(prometheus.Labels{"cloud": name})
 		}
 	}
+	var known *Known
 	for name, lists := range all {
-		before := c.before[name]
-		fresh, kinds := newer(lists, before.lists)
+		fresh, kinds := newer(lists, c.before[name].lists)
 		if len(kinds) == 0 {
 			continue
 		}
@@ -101,25 +108,34 @@ func (c *Counter) count(ctx context.Context, now time.Time) error {
 			if known, err = ReadKnown(ctx, c.Kubernetes); err != nil {
 				return err
 			}
+			c.last, c.fresh = now, false
 		}
-		numbers := make(map[string]float64)
-		orphans := make(map[key]bool)
-		for k := range before.orphans {
-			if !slices.Contains(kinds, k.kind) {
-				orphans[k] = true // its list is the same as before
-			}
-		}
-		for _, o := range Compare(fresh, known, now.Add(-CountedAge)) {
-			k := key{o.Kind, o.ID, o.Server}
-			orphans[k] = true
-			if before.orphans[k] {
-				numbers[o.Kind]++
-			}
-		}
-		for _, kind := range kinds {
-			c.metric.WithLabelValues(name, kind).Set(numbers[kind])
-		}
-		c.before[name] = counted{lists: lists, orphans: orphans}
+		c.note(name, lists, kinds, Compare(fresh, known, now.Add(-CountedAge)))
 	}
 	return nil
+}
+
+// note counts the orphans of some kinds in a cloud.
+func (c *Counter) note(name string, lists volumes.Lists, kinds []string, found []Orphan) {
+	before := c.before[name].orphans
+	numbers := make(map[string]float64)
+	orphans := make(map[key]bool)
+	for k := range before {
+		if !slices.Contains(kinds, k.kind) {
+			orphans[k] = true // its list is the same as before
+		}
+	}
+	for _, o := range found {
+		k := key{o.Kind, o.ID, o.Server}
+		orphans[k] = true
+		if before[k] {
+			numbers[o.Kind]++
+		} else {
+			c.fresh = true
+		}
+	}
+	for _, kind := range kinds {
+		c.metric.WithLabelValues(name, kind).Set(numbers[kind])
+	}
+	c.before[name] = counted{lists: lists, orphans: orphans}
 }

@@ -48,6 +48,7 @@ type OrphanOf struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name,omitempty"`
 	Status    string    `json:"status,omitempty"`
+	SizeGiB   int64     `json:"sizeGiB,omitempty"`
 	CreatedAt time.Time `json:"createdAt,omitzero"`
 	VolumeID  string    `json:"volumeID,omitempty"`
 	ServerID  string    `json:"serverID,omitempty"`
@@ -101,11 +102,13 @@ type stock struct {
 	Cloud
 	volumes.Lists
 	records []cloud.AttachmentRecord
+	// sizes are in GiB, by id.
+	sizes map[string]int64
 }
 
 // take lists everything that bears the cluster's name, whole lists only.
 func take(ctx context.Context, one Cloud, cluster string) (s stock, err error) {
-	s.Cloud = one
+	s.Cloud, s.sizes = one, make(map[string]int64)
 	if one.Err != nil {
 		return s, one.Err
 	}
@@ -116,6 +119,9 @@ func take(ctx context.Context, one Cloud, cluster string) (s stock, err error) {
 		if err != nil {
 			return s, err
 		}
+		for _, v := range listed {
+			s.sizes[v.ID] = v.SizeGiB
+		}
 		if next == "" {
 			break
 		}
@@ -125,8 +131,12 @@ func take(ctx context.Context, one Cloud, cluster string) (s stock, err error) {
 		}
 	}
 	for page := (cloud.Page{}); ; {
-		if _, page, err = service.ListSnapshots(ctx, "", page); err != nil {
+		var listed []volumes.Snapshot
+		if listed, page, err = service.ListSnapshots(ctx, "", page); err != nil {
 			return s, err
+		}
+		for _, v := range listed {
+			s.sizes[v.ID] = v.SizeGiB
 		}
 		if page.Marker == "" {
 			break
@@ -176,7 +186,7 @@ func (o *Orphans) compare(s *stock, known *Known, before time.Time) {
 func (s *stock) tell(found Orphan) OrphanOf {
 	o := OrphanOf{
 		Cloud: s.Name, Kind: found.Kind, ID: found.ID, Name: plain(found.Name), Status: plain(found.Status), CreatedAt: found.CreatedAt,
-		VolumeID: found.VolumeID, ServerID: found.Server,
+		VolumeID: found.VolumeID, ServerID: found.Server, SizeGiB: s.sizes[found.ID],
 	}
 	switch found.Kind {
 	case OrphanVolume, OrphanTwin:
@@ -297,7 +307,7 @@ func (o *Orphans) Print(w io.Writer) error {
 		p.line("it has", "%d volumes (%d with a PersistentVolume), %d snapshots, %d backups", c.Volumes, c.Known, c.Snapshots, c.Backups)
 		for _, one := range o.Orphans {
 			if one.Cloud == c.Name {
-				p.line(one.Kind, "%s", parts(orElse(one.ID, "volume "+one.VolumeID), one.Name, one.Status, said("made ", stamp(one.CreatedAt)), said("server ", one.ServerID)))
+				p.line(one.Kind, "%s", parts(orElse(one.ID, "volume "+one.VolumeID), one.Name, one.Status, when(one.SizeGiB > 0, fmt.Sprintf("%d GiB", one.SizeGiB)), said("made ", stamp(one.CreatedAt)), said("server ", one.ServerID)))
 			}
 		}
 	}

@@ -211,6 +211,16 @@ func disagreements() []disagreement {
 			want: []string{"server-locked"}, commands: []string{"openstack server unlock ONE"},
 		},
 		{
+			name: "the server is deleted and Cinder hears nothing of it", make: func(w *world) {
+				w.used("one")
+				w.faults(admin.Fault{Operation: "server.delete", Stuck: true})
+				w.server(func(nova *gophercloud.ServiceClient, id string) error {
+					return servers.Delete(w.Context(), nova, id).ExtractErr()
+				})
+			},
+			want: []string{"server-gone", "server-of-node-gone"}, commands: []string{"kubectl delete node node-one"},
+		},
+		{
 			name: "a node that runs is out of service", make: func(w *world) {
 				w.used("one")
 				w.node("one", object{"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"})
