@@ -21,6 +21,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/state"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 )
 
@@ -347,16 +348,29 @@ func (d *drill) client() *openstack.Client {
 	return client
 }
 
+// long ago: orphans are told when they are a day old.
+func (d *drill) longAgo() {
+	d.Helper()
+	d.behave(func(b *admin.Behaviour) { b.MadeEarlier = state.Span(25 * time.Hour) })
+}
+
+// orphans wants inspect orphans to say words and end with a status.
+func (d *drill) orphans(status int, words ...string) {
+	d.Helper()
+	d.says(status, words, "inspect", "orphans", "--cluster=e2e", conf)
+}
+
 func twinVolume(d *drill) {
-	d.tell("A gateway before the cloud sends the creation of a volume twice: there are two of one name.")
+	d.tell("A day ago a gateway before the cloud sent the creation of a volume twice: there are two of one name.")
+	d.longAgo()
 	d.faults(admin.Fault{Operation: "volume.create", Twice: true, Times: 1})
 	d.claim("data", immediate)
 	pv := d.bound("data")
-	d.says(1, []string{"twin"}, "inspect", "orphans", "--older-than=0s", conf)
 	d.fires("CinderOrphans", model.LabelSet{"kind": "twin"})
-	d.cure("The one that no PersistentVolume has is deleted: `openstack volume delete VOLUME`.", func() { d.deleteOthers(pv.Name, handleOf(*pv)) })
+	d.orphans(1, "twin", "openstack volume delete")
+	d.cure("The one that no PersistentVolume has is deleted, as `inspect orphans` says.", func() { d.deleteOthers(pv.Name, handleOf(*pv)) })
 	d.calm("CinderOrphans", model.LabelSet{"kind": "twin"})
-	d.says(0, nil, "inspect", "orphans", "--older-than=0s", conf)
+	d.orphans(0)
 }
 
 // deleteOthers deletes all volumes of a name but one.
@@ -373,7 +387,8 @@ func (d *drill) deleteOthers(name, id string) {
 }
 
 func orphan(d *drill) {
-	d.tell("A PersistentVolume with the reclaim policy Retain is deleted by hand. Its volume stays in the cloud.")
+	d.tell("A PersistentVolume with the reclaim policy Retain was deleted by hand. Its volume has stayed in the cloud for a day.")
+	d.longAgo()
 	d.claim("data", retain)
 	d.running("pod", withClaim("data"))
 	pv := d.bound("data")
@@ -382,9 +397,9 @@ func orphan(d *drill) {
 	until(d.scenario, d.kube.CoreV1().PersistentVolumes(), pv.Name, "to be released", phase(corev1.VolumeReleased))
 	d.must(d.kube.CoreV1().PersistentVolumes().Delete(d.Context(), pv.Name, metav1.DeleteOptions{}), "deleting the PersistentVolume")
 	untilGone[corev1.PersistentVolume](d.scenario, d.kube.CoreV1().PersistentVolumes(), pv.Name)
-	d.says(1, []string{handleOf(*pv)}, "inspect", "orphans", "--older-than=0s", conf)
 	d.fires("CinderOrphans", model.LabelSet{"kind": "volume"})
-	d.cure("Nobody needs the volume, and it is deleted: `openstack volume delete VOLUME`.", func() { d.deleteOthers(pv.Name, "") })
+	d.orphans(1, handleOf(*pv), "openstack volume delete")
+	d.cure("Nobody needs the volume, and it is deleted, as `inspect orphans` says.", func() { d.deleteOthers(pv.Name, "") })
 	d.calm("CinderOrphans", model.LabelSet{"kind": "volume"})
-	d.says(0, nil, "inspect", "orphans", "--older-than=0s", conf)
+	d.orphans(0)
 }

@@ -143,7 +143,7 @@ func (t *transcript) page() []byte {
 each it shows which alert holds, what the commands say, and that the cure of the documents works. An alert is told as soon as
 its expression holds in a real Prometheus that scrapes the driver; the time after it says how long it has to hold before it
 fires, which the drill doesn't wait for. The threshold of CinderVolumeStuck is a second,
-and the quota is read every 20 seconds. Ids, times and names that are others
+the quota is read every 20 seconds, and orphans are counted every 15. Ids, times and names that are others
 in each run have a name in capitals here.
 
 | incident | alert |
