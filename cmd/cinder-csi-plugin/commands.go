@@ -33,6 +33,8 @@ func commands() []*cobra.Command {
 func newInspectCommand() *cobra.Command {
 	inspect := newCommand("inspect", "look at a thing from all sides, and say where they disagree")
 	inspect.AddCommand(newInspectNodeCommand(), newInspectVolumeCommand())
+	inspect.AddCommand(newInspectVolumeCommand(), newInspectOrphansCommand())
+	inspect.AddCommand(newInspectNodeCommand())
 	return inspect
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,11 +14,15 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
 	"github.com/cinder-csi/cinder-csi/internal/identity"
+	"github.com/cinder-csi/cinder-csi/internal/inspect"
 	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/nodestart"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
+
+// countOrphansEvery is the pause between two counts, each of which reads Kubernetes once.
+const countOrphansEvery = 10 * time.Minute
 
 // controllerRole is the controller service and the clouds behind it.
 type controllerRole struct {
@@ -57,7 +62,7 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 	ctx, stop := context.WithCancel(context.Background())
 	role := &controllerRole{stop: stop, clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger, Metrics: volumes.NewMetrics(registry)}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
 	if err = role.start(cfg, conf); err == nil {
-		err = role.attend(ctx, cfg, logger)
+		err = role.attend(ctx, cfg, logger, registry)
 	}
 	if err != nil {
 		role.close()
@@ -100,12 +105,19 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) error {
 
 // attend opens the way to Kubernetes where something of it is asked for, and does that
 // until ctx ends.
-func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
-	if !cfg.PVCAnnotations && cfg.StartupTaint == "" {
+func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger, registry prometheus.Registerer) (err error) {
+	if !cfg.PVCAnnotations && cfg.StartupTaint == "" && !cfg.CountOrphans {
 		return nil
 	}
 	if r.kubernetes, err = kube.New(cfg.Kubernetes); err != nil {
-		return fmt.Errorf("--pvc-annotations, --startup-taint: %w", err)
+		return fmt.Errorf("--pvc-annotations, --startup-taint, --count-orphans: %w", err)
+	}
+	if cfg.CountOrphans {
+		counter := inspect.Counter{Kubernetes: r.kubernetes, Lists: r.clouds.lastLists, Every: cmp.Or(cfg.CountOrphansEvery, countOrphansEvery), Logger: logger}
+		if err := counter.Register(registry); err != nil {
+			return fmt.Errorf("--count-orphans: %w", err)
+		}
+		r.background.Go(func() { counter.Run(ctx) })
 	}
 	if cfg.PVCAnnotations {
 		r.annotations = r.kubernetes.Annotations
