@@ -162,13 +162,14 @@ func volumeIsInError(d *drill) {
 	patch := `{"spec": {"resources": {"requests": {"storage": "2Gi"}}}}`
 	_, err := d.claims().Patch(d.Context(), "data", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	d.must(err, "growing the claim")
-	d.fires("CinderOperationsFailing", model.LabelSet{"grpc_method": "ControllerExpandVolume"})
+	d.fires("CinderVolumesInError", model.LabelSet{"status": "error_extending"})
 	d.says(1, []string{"error_extending", "volume set --state in-use"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud mend the back end, and an administrator resets the status: `openstack volume set --state in-use VOLUME`.", func() {
 		d.must(d.resetStatus(d.Context(), handleOf(*pv), "in-use"), "resetting the status")
 	})
 	d.capacity("data", "2Gi")
-	d.tell("The claim has grown to 2Gi. CinderOperationsFailing ends when no such call has failed for a quarter of an hour.")
+	d.tell("The claim has grown to 2Gi.")
+	d.calm("CinderVolumesInError", nil)
 }
 
 // resetStatus is `openstack volume set --state`, which is an administrator's.
@@ -206,32 +207,33 @@ func serverHangs(d *drill) {
 	d.afterwards("waking the compute", func(ctx context.Context) error { return d.cloud.WakeCompute(ctx, node) })
 	d.must(d.cloud.HangCompute(d.Context(), node), "having the compute hang")
 	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
-	d.bound("data")
-	d.fires("CinderVolumeStuck", nil)
+	stuck := model.LabelSet{"volume_id": model.LabelValue(handleOf(*d.bound("data")))}
+	d.fires("CinderVolumeStuck", stuck)
 	d.says(1, []string{"attach"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud restart nova-compute on the host of the server. The driver takes up what has happened meanwhile.", func() {
 		d.must(d.cloud.WakeCompute(d.Context(), node), "waking the compute")
 	})
 	d.ready("pod")
 	d.tell("The pod runs.")
-	d.calm("CinderVolumeStuck", nil)
+	d.calm("CinderVolumeStuck", stuck)
 }
 
 func ghostAttachment(d *drill) {
-	node, err := d.abroad()
+	node, _, err := d.twins()
 	d.must(err, "choosing a node")
 	d.tell("Nova lists a volume on node %s, and Cinder does not know of it: nova-compute had hung, and gone on when the cloud had given up.", node)
-	d.faults(admin.Fault{Operation: "attachment.create", Async: "ghost", Times: 1})
+	d.faults(admin.Fault{Operation: "attachment.create", Resource: d.serverOf(node), Async: "ghost", Times: 1})
 	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
 	pv := d.bound("data")
-	d.fires("CinderVolumeStuck", nil)
+	stuck := model.LabelSet{"volume_id": model.LabelValue(handleOf(*pv))}
+	d.fires("CinderVolumeStuck", stuck)
 	d.says(1, []string{"Cinder has not", "volume attachment create"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("As `inspect volume` says, Cinder is told of the attachment: `openstack --os-volume-api-version 3.44 volume attachment create --connect VOLUME SERVER`, and `volume attachment complete`.", func() {
 		d.must(d.recordAttachment(d.Context(), handleOf(*pv), d.serverOf(node)), "recording the attachment")
 	})
 	d.ready("pod")
 	d.tell("The pod runs.")
-	d.calm("CinderVolumeStuck", nil)
+	d.calm("CinderVolumeStuck", stuck)
 	d.says(0, nil, "inspect", "volume", d.namespace+"/data", conf)
 }
 
