@@ -201,7 +201,7 @@ func account(t *testing.T, all objects, name string) object {
 }
 
 func TestNodesHaveNoRights(t *testing.T) {
-	all := render(t, "everything", "--set", "openshift.enabled=false")
+	all := render(t, "everything", "--set", "openshift.enabled=false,node.preStop.enabled=false")
 	for _, kind := range []string{"RoleBinding", "ClusterRoleBinding"} {
 		for _, binding := range all.ofKind(kind) {
 			for _, subject := range binding.list("subjects") {
@@ -211,19 +211,55 @@ func TestNodesHaveNoRights(t *testing.T) {
 			}
 		}
 	}
+	if mounts(all.pods()["node"].container(t, "cinder-csi-plugin"), "kube-api-access") {
+		t.Error("nodes have a token")
+	}
 }
 
-func TestTheDriverReadsClaimsOnlyWhereThatIsAskedFor(t *testing.T) {
+// With the hook, a node's token reads Nodes: whether it is being emptied, and of what.
+func TestNodesReadNodesOnlyForTheirHook(t *testing.T) {
+	if got := granted(render(t, "default"), "cinder-csi-node"); len(got) > 0 {
+		t.Errorf("by default %v", got)
+	}
+	for set, pod := range map[string]string{
+		"node.preStop.enabled=true": "node",
+		"additionalDaemonSets.gpu.nodeSelector.pool=gpu,additionalDaemonSets.gpu.preStop.enabled=true": "node-gpu",
+	} {
+		all := render(t, "default", "--set", set)
+		if diff := cmp.Diff(rights{"nodes": "get"}, granted(all, "cinder-csi-node")); diff != "" {
+			t.Errorf("%s: %s", set, diff)
+		}
+		for name, p := range all.pods() {
+			if c := p.container(t, "cinder-csi-plugin"); mounts(c, "kube-api-access") != (name == pod) {
+				t.Errorf("%s: %s has a token: %v", set, name, name != pod)
+			}
+		}
+	}
+	if made := render(t, "default", "--set", "node.preStop.enabled=true,rbac.create=false").ofKind("ClusterRole"); len(made) > 0 {
+		t.Errorf("rbac.create=false makes %s", made[0].id())
+	}
+}
+
+func TestTheDriverHasRightsOnlyForWhatIsAskedFor(t *testing.T) {
 	if got := granted(render(t, "default"), "cinder-csi-driver"); len(got) > 0 {
 		t.Errorf("by default %v", got)
 	}
-	all := render(t, "default", "--set", "pvcAnnotations=true")
-	if diff := cmp.Diff(rights{"persistentvolumeclaims": "get"}, granted(all, "cinder-csi-driver")); diff != "" {
-		t.Error(diff)
-	}
-	driver := all.pods()["controller"].container(t, "cinder-csi-plugin")
-	if args(driver)["--pvc-annotations"] != "true" || !mounts(driver, "kube-api-access") {
-		t.Errorf("arguments %v", args(driver))
+	for _, test := range []struct {
+		set, flag, value string
+		want             rights
+	}{
+		{"pvcAnnotations=true", "--pvc-annotations", "true", rights{"persistentvolumeclaims": "get"}},
+		{"startupTaint=example.org/starting", "--startup-taint", "example.org/starting", rights{"nodes": "list patch watch", "storage.k8s.io/csinodes": "list watch"}},
+		{"events.enabled=true", "--events", "true", rights{"events": "create patch"}},
+	} {
+		all := render(t, "default", "--set", test.set)
+		if diff := cmp.Diff(test.want, granted(all, "cinder-csi-driver")); diff != "" {
+			t.Errorf("%s: %s", test.set, diff)
+		}
+		driver := all.pods()["controller"].container(t, "cinder-csi-plugin")
+		if args(driver)[test.flag] != test.value || !mounts(driver, "kube-api-access") {
+			t.Errorf("%s: arguments %v", test.set, args(driver))
+		}
 	}
 }
 

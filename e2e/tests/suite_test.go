@@ -80,6 +80,18 @@ func TestTrouble(t *testing.T) {
 	})
 }
 
+// TestNodes is nodes that come and go, each cure beside its failure, and what is told of a
+// cloud.
+func TestNodes(t *testing.T) {
+	oneByOne(t, []story{
+		{"a node that joins untainted gets more volumes than it has room for", joinsUntainted},
+		{"a node that joins with the start-up taint gets pods once its limit is known", joinsTainted},
+		{"a node that is emptied of the driver first keeps its volumes", isEmptiedTooFast},
+		{"a node whose driver waits for its volumes is emptied of them", isEmptiedInOrder},
+		{"a cloud that is down is told of in an event and so is its end", isNoticed},
+	})
+}
+
 // TestUninstall comes last: it takes the driver away, and installs it again.
 func TestUninstall(t *testing.T) {
 	oneByOne(t, []story{

@@ -54,6 +54,9 @@ type Config struct {
 	// the cluster that Kubernetes describes.
 	PVCAnnotations bool
 	Kubernetes     kube.Options
+	// Events has the controller tell in events of its pod what is wrong with clouds and
+	// credentials.
+	Events bool
 	// StartupTaint is the key of the taint that new nodes join with, which the controller
 	// removes once the driver is registered on them; empty: none is removed.
 	StartupTaint string

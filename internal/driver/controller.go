@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/cinder-csi/cinder-csi/internal/controller"
+	"github.com/cinder-csi/cinder-csi/internal/events"
 	"github.com/cinder-csi/cinder-csi/internal/identity"
 	"github.com/cinder-csi/cinder-csi/internal/inspect"
 	"github.com/cinder-csi/cinder-csi/internal/kube"
@@ -61,10 +63,7 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	role := &controllerRole{stop: stop, clouds: newClouds(open, volumes.Options{Cluster: cfg.Cluster, Metadata: cfg.ExtraTags, Logger: logger, Metrics: volumes.NewMetrics(registry)}, allowed, cmp.Or(cfg.MaxSecretClouds, maxSecretClouds), accountIdle)}
-	if err = role.start(cfg, conf); err == nil {
-		err = role.attend(ctx, cfg, logger, registry)
-	}
-	if err != nil {
+	if err := role.start(cfg, conf); err != nil {
 		role.close()
 		return nil, err
 	}
@@ -86,11 +85,16 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 		return nil, fmt.Errorf("register the metric of reloads: %w", err)
 	}
 	changes.run(cmp.Or(cfg.ReloadEvery, reloadEvery))
+	if err := role.attend(ctx, cfg, logger, registry, changes.refusals); err != nil {
+		role.close()
+		return nil, err
+	}
 	return role, nil
 }
 
-// start opens the clouds of cloud.conf.
-func (r *controllerRole) start(cfg Config, conf openstack.Config) error {
+// start opens the clouds of cloud.conf, and the way to Kubernetes where something of it
+// is asked for.
+func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 	for _, name := range cfg.CloudNames {
 		section, err := conf.Cloud(name)
 		if err != nil {
@@ -100,27 +104,27 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) error {
 			return err
 		}
 	}
-	return nil
-}
-
-// attend opens the way to Kubernetes where something of it is asked for, and does that
-// until ctx ends.
-func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger, registry prometheus.Registerer) (err error) {
-	if !cfg.PVCAnnotations && cfg.StartupTaint == "" && !cfg.CountOrphans {
+	if !cfg.PVCAnnotations && cfg.StartupTaint == "" && !cfg.Events && !cfg.CountOrphans {
 		return nil
 	}
 	if r.kubernetes, err = kube.New(cfg.Kubernetes); err != nil {
-		return fmt.Errorf("--pvc-annotations, --startup-taint, --count-orphans: %w", err)
+		return fmt.Errorf("--pvc-annotations, --startup-taint, --events and --count-orphans need Kubernetes: %w", err)
 	}
+	if cfg.PVCAnnotations {
+		r.annotations = r.kubernetes.Annotations
+	}
+	return nil
+}
+
+// attend does until ctx ends what nobody calls for: it takes the start-up taint off
+// nodes, tells in events what is wrong, and counts what Kubernetes has no object of.
+func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger, registry prometheus.Registerer, refusals func() map[string]error) error {
 	if cfg.CountOrphans {
 		counter := inspect.Counter{Kubernetes: r.kubernetes, Lists: r.clouds.lastLists, Every: cmp.Or(cfg.CountOrphansEvery, countOrphansEvery), Logger: logger}
 		if err := counter.Register(registry); err != nil {
 			return fmt.Errorf("--count-orphans: %w", err)
 		}
 		r.background.Go(func() { counter.Run(ctx) })
-	}
-	if cfg.PVCAnnotations {
-		r.annotations = r.kubernetes.Annotations
 	}
 	if cfg.StartupTaint != "" {
 		r.background.Go(func() {
@@ -129,6 +133,19 @@ func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Log
 			}); err != nil {
 				logger.Error("start-up taints are not removed", zap.Error(err))
 			}
+		})
+	}
+	if cfg.Events {
+		about := eventObject(os.Getenv)
+		instance, err := os.Hostname()
+		if err != nil {
+			instance = about.Name
+		}
+		r.background.Go(func() {
+			events.Run(ctx, events.Config{
+				Kubernetes: r.kubernetes, About: about, Component: identity.DriverName, Instance: instance, Logger: logger,
+				Look: func() []events.Notice { return notices(r.clouds.Health(), refusals(), time.Now()) },
+			})
 		})
 	}
 	return nil

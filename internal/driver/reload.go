@@ -2,6 +2,8 @@ package driver
 
 import (
 	"errors"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -37,6 +39,9 @@ type reloader struct {
 	until       time.Time
 	pauses      *backoff.ExponentialBackOff
 	results     *prometheus.CounterVec
+	mu          sync.Mutex
+	// refused are the errors of changed credentials that don't work, by cloud.
+	refused map[string]error
 }
 
 // newReloads returns the metric of what came of changed files.
@@ -47,19 +52,34 @@ func newReloads() *prometheus.CounterVec {
 	}, []string{"cloud", "result"})
 }
 
-// count counts the outcome for a cloud. Both outcomes are there from the start: an
-// increase from nothing is none.
-func (r *reloader) count(one *account, success, failure float64) {
-	r.results.WithLabelValues(one.name, "success").Add(success)
-	r.results.WithLabelValues(one.name, "failure").Add(failure)
+// count counts the outcome for a cloud.
+func (r *reloader) count(one *account, err error) {
+	result := "success"
+	if err != nil {
+		result = "failure"
+	}
+	r.results.WithLabelValues(one.name, result).Inc()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused[one.name] = err
+}
+
+// refusals are the clouds whose changed credentials don't work, and why.
+func (r *reloader) refusals() map[string]error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.refused)
 }
 
 // run looks at the files until the clouds are closed. A change that does not work, such
 // as a file that is half written, is told and tried again after pauses that double;
 // what worked before goes on working as long as the cloud lets it.
 func (r *reloader) run(every time.Duration) {
+	r.refused = map[string]error{}
 	for _, one := range r.clouds.configured {
-		r.count(one, 0, 0)
+		// Both outcomes are there from the start: an increase from nothing is none.
+		r.results.WithLabelValues(one.name, "success")
+		r.results.WithLabelValues(one.name, "failure")
 	}
 	r.pauses = &backoff.ExponentialBackOff{InitialInterval: 2 * every, MaxInterval: longest * every, Multiplier: 2, RandomizationFactor: 0.2}
 	r.clouds.every(every, "reading cloud.conf again", func() bool {
@@ -79,7 +99,7 @@ func (r *reloader) look() {
 	conf, err := openstack.ReadConfig(r.paths...)
 	if err != nil {
 		for _, one := range r.clouds.configured {
-			r.count(one, 0, 1)
+			r.count(one, err)
 		}
 		r.logger.Warn("the changed configuration of the cloud can't be read, the one before stays in use", zap.Error(err))
 		return
@@ -107,16 +127,14 @@ func (r *reloader) takeUp(conf openstack.Config) (complete bool) {
 		if err == nil {
 			err = one.client.Reconnect(r.clouds.ctx, section)
 		}
+		r.count(one, err)
 		switch {
 		case err == nil:
-			r.count(one, 1, 0)
 			log.Info("changed credentials are in use")
 		case errors.Is(err, openstack.ErrOtherProject):
-			r.count(one, 0, 1)
 			log.Warn("the changed credentials are taken up at the next start, those before stay in use", zap.Error(err))
 		default:
 			complete = false
-			r.count(one, 0, 1)
 			log.Warn("the changed credentials do not work, those before stay in use", zap.Error(err))
 		}
 	}

@@ -111,7 +111,7 @@ nodeSelector:
   "schedulerName" .values.schedulerName
   "hostAliases" .values.hostAliases
   "dnsConfig" .values.dnsConfig
-  "tolerations" .values.tolerations
+  "tolerations" (concat (default list .tolerations) (default list .values.tolerations))
   "affinity" .values.affinity
   "securityContext" .values.podSecurityContext
   "initContainers" .values.initContainers)) }}
@@ -126,6 +126,40 @@ terminationMessagePolicy: FallbackToLogsOnError
   "lifecycle" .lifecycle
   "resources" .resources
   "securityContext" .securityContext) }}
+{{- end -}}
+
+{{/* Whether the controller asks the API server itself, beside its sidecars. */}}
+{{- define "cinder-csi.driverAsks" -}}
+{{- if or .Values.pvcAnnotations .Values.startupTaint .Values.events.enabled -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* The token of the pod, and what it takes to believe the API server, as sources of a projected volume. */}}
+{{- define "cinder-csi.token" -}}
+- serviceAccountToken:
+    path: token
+    expirationSeconds: 3607
+- configMap:
+    name: kube-root-ca.crt
+    items:
+      - key: ca.crt
+        path: ca.crt
+- downwardAPI:
+    items:
+      - path: namespace
+        fieldRef:
+          fieldPath: metadata.namespace
+{{- end -}}
+
+{{/* The hooks of a node's container. The plugin's own end takes the 20 s that are left. Takes the values of a DaemonSet. */}}
+{{- define "cinder-csi.nodeLifecycle" -}}
+{{- $lifecycle := default dict .lifecycle | deepCopy -}}
+{{- if .preStop.enabled -}}
+{{- $command := list "/bin/cinder-csi-plugin" "pre-stop" (printf "--kubelet-dir=%s" (include "cinder-csi.kubeletDir" .)) (printf "--timeout=%ds" (sub (int .terminationGracePeriodSeconds) 20)) -}}
+{{- $_ := set $lifecycle "preStop" (dict "exec" (dict "command" $command)) -}}
+{{- end -}}
+{{- toYaml $lifecycle -}}
 {{- end -}}
 
 {{/* The variables of the driver's container, as a list: own ones, those by which OpenTelemetry sends traces, and those of the component's values. Takes root, values, own. */}}

@@ -1,0 +1,75 @@
+package charts
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The controller removes the taint, and so can't wait for a node that has lost it.
+func TestTheControllerToleratesTheTaintThatItRemoves(t *testing.T) {
+	const key = "example.org/starting"
+	tolerates := func(all objects) bool {
+		return slices.ContainsFunc(all.pods()["controller"].list("spec", "tolerations"), func(o object) bool {
+			return o["key"] == key && o["operator"] == "Exists" && o["effect"] == nil
+		})
+	}
+	if tolerates(render(t, "default")) || !tolerates(render(t, "default", "--set", "startupTaint="+key)) {
+		t.Error("the controller tolerates the wrong taints")
+	}
+	all := render(t, "everything")
+	if n := len(all.pods()["controller"].list("spec", "tolerations")); n != 2 || !tolerates(all) {
+		t.Errorf("%d tolerations", n)
+	}
+}
+
+func TestANodesHookKnowsItsTimeAndDirectory(t *testing.T) {
+	lifecycle := func(all objects, pod string) []string {
+		return all.pods()[pod].container(t, "cinder-csi-plugin").object("lifecycle", "preStop", "exec").texts("command")
+	}
+	if got := lifecycle(render(t, "default"), "node"); got != nil {
+		t.Errorf("by default %q", got)
+	}
+	all := render(t, "everything")
+	want := []string{"/bin/cinder-csi-plugin", "pre-stop", "--kubelet-dir=/var/lib/k0s/kubelet", "--timeout=100s"}
+	if diff := cmp.Diff(want, lifecycle(all, "node")); diff != "" {
+		t.Error(diff)
+	}
+	// A hook of the operator's own stays beside it.
+	own := render(t, "default", "--set", "node.preStop.enabled=true,node.lifecycle.postStart.exec.command={/bin/x}").pods()["node"].container(t, "cinder-csi-plugin")
+	if got := own.object("lifecycle", "postStart", "exec").texts("command"); len(got) != 1 {
+		t.Errorf("postStart: %v", own["lifecycle"])
+	}
+	if got := args(all.pods()["node"].container(t, "cinder-csi-plugin"))["--reserved-volume-attachments"]; got != "2" {
+		t.Errorf("reserved: %q", got)
+	}
+	refused(t, []string{"preStop.enabled", "lifecycle.preStop"}, "--set", "node.preStop.enabled=true,node.lifecycle.preStop.exec.command={/bin/x}")
+	refused(t, []string{"preStop.enabled", "terminationGracePeriodSeconds", "29"}, "--set", "node.preStop.enabled=true,node.terminationGracePeriodSeconds=29")
+	refused(t, []string{"node-gpu", "lifecycle.preStop"}, "--set", "additionalDaemonSets.gpu.nodeSelector.pool=gpu,additionalDaemonSets.gpu.preStop.enabled=true,additionalDaemonSets.gpu.lifecycle.preStop.exec.command={/bin/x}")
+	refused(t, []string{"/startupTaint"}, "--set", "startupTaint=a=b:NoExecute")
+	refused(t, []string{"/node/reservedVolumeAttachments"}, "--set", "node.reservedVolumeAttachments=-1")
+}
+
+// Events are about the pod. Where the volumes are those of another cluster, nobody there
+// would look for a pod of this one.
+func TestEventsAreAboutThePodUnlessItIsInAnotherCluster(t *testing.T) {
+	fields := func(all objects) map[string]string {
+		found := map[string]string{}
+		for _, e := range all.pods()["controller"].container(t, "cinder-csi-plugin").list("env") {
+			found[e.text("name")] = e.text("valueFrom", "fieldRef", "fieldPath")
+		}
+		return found
+	}
+	want := map[string]string{"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_UID": "metadata.uid"}
+	if diff := cmp.Diff(want, fields(render(t, "default", "--set", "events.enabled=true"))); diff != "" {
+		t.Error(diff)
+	}
+	hosted := render(t, "", "--values", "testdata/fleet/hosted-controller.yaml", "--set", "events.enabled=true")
+	if got := fields(hosted)["POD_NAME"]; got != "" {
+		t.Errorf("hosted: %q", got)
+	}
+	if got := args(hosted.pods()["controller"].container(t, "cinder-csi-plugin")); got["--events"] != "true" || got["--kubeconfig"] != "/etc/kubeconfig/value" {
+		t.Errorf("hosted: %v", got)
+	}
+}
