@@ -251,6 +251,11 @@ func TestTheDriverHasRightsOnlyForWhatIsAskedFor(t *testing.T) {
 		{"pvcAnnotations=true", "--pvc-annotations", "true", rights{"persistentvolumeclaims": "get"}},
 		{"startupTaint=example.org/starting", "--startup-taint", "example.org/starting", rights{"nodes": "list patch watch", "storage.k8s.io/csinodes": "list watch"}},
 		{"events.enabled=true", "--events", "true", rights{"events": "create patch"}},
+		{"inspect.enabled=true", "--count-orphans", "true", rights{
+			"persistentvolumes": "get list", "persistentvolumeclaims": "get list", "pods": "list", "events": "list", "nodes": "get",
+			"storage.k8s.io/csinodes": "get list", "storage.k8s.io/volumeattachments": "list",
+			"snapshot.storage.k8s.io/volumesnapshotcontents": "list",
+		}},
 	} {
 		all := render(t, "default", "--set", test.set)
 		if diff := cmp.Diff(test.want, granted(all, "cinder-csi-driver")); diff != "" {

@@ -67,7 +67,7 @@ func TestNoContainerHasTheCredentialsOfBothTheCloudAndTheCluster(t *testing.T) {
 		}
 		for _, c := range pods["controller"].list("spec", "containers") {
 			isDriver := c.text("name") == "cinder-csi-plugin"
-			// Of everything, pvcAnnotations, startupTaint and events have the driver ask the cluster.
+			// Of everything, pvcAnnotations, startupTaint, events and inspect have the driver ask the cluster.
 			if mounts(c, "cloud-config") != isDriver || mounts(c, "kube-api-access") == (isDriver && values != "everything") {
 				t.Errorf("%s: %s mounts %v", values, c.text("name"), c.list("volumeMounts"))
 			}

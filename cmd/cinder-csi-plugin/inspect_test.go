@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +80,44 @@ func TestInspectVolumeExitsByWhatItSees(t *testing.T) {
 			}
 			if strings.Contains(strings.Join(test.args, " "), "json") && !json.Valid(stdout.Bytes()) {
 				t.Error("no JSON")
+			}
+			if t.Failed() {
+				t.Log(said)
+			}
+		})
+	}
+}
+
+func TestInspectOrphansExitsByWhatItSees(t *testing.T) {
+	_, cloudConf, kubeconfig := lookedAt(t)
+	t.Setenv("KUBECONFIG", "")
+	t.Setenv("HOME", t.TempDir())
+	known := []string{"--cloud-config", cloudConf, "--kubeconfig", kubeconfig, "--cluster", "test"}
+	for name, test := range map[string]struct {
+		args []string
+		exit int
+		says []string
+	}{
+		"all is well":       {known, 0, []string{"1 volumes (1 with a PersistentVolume)", "No orphans."}},
+		"as JSON":           {append([]string{"-o", "json"}, known...), 0, []string{`"orphans": []`}},
+		"no name":           {known[:4], 2, []string{"--cluster"}},
+		"too young":         {append([]string{"--older-than", "1s"}, known...), 2, []string{"--older-than=1s"}},
+		"a stray argument":  {append([]string{"all"}, known...), 2, []string{`"all"`}},
+		"no Kubernetes":     {slices.Concat(known[:2], known[4:]), 2, []string{"name a --kubeconfig", "could not look everywhere"}},
+		"no cloud":          {known[2:], 2, []string{"clouds.yaml", "could not look everywhere"}},
+		"another --cluster": {append(slices.Clone(known[:4]), "--cluster", "other"), 0, []string{"0 volumes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			exit := run(append([]string{"inspect", "orphans"}, test.args...), &stdout, &stderr)
+			said := stdout.String() + stderr.String()
+			if exit != test.exit {
+				t.Errorf("exit status %d, want %d", exit, test.exit)
+			}
+			for _, word := range test.says {
+				if !strings.Contains(said, word) {
+					t.Errorf("does not say %q", word)
+				}
 			}
 			if t.Failed() {
 				t.Log(said)

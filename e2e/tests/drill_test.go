@@ -115,7 +115,7 @@ func TestDrill(t *testing.T) {
 func withDrillAlerts(more ...string) []string {
 	return append([]string{
 		"--set=metrics.prometheusRule.alerts.CinderVolumeStuck.threshold=1", "--set=storageCapacity.pollInterval=20s",
-		"--set=controller.extraArgs={--count-orphans,--count-orphans-every=15s}",
+		"--set=inspect.enabled=true", "--set=controller.extraArgs={--count-orphans-every=15s}",
 	}, more...)
 }
 

@@ -124,7 +124,6 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry Registr
 	if cfg.KubeletRegistrationPath != "" {
 		group.Go(func() error { return register(ctx, cfg, endpoint, logger, registry, &ready.registered) })
 	}
-	logger.Info("serving", zap.String("version", cfg.Version), zap.Stringer("endpoint", endpoint),
-		zap.Bool("controller", cfg.Controller), zap.Bool("node", cfg.Node))
+	logger.Info("serving", zap.String("version", cfg.Version), zap.Stringer("endpoint", endpoint), zap.Strings("roles", cfg.roles()))
 	return group.Wait()
 }

@@ -105,6 +105,10 @@ func TestOfVolumesOfOneNameThatCountsWhichAPersistentVolumeHas(t *testing.T) {
 			t.Errorf("%+v", one)
 		}
 	}
+	w.remove(o)
+	w.wantOrphans()
+	w.create("pvc-1")
+	w.create("pvc-1")
 	w.kube.Delete(kube.PersistentVolumes, "", "pvc-1")
 	found := told(w.orphans())
 	if len(found) != 3 || !strings.HasPrefix(found[2], "volume ") {
@@ -149,6 +153,9 @@ func TestSnapshotsAndBackupsWithoutAContentAreOrphans(t *testing.T) {
 			t.Errorf("%+v", one)
 		}
 	}
+	w.remove(o)
+	w.wantOrphans()
+	snapshot("f", nil)
 	// What can't be compared isn't told, and said.
 	w.kube.Without(kube.SnapshotContents)
 	if o := w.wantOrphans(); o.Unseen.Err() == nil {
@@ -176,6 +183,26 @@ func TestAttachmentsThatNobodyAsksForAreOrphans(t *testing.T) {
 	w.wantOrphans()
 	w.reserve(w.cloud.ServerID("two"), false)
 	w.wantOrphans("attachment " + w.volume)
+}
+
+// remove runs the commands by which orphans go.
+func (w *world) remove(o *inspect.Orphans) {
+	w.Helper()
+	for _, one := range o.Orphans {
+		for _, line := range one.Cure {
+			if !strings.HasPrefix(line, "#") {
+				w.must(w.run(line, nil))
+			}
+		}
+	}
+	for {
+		d, err := w.admin.Dump(w.Context())
+		w.must(err)
+		if len(d.Tasks) == 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // whileKubernetesIsRead does something before the first answer of Kubernetes.

@@ -130,7 +130,7 @@ terminationMessagePolicy: FallbackToLogsOnError
 
 {{/* Whether the controller asks the API server itself, beside its sidecars. */}}
 {{- define "cinder-csi.driverAsks" -}}
-{{- if or .Values.pvcAnnotations .Values.startupTaint .Values.events.enabled -}}
+{{- if or .Values.pvcAnnotations .Values.startupTaint .Values.events.enabled .Values.inspect.enabled -}}
 true
 {{- end -}}
 {{- end -}}
