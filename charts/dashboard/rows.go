@@ -13,9 +13,9 @@ const (
 	neutral = "text"
 )
 
-// atFault are the codes of calls that failed by a fault of the driver, the cloud or a
-// disk: those of the alert CinderOperationsFailing.
-const atFault = `grpc_code=~"Internal|Unavailable|DeadlineExceeded|ResourceExhausted|Unknown"`
+// atFault are the codes of calls that failed by a fault of the driver, the cloud, a disk or
+// the cloud's account: those of the alert CinderOperationsFailing.
+const atFault = `grpc_code=~"Internal|Unavailable|DeadlineExceeded|ResourceExhausted|Unknown|DataLoss|PermissionDenied|Unauthenticated"`
 
 func health(board *dashboard.DashboardBuilder) {
 	board.WithRow(dashboard.NewRowBuilder("Health")).
@@ -156,6 +156,6 @@ func kinds() [][2]string {
 func failures(begin string) [][2]string {
 	return [][2]string{
 		{begin + ".*", "gray"}, {begin + "Internal", "dark-red"}, {begin + "Unavailable", bad}, {begin + "DeadlineExceeded", careful},
-		{begin + "ResourceExhausted", "purple"}, {begin + "Unknown", "light-red"},
+		{begin + "ResourceExhausted", "purple"}, {begin + "(Unknown|DataLoss)", "light-red"}, {begin + "(PermissionDenied|Unauthenticated)", "dark-orange"},
 	}
 }
