@@ -57,12 +57,12 @@ func graph(title, description, unit string, width uint32, queries ...query) *tim
 
 // latency is a graph of times that calls took.
 func latency(title, description string, q query) *timeseries.PanelBuilder {
-	return graph(title, description, "s", 8, q).FillOpacity(0).NoValue("none in this time")
+	return named(graph(title, description, "s", 8, q).FillOpacity(0).NoValue("none in this time"), kinds()...)
 }
 
 // stacked is a graph whose lines lie on each other, since their sum means something.
 func stacked(panel *timeseries.PanelBuilder) *timeseries.PanelBuilder {
-	return panel.Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal)).FillOpacity(40).LineWidth(0)
+	return panel.Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal)).FillOpacity(40)
 }
 
 // bars is a graph of what happens seldom: how often in each minute, or longer.

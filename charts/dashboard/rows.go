@@ -34,19 +34,22 @@ func health(board *dashboard.DashboardBuilder) {
 		WithPanel(number("Orphans", "Volumes, snapshots, backups and attachments of this cluster that nothing in Kubernetes knows.", "none", 2, thresholds(good, step{1, careful}),
 			query{`sum(max by (cloud, kind) (cinder_csi_orphans{ITS})) or vector(0)`, ""})).
 		WithPanel(number("Next expiry", "Time until the first credential or certificate expires.", "s", 5, thresholds(bad, step{2 * 86400, careful}, step{14 * 86400, good}),
-			query{`min(cinder_csi_credential_expiry_timestamp_seconds{ITS} or cinder_csi_certificate_expiry_timestamp_seconds{ITS}) - time()`, ""}).NoValue("none known").Decimals(0))
+			query{`min(cinder_csi_credential_expiry_timestamp_seconds{ITS} or cinder_csi_certificate_expiry_timestamp_seconds{ITS}) - time()`, ""}).NoValue("none known").Decimals(0)).
+		WithPanel(list("Alerts", "The driver's alerts that fire now.", "none", 24,
+			query{`ALERTS{HERE, alertname=~"Cinder.*", alertstate="firing"}`, ""},
+			column{"alertname", "Alert"}, column{"severity", "Severity"}, column{"cloud", "Cloud"}, column{"node", "Node"}, column{"volume_id", "Volume"}, column{"grpc_method", "Call"}, column{"reason", "Reason"}).Height(6))
 }
 
 func calls(board *dashboard.DashboardBuilder) {
 	const csi = `HERE, grpc_service=~"csi.v1.*"`
 	board.WithRow(dashboard.NewRowBuilder("CSI calls")).
-		WithPanel(stacked(graph("Calls", "Calls of the side containers and the kubelet, by method. Those of the kubelet that ask a node what it is are left out.", "reqps", 8,
-			query{`sum by (grpc_method) (rate(grpc_server_handled_total{` + csi + `, grpc_method!~"Probe|NodeGet.*|Get.*"}[$__rate_interval])) > 0`, "{{grpc_method}}"}))).
+		WithPanel(named(stacked(graph("Calls", "Calls of the side containers and the kubelet, by method. Those of the kubelet that ask a node what it is are left out.", "reqps", 8,
+			query{`sum by (grpc_method) (rate(grpc_server_handled_total{` + csi + `, grpc_method!~".*Get.*|Probe"}[$__rate_interval])) > 0`, "{{grpc_method}}"})), kinds()...)).
 		WithPanel(named(bars(graph("Calls that failed", "By code. Red ones are a fault of the driver, the cloud or a disk; grey ones are the caller's, or only under way.", "none", 8,
 			query{`sum by (grpc_code) (increase(grpc_server_handled_total{` + csi + `, grpc_code!="OK"}[$__rate_interval])) > 0`, "{{grpc_code}}"})),
 			failures("")...)).
-		WithPanel(graph("Calls under way", "Calls that have begun and not ended.", "none", 8,
-			query{`sum by (grpc_method) (grpc_server_started_total{` + csi + `}) - sum by (grpc_method) (grpc_server_handled_total{` + csi + `}) > 0`, "{{grpc_method}}"})).
+		WithPanel(named(graph("Calls under way", "Calls that have begun and not ended.", "none", 8,
+			query{`sum by (grpc_method) (grpc_server_started_total{` + csi + `, grpc_method!~".*Get.*|Probe"}) - sum by (grpc_method) (grpc_server_handled_total{` + csi + `}) > 0`, "{{grpc_method}}"}), kinds()...)).
 		WithPanel(latency("Time of a controller's call, median", "Half of the calls took longer.",
 			query{quantile("0.5", "grpc_server_handling_seconds", `HERE, grpc_service="csi.v1.Controller", grpc_method!~".*Get.*"`, "grpc_method"), "{{grpc_method}}"})).
 		WithPanel(latency("Time of a controller's call, 99th percentile", "One in a hundred calls took longer.",
@@ -88,7 +91,7 @@ func operations(board *dashboard.DashboardBuilder) {
 			query{quantile("0.99", "cinder_csi_detection_lag_seconds", "ITS", "operation"), "{{operation}}"})).
 		WithPanel(named(bars(graph("Operations", "How the cloud's operations ended.", "none", 8,
 			query{`sum by (operation, result) (increase(cinder_csi_cloud_operation_duration_seconds_count{ITS}[$__rate_interval])) > 0`, "{{operation}} {{result}}"})),
-			[2]string{".* (error|failed).*", bad})).
+			append(kinds(), [2]string{".* failed", bad})...)).
 		WithPanel(graph("Waiting for the cloud", "Calls that wait for the cloud to finish something. Those that wait for one thing share its polls.", "none", 8,
 			query{`sum by (cloud) (cinder_csi_watch_waiters{ITS})`, "{{cloud}}"})).
 		WithPanel(graph("Polls", "Requests of the driver that only ask how far the cloud is.", "reqps", 8,
@@ -100,7 +103,7 @@ func operations(board *dashboard.DashboardBuilder) {
 			column{"volume_id", "Volume"}, column{"operation", "Operation"}, column{"state", "State"}, column{"node_id", "Server"}, column{"cloud", "Cloud"}, column{"Value", "For"})).
 		WithPanel(named(stacked(graph("Volumes", "Those of the cloud's lists that the driver has seen, by status.", "none", 8,
 			query{`max by (status) (cinder_csi_volumes{ITS})`, "{{status}}"})),
-			[2]string{"error.*", bad}, [2]string{"in-use", good}, [2]string{"available", "blue"}))
+			[2]string{".*ing|reserved|retyping|backing-up", "yellow"}, [2]string{"error.*", bad}, [2]string{"in-use", good}, [2]string{"available", "blue"}))
 }
 
 func nodes(board *dashboard.DashboardBuilder) {
@@ -128,13 +131,25 @@ func sidecars(board *dashboard.DashboardBuilder) {
 		return `label_replace(` + expr + `, "method", "$1", "method_name", ".*/(.*)")`
 	}
 	board.WithRow(dashboard.NewRowBuilder("Side containers")).
-		WithPanel(stacked(graph("Calls", "What the side containers ask of the driver, by method.", "reqps", 8,
-			query{short(`sum by (method_name) (rate(csi_sidecar_operations_seconds_count{` + ours + `}[$__rate_interval])) > 0`), "{{method}}"}))).
+		WithPanel(named(stacked(graph("Calls", "What the side containers ask of the driver, by method.", "reqps", 8,
+			query{short(`sum by (method_name) (rate(csi_sidecar_operations_seconds_count{` + ours + `}[$__rate_interval])) > 0`), "{{method}}"})), kinds()...)).
 		WithPanel(named(bars(graph("Calls that failed", "As the side containers see them: an answer that came too late for them is here, and not above. Red ones are a fault of the driver or the cloud.", "none", 8,
 			query{short(`sum by (method_name, grpc_status_code) (increase(csi_sidecar_operations_seconds_count{` + ours + `, grpc_status_code!="OK"}[$__rate_interval])) > 0`), "{{method}} {{grpc_status_code}}"})),
 			failures(".* ")...)).
 		WithPanel(latency("Time of a call, 99th percentile", "As the side containers see it.",
 			query{short(quantile("0.99", "csi_sidecar_operations_seconds", ours, "method_name")), "{{method}}"}))
+}
+
+// kinds are the colours of CSI methods and of the cloud's operations: what takes something
+// away has the lighter colour of what makes it.
+func kinds() [][2]string {
+	return [][2]string{
+		{"(Create|volume_create|NodeStage).*", "green"}, {"(Delete|volume_delete|NodeUnstage).*", "super-light-green"},
+		{"(ControllerPublish|volume_attach|NodePublish).*", "blue"}, {"(ControllerUnpublish|volume_detach|NodeUnpublish).*", "super-light-blue"},
+		{"(ControllerExpand|volume_extend|NodeExpand).*", "yellow"}, {"(ControllerModify|volume_retype).*", "super-light-yellow"},
+		{"(CreateSnapshot|snapshot_create|backup_create).*", "purple"}, {"(DeleteSnapshot|snapshot_delete|backup_delete).*", "super-light-purple"},
+		{"List.*", "gray"},
+	}
 }
 
 // failures are the colours of codes, whose series have names that begin with something.

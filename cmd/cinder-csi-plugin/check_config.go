@@ -23,12 +23,15 @@ func newCheckConfigCommand() *cobra.Command {
 			"Exit status: 0 when the driver works with it (it may warn), 1 when something is wrong, 2 when a file can't be read\nor a cloud gives no answer and nothing else is wrong.",
 		Args: noArguments,
 	}
-	cmd.Flags().StringSliceVar(&opts.Files, "cloud-config", nil, "cloud.conf to read, may be repeated, later files overwrite (required)")
+	cmd.Flags().StringSliceVar(&opts.Files, "cloud-config", nil, "cloud.conf to read, may be repeated, later files overwrite; without it: that of the plugin in whose container the command runs")
 	cmd.Flags().StringSliceVar(&opts.Names, "cloud-name", nil, `clouds to look at: the names of its [Global "name"] sections, default for the one without a name; all where it is missing`)
 	cmd.Flags().DurationVar(&opts.Patience, "patience", 15*time.Second, "longest time for one question to a cloud")
 	brief := cmd.Flags().Bool("brief", false, "leave out what is well")
 	format := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if len(opts.Files) == 0 {
+			opts.Files = ofPlugin("/proc/1/cmdline").CloudConfig
+		}
 		if len(opts.Files) == 0 {
 			return misused(cmd, errors.New("--cloud-config is missing"))
 		}

@@ -32,7 +32,7 @@ func commands() []*cobra.Command {
 // newInspectCommand returns the command that the looks at one kind of thing are below.
 func newInspectCommand() *cobra.Command {
 	inspect := newCommand("inspect", "look at a thing from all sides, and say where they disagree")
-	inspect.AddCommand(newInspectNodeCommand(), newInspectVolumeCommand())
+	inspect.AddCommand(newInspectNodeCommand(), newInspectVolumeCommand(), newInspectOrphansCommand())
 	return inspect
 }
 

@@ -13,7 +13,9 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/bundle"
 	"github.com/cinder-csi/cinder-csi/internal/checkconfig"
+	"github.com/cinder-csi/cinder-csi/internal/driver"
 	"github.com/cinder-csi/cinder-csi/internal/identity"
+	"github.com/cinder-csi/cinder-csi/internal/inspect"
 	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/report"
 )
@@ -23,10 +25,10 @@ var errIncomplete = errors.New("the bundle lacks what could not be read; see its
 
 // bundleFlags are those of support-bundle.
 type bundleFlags struct {
-	cloudConfig, cloudNames []string
-	kube                    kube.Options
-	namespace, file         string
-	timeout                 time.Duration
+	sources         func() (inspect.Options, driver.Config)
+	namespace, file string
+	volumes         []string
+	timeout         time.Duration
 }
 
 // newSupportBundleCommand returns the command that gathers all of this in one archive.
@@ -40,12 +42,10 @@ func newSupportBundleCommand() *cobra.Command {
 			"Exit status: 0 when all of it could be read, 2 when the archive lacks something, which its errors.txt names.",
 		Args: noArguments,
 	}
+	flags.sources = sourceFlags(cmd)
 	fs := cmd.Flags()
-	fs.StringSliceVar(&flags.cloudConfig, "cloud-config", nil, "cloud.conf to look at, may be repeated; none: the bundle has no configuration")
-	fs.StringSliceVar(&flags.cloudNames, "cloud-name", nil, "clouds to look at, as in check-config")
-	fs.StringVar(&flags.kube.Kubeconfig, "kubeconfig", "", "kubeconfig to use, as kubectl does; in a pod: its service account")
-	fs.StringVar(&flags.kube.Master, "master", "", "address of the apiserver, instead of the one of the kubeconfig")
 	fs.StringVarP(&flags.namespace, "namespace", "n", ownNamespace(), "namespace of the driver's pods")
+	fs.StringSliceVar(&flags.volumes, "volume", nil, "volume to inspect, as in inspect volume, may be repeated")
 	fs.StringVar(&flags.file, "file", "", "file to write, - for standard output; named after the time where it is missing")
 	fs.DurationVar(&flags.timeout, "timeout", 5*time.Minute, "longest time for all of it; what is missing then is told")
 	format := outputFlag(cmd)
@@ -81,11 +81,12 @@ func ownNamespace() string {
 func (f *bundleFlags) write(ctx context.Context, stdout io.Writer) (answer *bundle.Answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
+	sources, _ := f.sources()
 	opts := bundle.Options{
-		Version: version, Arguments: os.Args[1:], CloudConfig: f.cloudConfig, Namespace: f.namespace, Driver: identity.DriverName, Made: time.Now(),
-		Reports: f.reports(),
+		Version: version, Arguments: os.Args[1:], CloudConfig: sources.CloudConfig, Namespace: f.namespace, Driver: identity.DriverName, Made: time.Now(),
+		Reports: f.reports(sources),
 	}
-	if opts.Cluster, opts.NoCluster = kube.New(f.kube.AsKubectl()); opts.NoCluster == nil {
+	if opts.Cluster, opts.NoCluster = kube.New(sources.Kubernetes); opts.NoCluster == nil {
 		defer opts.Cluster.Close()
 	}
 	if f.file == "-" {
@@ -112,11 +113,42 @@ func (f *bundleFlags) write(ctx context.Context, stdout io.Writer) (answer *bund
 }
 
 // reports are what the other commands find out.
-func (f *bundleFlags) reports() (reports []bundle.Report) {
-	if len(f.cloudConfig) > 0 {
-		reports = append(reports, bundle.Report{Name: "check-config", Ask: func(ctx context.Context) (report.Answer, error) {
-			return checkconfig.Check(ctx, checkconfig.Options{Files: f.cloudConfig, Names: f.cloudNames, Version: version}), nil
-		}})
+func (f *bundleFlags) reports(sources inspect.Options) (reports []bundle.Report) {
+	add := func(name string, ask func(context.Context) (report.Answer, error)) {
+		reports = append(reports, bundle.Report{Name: name, Ask: ask})
+	}
+	if len(sources.CloudConfig) > 0 {
+		add("check-config", func(ctx context.Context) (report.Answer, error) {
+			return checkconfig.Check(ctx, checkconfig.Options{Files: sources.CloudConfig, Names: sources.CloudNames, Version: version}), nil
+		})
+	}
+	for _, name := range f.volumes {
+		add("inspect/volume-"+strings.ReplaceAll(name, "/", "-"), func(ctx context.Context) (report.Answer, error) {
+			from, done, err := inspect.Open(ctx, sources)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			return answered(inspect.LookAtVolume(ctx, from, name, time.Now()))
+		})
+	}
+	if found, _ := runningPlugin(); found != "" {
+		add("inspect/node", func(ctx context.Context) (report.Answer, error) {
+			look := newInspectNodeCommand()
+			look.SetContext(ctx)
+			return answered(lookApart(look))
+		})
 	}
 	return reports
+}
+
+// answered is an answer, or nil and not a nil of some type.
+func answered[T any, A interface {
+	*T
+	report.Answer
+}](answer A, err error) (report.Answer, error) {
+	if answer == nil {
+		return nil, err
+	}
+	return answer, err
 }

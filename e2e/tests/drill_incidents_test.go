@@ -2,15 +2,16 @@ package tests
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	gopherstack "github.com/gophercloud/gophercloud/v2/openstack"
+	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/attachments"
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
@@ -71,38 +72,34 @@ func credentialIsRevoked(d *drill) {
 	d.tell("The password in `cloud.conf` is no longer accepted, and neither are the tokens that were made with it. A claim waits for its volume.")
 	accounts, err := d.cloud.Accounts(d.Context())
 	d.must(err, "asking who may log in")
-	secret, old := d.cloudSecret()
+	old := d.cloudConf()
 	d.behave(func(b *admin.Behaviour) { b.PasswordsExpire = time.Now() })
 	d.must(d.cloud.ExpireTokens(d.Context()), "ending all tokens")
 	d.claim("data", immediate)
 	d.fires("CinderCloudUnreachable", nil)
 	d.says(1, []string{"login wrong", "credentials refused"}, "check-config", "--brief", conf)
 	d.cure("An application credential takes the password's place in the Secret. The driver takes it up without a restart.", func() {
-		d.afterwards("putting the password back", func(ctx context.Context) error { return d.putCloudConf(ctx, secret, old) })
-		d.must(d.putCloudConf(d.Context(), secret, d.withCredential(old, accounts)), "changing the Secret")
+		d.afterwards("putting the password back", func(ctx context.Context) error { return d.putCloudConf(ctx, old) })
+		d.must(d.putCloudConf(d.Context(), d.withCredential(old, accounts)), "changing the Secret")
 	})
 	d.works("data")
 	d.calm("CinderCloudUnreachable", nil)
 	d.says(0, nil, "check-config", "--brief", conf)
 }
 
-// cloudSecret returns the name of the Secret with cloud.conf, and that.
-func (d *drill) cloudSecret() (name, content string) {
+// cloudSecret is the name of the Secret with cloud.conf, by the chart.
+const cloudSecret = "cloud-config"
+
+func (d *drill) cloudConf() string {
 	d.Helper()
-	secrets, err := d.kube.CoreV1().Secrets(driverNamespace).List(d.Context(), metav1.ListOptions{})
-	d.must(err, "looking for the Secret with cloud.conf")
-	for _, s := range secrets.Items {
-		if text, ok := s.Data["cloud.conf"]; ok && strings.Contains(s.Name, "cinder-csi") {
-			return s.Name, string(text)
-		}
-	}
-	d.Fatal("there is no Secret with cloud.conf")
-	return "", ""
+	secret, err := d.kube.CoreV1().Secrets(driverNamespace).Get(d.Context(), cloudSecret, metav1.GetOptions{})
+	d.must(err, "reading the Secret with cloud.conf")
+	return string(secret.Data["cloud.conf"])
 }
 
-func (d *drill) putCloudConf(ctx context.Context, secret, content string) error {
+func (d *drill) putCloudConf(ctx context.Context, content string) error {
 	patch := fmt.Sprintf(`{"stringData": {"cloud.conf": %q}}`, content)
-	_, err := d.kube.CoreV1().Secrets(driverNamespace).Patch(ctx, secret, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+	_, err := d.kube.CoreV1().Secrets(driverNamespace).Patch(ctx, cloudSecret, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(d.dir, "cloud.conf"), []byte(content), 0o600)
 	}
@@ -165,7 +162,7 @@ func volumeIsInError(d *drill) {
 	_, err := d.claims().Patch(d.Context(), "data", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	d.must(err, "growing the claim")
 	d.fires("CinderOperationsFailing", model.LabelSet{"grpc_method": "ControllerExpandVolume"})
-	d.says(1, []string{"error_extending"}, "inspect", "volume", d.namespace+"/data", conf)
+	d.says(1, []string{"error_extending", "volume set --state in-use"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud mend the back end, and an administrator resets the status: `openstack volume set --state in-use VOLUME`.", func() {
 		d.must(d.resetStatus(d.Context(), handleOf(*pv), "in-use"), "resetting the status")
 	})
@@ -175,27 +172,30 @@ func volumeIsInError(d *drill) {
 
 // resetStatus is `openstack volume set --state`, which is an administrator's.
 func (d *drill) resetStatus(ctx context.Context, id, status string) error {
-	accounts, err := d.cloud.Accounts(ctx)
+	client, err := d.cinderAs(ctx, "admin")
 	if err != nil {
 		return err
 	}
-	for _, a := range accounts {
-		if a.User != "admin" {
-			continue
-		}
-		provider, err := gopherstack.AuthenticatedClient(ctx, gophercloud.AuthOptions{
-			IdentityEndpoint: d.cluster.CloudURL + "/identity/v3", Username: a.User, Password: a.Password, TenantName: a.Project, DomainName: "Default",
-		})
-		if err != nil {
-			return err
-		}
-		client, err := gopherstack.NewBlockStorageV3(provider, gophercloud.EndpointOpts{})
-		if err != nil {
-			return err
-		}
-		return volumes.ResetStatus(ctx, client, id, volumes.ResetStatusOpts{Status: status}).ExtractErr()
+	return volumes.ResetStatus(ctx, client, id, volumes.ResetStatusOpts{Status: status}).ExtractErr()
+}
+
+// cinderAs returns Cinder as a user has it.
+func (d *drill) cinderAs(ctx context.Context, user string) (*gophercloud.ServiceClient, error) {
+	accounts, err := d.cloud.Accounts(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return errors.New("the cloud has no administrator")
+	i := slices.IndexFunc(accounts, func(a admin.Account) bool { return a.User == user })
+	if i < 0 {
+		return nil, fmt.Errorf("the cloud has no user %s", user)
+	}
+	provider, err := gopherstack.AuthenticatedClient(ctx, gophercloud.AuthOptions{
+		IdentityEndpoint: d.cluster.CloudURL + "/identity/v3", Username: user, Password: accounts[i].Password, TenantName: accounts[i].Project, DomainName: "Default",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gopherstack.NewBlockStorageV3(provider, gophercloud.EndpointOpts{})
 }
 
 func serverHangs(d *drill) {
@@ -219,13 +219,42 @@ func serverHangs(d *drill) {
 func ghostAttachment(d *drill) {
 	node, err := d.abroad()
 	d.must(err, "choosing a node")
-	d.tell("Nova lists a volume on node %s, and Cinder does not know of it.", node)
+	d.tell("Nova lists a volume on node %s, and Cinder does not know of it: nova-compute had hung, and gone on when the cloud had given up.", node)
 	d.faults(admin.Fault{Operation: "attachment.create", Async: "ghost", Times: 1})
 	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
-	d.bound("data")
+	pv := d.bound("data")
 	d.fires("CinderVolumeStuck", nil)
-	d.says(1, []string{"Nova"}, "inspect", "volume", d.namespace+"/data", conf)
-	d.tell("(no cure yet)")
+	d.says(1, []string{"Cinder has not", "volume attachment create"}, "inspect", "volume", d.namespace+"/data", conf)
+	d.cure("As `inspect volume` says, Cinder is told of the attachment: `openstack --os-volume-api-version 3.44 volume attachment create --connect VOLUME SERVER`, and `volume attachment complete`.", func() {
+		d.must(d.recordAttachment(d.Context(), handleOf(*pv), d.serverOf(node)), "recording the attachment")
+	})
+	d.ready("pod")
+	d.tell("The pod runs.")
+	d.calm("CinderVolumeStuck", nil)
+	d.says(0, nil, "inspect", "volume", d.namespace+"/data", conf)
+}
+
+func (d *drill) serverOf(node string) string {
+	for _, n := range d.cluster.Nodes {
+		if n.Name == node {
+			return n.ServerID
+		}
+	}
+	return ""
+}
+
+// recordAttachment has Cinder record an attachment that Nova has made already.
+func (d *drill) recordAttachment(ctx context.Context, volume, server string) error {
+	client, err := d.cinderAs(ctx, "demo")
+	if err != nil {
+		return err
+	}
+	client.Microversion = "3.44"
+	made, err := attachments.Create(ctx, client, attachments.CreateOpts{VolumeUUID: volume, InstanceUUID: server, Connector: map[string]any{"host": "compute"}}).Extract()
+	if err != nil {
+		return err
+	}
+	return attachments.Complete(ctx, client, made.ID).ExtractErr()
 }
 
 // dirty writes what is no filesystem into a volume, as a block device of a pod.

@@ -16,19 +16,34 @@ import (
 // transcript is what happened in the drill, in Markdown, with names in place of all that is
 // another each time.
 type transcript struct {
-	parts []string
-	// now is the incident that is under way.
-	now   bytes.Buffer
-	names map[string]string
-	// counts are of names by kind.
+	// parts and rows are of the incidents, by title; those that were not played are as they
+	// were in the page before.
+	parts, rows map[string]string
+	// now is the incident that is under way, title what it is called, and alerts are those that held.
+	now    bytes.Buffer
+	title  string
+	alerts []string
+	// names are what varying texts are called, and counts how many names of a kind there are.
+	names  map[string]string
 	counts map[string]int
-	// summary has a row for each incident.
-	summary []string
-	alerts  []string
-	title   string
 }
 
-func newTranscript() *transcript { return &transcript{} }
+// newTranscript reads the page that there is.
+func newTranscript(page string) *transcript {
+	t := &transcript{parts: map[string]string{}, rows: map[string]string{}}
+	head, rest, _ := strings.Cut(page, "\n## ")
+	for line := range strings.Lines(head) {
+		if title, _, ok := strings.Cut(strings.TrimPrefix(line, "| ["), "]"); ok && strings.HasPrefix(line, "| [") {
+			t.rows[title] = strings.TrimRight(line, "\n")
+		}
+	}
+	for part := range strings.SplitSeq(rest, "\n## ") {
+		if title, _, ok := strings.Cut(part, "\n"); ok {
+			t.parts[title] = "## " + strings.TrimRight(part, "\n") + "\n\n"
+		}
+	}
+	return t
+}
 
 // begin begins an incident, whose namespace is called "drill".
 func (t *transcript) begin(title, namespace string) {
@@ -39,12 +54,10 @@ func (t *transcript) begin(title, namespace string) {
 
 // end keeps what was written of an incident that has passed, and that was played at all.
 func (t *transcript) end(passed bool) {
-	if !passed || t.title == "" {
-		return
+	if passed && t.title != "" {
+		t.parts[t.title] = t.now.String()
+		t.rows[t.title] = fmt.Sprintf("| [%s](#%s) | %s |", t.title, strings.ReplaceAll(strings.ToLower(t.title), " ", "-"), strings.Join(t.alerts, ", "))
 	}
-	t.parts = append(t.parts, t.now.String())
-	anchor := strings.ReplaceAll(strings.ToLower(t.title), " ", "-")
-	t.summary = append(t.summary, fmt.Sprintf("| [%s](#%s) | %s |", t.title, anchor, strings.Join(t.alerts, ", ")))
 	t.title = ""
 }
 
@@ -129,19 +142,27 @@ func (t *transcript) page() []byte {
 ` + "`make drill`" + ` makes incidents in the cluster of the end-to-end tests, with the development cloud below it, and writes this page. Of
 each it shows which alert holds, what the commands say, and that the cure of the documents works. An alert is told as soon as
 its expression holds in a real Prometheus that scrapes the driver; the time after it says how long it has to hold before it
-fires, which the drill doesn't wait for. The threshold of CinderVolumeStuck is a second. Ids, times and names that are others
+fires, which the drill doesn't wait for. The threshold of CinderVolumeStuck is a second,
+and the quota is read every 20 seconds. Ids, times and names that are others
 in each run have a name in capitals here.
 
 | incident | alert |
 |---|---|
 `)
-	b.WriteString(strings.Join(t.summary, "\n") + "\n\n")
-	b.WriteString(strings.Join(t.parts, ""))
+	for _, one := range incidents() {
+		if row := t.rows[one.title]; row != "" {
+			b.WriteString(row + "\n")
+		}
+	}
+	b.WriteString("\n")
+	for _, one := range incidents() {
+		b.WriteString(t.parts[one.title])
+	}
 	return append(bytes.TrimRight(b.Bytes(), "\n"), '\n')
 }
 
 func TestTheTranscriptIsStable(t *testing.T) {
-	text := newTranscript()
+	text := newTranscript("")
 	text.begin("x", "e2e-abcde")
 	for said, want := range map[string]string{
 		"claim e2e-abcde/data, pvc-5f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66":                  "claim drill/data, pvc-1",
@@ -151,5 +172,28 @@ func TestTheTranscriptIsStable(t *testing.T) {
 		if got := text.stable(said); got != want {
 			t.Errorf("%q became %q, want %q", said, got, want)
 		}
+	}
+}
+
+// TestAPartOfTheDrillKeepsTheRestOfThePage: who plays one incident again changes that alone.
+func TestAPartOfTheDrillKeepsTheRestOfThePage(t *testing.T) {
+	first, second := incidents()[0].title, incidents()[1].title
+	text := newTranscript("")
+	for _, title := range []string{second, first} {
+		text.begin(title, "e2e-abcde")
+		text.paragraph("It happens.")
+		text.end(true)
+	}
+	page := string(text.page())
+	again := newTranscript(page)
+	if got := string(again.page()); got != page {
+		t.Errorf("the page became\n%s\nwant\n%s", got, page)
+	}
+	again.begin(first, "e2e-abcde")
+	again.paragraph("It happens again.")
+	again.end(true)
+	got := string(again.page())
+	if strings.Count(got, "\n## ") != 2 || !strings.Contains(got, "again.") || strings.Index(got, "\n## "+first) > strings.Index(got, "\n## "+second) {
+		t.Errorf("the page became\n%s", got)
 	}
 }

@@ -59,6 +59,7 @@ func TestVolumes(t *testing.T) {
 		{"a volume changes its VolumeAttributesClass while its pod writes", changes},
 		{"a retained volume is kept for another claim", isKept},
 		{"a claim deleted under its pod goes with the pod", isProtected},
+		{"the support bundle has the driver's objects, logs and metrics and no secret", isBundled},
 	})
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -34,17 +33,24 @@ type archive struct {
 
 func newArchive(w io.Writer, root string, made time.Time) *archive {
 	zip := gzip.NewWriter(w)
-	return &archive{zip: zip, tar: tar.NewWriter(zip), root: root, made: made, left: mostOfAll, names: map[string]bool{}}
+	return &archive{redactor: newRedactor(), zip: zip, tar: tar.NewWriter(zip), root: root, made: made, left: mostOfAll, names: map[string]bool{}}
 }
 
-// odd are characters that names of files don't have here.
-var odd = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+// plain returns a part of a file's name, with a - for each character that is odd there.
+func plain(part string) string {
+	return strings.TrimLeft(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
+			return r
+		}
+		return '-'
+	}, part), ".")
+}
 
 // add writes a file. One that is too large loses its middle.
 func (a *archive) add(name string, content []byte) {
 	parts := strings.Split(name, "/")
 	for i, part := range parts {
-		parts[i] = strings.TrimLeft(odd.ReplaceAllString(part, "-"), ".")
+		parts[i] = plain(part)
 	}
 	name = path.Join(parts...)
 	content = a.clean(content)

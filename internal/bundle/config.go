@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,10 +31,26 @@ func harmless(key string) bool {
 	}, strings.ToLower(strings.ReplaceAll(key, "-", "_")))
 }
 
-var (
-	confHeader = regexp.MustCompile(`^\s*\[\s*[A-Za-z0-9.-]+(\s+"[^"\\]*")?\s*\]\s*$`)
-	confKey    = regexp.MustCompile(`^\s*([A-Za-z0-9_-]+)\s*=\s*(.*?)\s*$`)
-)
+// isHeader reports whether a line of a cloud.conf begins a section.
+func isHeader(line string) bool {
+	line = strings.TrimSpace(line)
+	inner, ok := strings.CutSuffix(strings.TrimPrefix(line, "["), "]")
+	name, rest, _ := strings.Cut(inner, " ")
+	subsection, err := strconv.Unquote(strings.TrimSpace(rest))
+	return ok && strings.HasPrefix(line, "[") && isWord(name) && (strings.TrimSpace(rest) == "" || err == nil && !strings.Contains(subsection, "\n"))
+}
+
+// pairOf returns the key and the value of a line.
+func pairOf(line string) (key, value string, ok bool) {
+	key, value, ok = strings.Cut(line, "=")
+	key = strings.TrimSpace(key)
+	return key, strings.TrimSpace(value), ok && isWord(key)
+}
+
+// isWord reports whether a text can be the name of a section or a key.
+func isWord(text string) bool {
+	return text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+}
 
 // showConf returns a cloud.conf with its harmless values alone, and the values that are
 // left out. What is no section and no key, as a comment or the second line of a value, is left out.
@@ -44,17 +59,17 @@ func showConf(text []byte) (shown []byte, secrets []string) {
 	goesOn := false
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\r\n")
-		pair := confKey.FindStringSubmatch(line)
+		key, value, isPair := pairOf(line)
 		switch {
 		case strings.TrimSpace(line) == "":
 			out.WriteString("\n")
-		case !goesOn && confHeader.MatchString(line):
+		case !goesOn && isHeader(line):
 			out.WriteString(line + "\n")
-		case !goesOn && pair != nil && harmless(pair[1]) && !strings.HasSuffix(pair[2], `\`):
-			out.WriteString(pair[1] + " = " + pair[2] + "\n")
-		case !goesOn && pair != nil:
-			out.WriteString(pair[1] + " = " + Redacted + "\n")
-			secrets = append(secrets, pair[2], unquoted(pair[2]))
+		case !goesOn && isPair && harmless(key) && !strings.HasSuffix(value, `\`):
+			out.WriteString(key + " = " + value + "\n")
+		case !goesOn && isPair:
+			out.WriteString(key + " = " + Redacted + "\n")
+			secrets = append(secrets, value, unquoted(value))
 		default:
 			out.WriteString("# (a line that is not shown)\n")
 			secrets = append(secrets, hidden(line)...)
@@ -68,8 +83,8 @@ func showConf(text []byte) (shown []byte, secrets []string) {
 func hidden(line string) []string {
 	line = strings.TrimLeft(strings.TrimSpace(line), "#; ")
 	all := []string{strings.TrimSuffix(line, `\`)}
-	if pair := confKey.FindStringSubmatch(line); pair != nil && !harmless(pair[1]) {
-		all = append(all, pair[2], unquoted(pair[2]))
+	if _, value, ok := strings.Cut(line, "="); ok {
+		all = append(all, strings.TrimSpace(value), unquoted(strings.TrimSpace(value)))
 	}
 	return all
 }
@@ -133,8 +148,13 @@ func bare(value any, show bool, secrets *[]string) any {
 	return Redacted
 }
 
-// secretName is the name of a variable that may hold a secret.
-var secretName = regexp.MustCompile(`(?i)(pass|secret|token|credential|key|auth$)`)
+// secretName reports whether a variable of that name may hold a secret.
+func secretName(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasSuffix(name, "auth") || slices.ContainsFunc([]string{"pass", "secret", "token", "credential", "key"}, func(part string) bool {
+		return strings.Contains(name, part)
+	})
+}
 
 // environment returns the variables of OpenStack's clients, and the secrets among all
 // variables.
@@ -147,7 +167,7 @@ func environment() (shown []string, secrets []string) {
 			shown = append(shown, pair)
 		case ours:
 			shown, secrets = append(shown, name+"="+Redacted), append(secrets, value)
-		case secretName.MatchString(name):
+		case secretName(name):
 			secrets = append(secrets, value)
 		}
 	}

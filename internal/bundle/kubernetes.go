@@ -271,7 +271,7 @@ func (c *cluster) cleared(o object) object {
 			if !ok || knownVariable(name) {
 				continue
 			}
-			if secretName.MatchString(name) {
+			if secretName(name) {
 				c.know(value)
 			}
 			variable["value"] = Redacted

@@ -23,6 +23,37 @@ const shortest = 5
 type redactor struct {
 	known    []string
 	replacer *strings.Replacer
+	// keys are private keys, and looks what other secrets look like in a line, with what is
+	// left of them. Each line that has one is suspicious.
+	keys, suspicious *regexp.Regexp
+	looks            []look
+}
+
+// look is what a kind of secrets looks like.
+type look struct {
+	like *regexp.Regexp
+	left string
+}
+
+// newRedactor returns one that knows no secret. It compiles its patterns here, for a program that needs
+// none of them at its start.
+func newRedactor() redactor {
+	return redactor{
+		// In PEM, also with its lines' ends written as \n. One that is cut off goes to the end.
+		keys:       regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|$)`),
+		suspicious: regexp.MustCompile(`[:=]|gAAAAA|eyJ|(?i:bearer|basic) `),
+		looks: []look{
+			// Keystone's Fernet tokens, and JSON Web Tokens.
+			{regexp.MustCompile(`\bgAAAAA[A-Za-z0-9_=-]{20,}`), Redacted},
+			{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(\.[A-Za-z0-9_-]*)?`), Redacted},
+			// A header.
+			{regexp.MustCompile(`(?i)\b(bearer|basic) [A-Za-z0-9._~+/=-]{8,}`), "$1 " + Redacted},
+			// A password in a URL.
+			{regexp.MustCompile(`(://[^/\s:@"]*:)[^/\s@"]+@`), "${1}" + Redacted + "@"},
+			// A key that ends in a word for a secret, with a value; also in JSON that is quoted.
+			{regexp.MustCompile(`(?i)((?:passwords?|passwd|passphrase|secrets?|tokens?|private[-_]?key|api[-_]?key|access[-_]?key|encryption[-_]?key)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?)([^\s"'\\,;{}\[\]]+)`), "${1}" + Redacted},
+		},
+	}
 }
 
 // know adds secrets, in all the forms in which they may be written.
@@ -62,29 +93,6 @@ func (r *redactor) know(secrets ...string) {
 	r.replacer = strings.NewReplacer(pairs...)
 }
 
-// keys are private keys in PEM, also with their lines' ends written as \n. One that is cut off
-// goes to the end.
-var keys = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|$)`)
-
-// patterns are what other secrets look like in a line, with what is left of them.
-var patterns = []struct { //nolint:gochecknoglobals // a table that never changes
-	looks *regexp.Regexp
-	left  string
-}{
-	// Keystone's Fernet tokens, and JSON Web Tokens.
-	{regexp.MustCompile(`\bgAAAAA[A-Za-z0-9_=-]{20,}`), Redacted},
-	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(\.[A-Za-z0-9_-]*)?`), Redacted},
-	// A header.
-	{regexp.MustCompile(`(?i)\b(bearer|basic) [A-Za-z0-9._~+/=-]{8,}`), "$1 " + Redacted},
-	// A password in a URL.
-	{regexp.MustCompile(`(://[^/\s:@"]*:)[^/\s@"]+@`), "${1}" + Redacted + "@"},
-	// A key that ends in a word for a secret, with a value; also in JSON that is quoted.
-	{regexp.MustCompile(`(?i)((?:passwords?|passwd|passphrase|secrets?|tokens?|private[-_]?key|api[-_]?key|access[-_]?key|encryption[-_]?key)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?)([^\s"'\\,;{}\[\]]+)`), "${1}" + Redacted},
-}
-
-// suspicious is what each line has that one of the patterns finds.
-var suspicious = regexp.MustCompile(`[:=]|gAAAAA|eyJ|(?i:bearer|basic) `)
-
 // clean returns a text without secrets.
 func (r *redactor) clean(text []byte) []byte {
 	if r.replacer != nil {
@@ -92,11 +100,11 @@ func (r *redactor) clean(text []byte) []byte {
 	}
 	var out bytes.Buffer
 	out.Grow(len(text))
-	text = keys.ReplaceAll(bytes.ToValidUTF8(text, []byte("?")), []byte(Redacted))
+	text = r.keys.ReplaceAll(bytes.ToValidUTF8(text, []byte("?")), []byte(Redacted))
 	for line := range bytes.Lines(text) {
-		if suspicious.Match(line) {
-			for _, p := range patterns {
-				line = p.looks.ReplaceAll(line, []byte(p.left))
+		if r.suspicious.Match(line) {
+			for _, p := range r.looks {
+				line = p.like.ReplaceAll(line, []byte(p.left))
 			}
 		}
 		out.Write(line)

@@ -436,10 +436,11 @@ func (c *clouds) unique(name string) string {
 	return name
 }
 
-// Health returns what is known of all clouds, by their names. It asks nobody.
+// Health returns what is known of all clouds, by their names. It asks nobody. A secret that
+// never led to a cloud is not among them: that is the matter of whoever wrote it.
 func (c *clouds) Health() (all []openstack.Health) {
 	c.mu.Lock()
-	accounts := c.accounts()
+	accounts := slices.DeleteFunc(c.accounts(), func(one *account) bool { return !one.section && one.service == nil })
 	c.mu.Unlock()
 	slices.SortFunc(accounts, func(a, b *account) int { return cmp.Compare(a.name, b.name) })
 	for _, one := range accounts {

@@ -73,7 +73,7 @@ func newWorld(t *testing.T, idle time.Duration, most int) *world {
 	w.clouds = newClouds(func(name string, cfg openstack.CloudConfig) (*openstack.Client, error) {
 		w.opened.Add(1)
 		return openstack.New(cfg, openstack.Options{SecretAddresses: all, Registerer: w.registry, Cloud: name})
-	}, volumes.Options{Cluster: "c"}, all, most, idle)
+	}, volumes.Options{Cluster: "c", Metrics: volumes.NewMetrics(w.registry)}, all, most, idle)
 	t.Cleanup(w.close)
 	return w
 }
@@ -267,10 +267,12 @@ func TestTheMetricsOfASecretGoWithItsAccount(t *testing.T) {
 	if names, _ := w.labels(t); !slices.Equal(names, []string{"default", "default+", "secret:1", "secret:1+", "secret:2"}) {
 		t.Errorf("%q", names)
 	}
+	var up []string
 	for _, h := range w.Health() {
-		if h.Up == (h.Cloud == "secret:1+") {
-			t.Errorf("%+v", h)
-		}
+		up = append(up, fmt.Sprint(h.Cloud, " ", h.Up))
+	}
+	if !slices.Equal(up, []string{"default true", "default+ true", "secret:1 true", "secret:2 true"}) {
+		t.Errorf("%q", up)
 	}
 	w.mu.Lock()
 	keys := slices.Collect(maps.Keys(w.secrets))

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -22,6 +23,12 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 	"github.com/cinder-csi/cinder-csi/internal/zone"
 )
+
+// Registry takes metrics and gives them out; *prometheus.Registry is one.
+type Registry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
+}
 
 // Config is what the command line says.
 type Config struct {
@@ -53,6 +60,10 @@ type Config struct {
 	// StartupTaint is the key of the taint that new nodes join with, which the controller
 	// removes once the driver is registered on them; empty: none is removed.
 	StartupTaint string
+	// CountOrphans has the controller count what is in the clouds and Kubernetes has no
+	// object of; CountOrphansEvery is the pause between, 10 min where it is 0.
+	CountOrphans      bool
+	CountOrphansEvery time.Duration
 	// TagAnnotationPrefix begins the annotations of claims and VolumeSnapshots that are
 	// recorded as metadata: what follows is the key. Empty: none are.
 	TagAnnotationPrefix string
@@ -74,6 +85,9 @@ type Config struct {
 	// LogLevel is the level of the logger, which the admin socket changes; nil: there is no
 	// such socket.
 	LogLevel *zap.AtomicLevel
+	// Metrics takes the metrics, and is what /metrics shows; a registry of the plugin's own
+	// where it is nil.
+	Metrics Registry
 	// Tracing sends spans; see the tracing package for where they go.
 	Tracing bool
 	// KubeletRegistrationPath is the CSI socket as the kubelet sees it. Where it

@@ -16,11 +16,15 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/controller"
 	"github.com/cinder-csi/cinder-csi/internal/events"
 	"github.com/cinder-csi/cinder-csi/internal/identity"
+	"github.com/cinder-csi/cinder-csi/internal/inspect"
 	"github.com/cinder-csi/cinder-csi/internal/kube"
 	"github.com/cinder-csi/cinder-csi/internal/nodestart"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
+
+// countOrphansEvery is the pause between two counts, each of which reads Kubernetes once.
+const countOrphansEvery = 10 * time.Minute
 
 // controllerRole is the controller service and the clouds behind it.
 type controllerRole struct {
@@ -81,7 +85,10 @@ func newController(cfg Config, conf openstack.Config, seen string, logger *zap.L
 		return nil, fmt.Errorf("register the metric of reloads: %w", err)
 	}
 	changes.run(cmp.Or(cfg.ReloadEvery, reloadEvery))
-	role.attend(ctx, cfg, logger, changes.refusals)
+	if err := role.attend(ctx, cfg, logger, registry, changes.refusals); err != nil {
+		role.close()
+		return nil, err
+	}
 	return role, nil
 }
 
@@ -97,11 +104,11 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 			return err
 		}
 	}
-	if !cfg.PVCAnnotations && cfg.StartupTaint == "" && !cfg.Events {
+	if !cfg.PVCAnnotations && cfg.StartupTaint == "" && !cfg.Events && !cfg.CountOrphans {
 		return nil
 	}
 	if r.kubernetes, err = kube.New(cfg.Kubernetes); err != nil {
-		return fmt.Errorf("--pvc-annotations, --startup-taint and --events need Kubernetes: %w", err)
+		return fmt.Errorf("--pvc-annotations, --startup-taint, --events and --count-orphans need Kubernetes: %w", err)
 	}
 	if cfg.PVCAnnotations {
 		r.annotations = r.kubernetes.Annotations
@@ -110,8 +117,15 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 }
 
 // attend does until ctx ends what nobody calls for: it takes the start-up taint off
-// nodes, and tells in events what is wrong.
-func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger, refusals func() map[string]error) {
+// nodes, tells in events what is wrong, and counts what Kubernetes has no object of.
+func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger, registry prometheus.Registerer, refusals func() map[string]error) error {
+	if cfg.CountOrphans {
+		counter := inspect.Counter{Kubernetes: r.kubernetes, Lists: r.clouds.lastLists, Every: cmp.Or(cfg.CountOrphansEvery, countOrphansEvery), Logger: logger}
+		if err := counter.Register(registry); err != nil {
+			return fmt.Errorf("--count-orphans: %w", err)
+		}
+		r.background.Go(func() { counter.Run(ctx) })
+	}
 	if cfg.StartupTaint != "" {
 		r.background.Go(func() {
 			if err := nodestart.Run(ctx, nodestart.Config{
@@ -134,6 +148,7 @@ func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Log
 			})
 		})
 	}
+	return nil
 }
 
 func (r *controllerRole) register(registrar grpc.ServiceRegistrar) {

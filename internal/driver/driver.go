@@ -29,7 +29,10 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	registry := cfg.Metrics
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(cfg))
 
 	var conf openstack.Config
@@ -89,7 +92,7 @@ func logUnused(logger *zap.Logger, conf openstack.Config) {
 }
 
 // serve listens and serves until ctx ends.
-func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry *prometheus.Registry, ready *readiness, services []func(grpc.ServiceRegistrar)) error {
+func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry Registry, ready *readiness, services []func(grpc.ServiceRegistrar)) error {
 	server := rpc.NewServer(rpc.Options{Logger: logger, Metrics: registry, Tracing: cfg.Tracing}, func(r grpc.ServiceRegistrar) {
 		for _, register := range services {
 			register(r)

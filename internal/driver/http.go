@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
@@ -98,7 +97,7 @@ func (s *readiness) handler(endpoint rpc.Endpoint) http.HandlerFunc {
 }
 
 // pages serves /metrics, /healthz and /readyz.
-func pages(registry *prometheus.Registry, endpoint rpc.Endpoint, ready *readiness) http.Handler {
+func pages(registry Registry, endpoint rpc.Endpoint, ready *readiness) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
 	mux.HandleFunc("GET /healthz", healthy(endpoint))

@@ -43,10 +43,7 @@ func (a *Answer) judgeServer() (found []Finding) {
 			"neither the config drive nor the metadata service tell what is missing", "mend the metadata service, or set --nodeid and --zone-fallback on the node plugin"))
 	}
 	for _, s := range a.Server.Sources {
-		switch {
-		case s.Error != "" && a.Server.Error == "":
-			found = append(found, note("server", fmt.Sprintf("the %s tells nothing: %s", s.Name, s.Error), "", ""))
-		case s.ServerID != "" && s.ServerID != a.Server.ServerID:
+		if s.ServerID != "" && s.ServerID != a.Server.ServerID {
 			found = append(found, wrong("server", fmt.Sprintf("the %s tells server %s, but the driver goes by %s", s.Name, s.ServerID, cmp.Or(a.Server.ServerID, "none")),
 				"this server was made from an image or a disk of another one that still has its config drive, or a proxy answers for the metadata service",
 				"set [Metadata] search-order in cloud.conf to the source that is right"))

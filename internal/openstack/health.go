@@ -102,9 +102,10 @@ type sight struct {
 }
 
 type seen struct {
-	// trouble is what was wrong with the last answer, and success when one was right.
-	trouble error
-	success time.Time
+	// trouble is what was wrong with the answer to the newest request, which was sent at
+	// sent, and success when an answer was right.
+	trouble       error
+	sent, success time.Time
 	// certificate and authority are when the service's certificate ends, and the first of
 	// the authorities that vouch for it.
 	certificate, authority time.Time
@@ -119,22 +120,26 @@ func (s *sight) copy() seen {
 	return s.seen
 }
 
-// note keeps what a request has shown. bad is what is wrong with its answer. Why it had
-// none is not known where its caller has cancelled it.
-func (s *sight) note(resp *http.Response, err, bad, ended error) {
+// note keeps what a request has shown. Why it had no answer is not known where its caller
+// has cancelled it; one that the driver can do without says nothing by its failure; and one
+// that hung has nothing to say any more where a newer one was answered.
+func (s *sight) note(o *observation, resp *http.Response, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
+	now, bad := time.Now(), o.trouble(resp, err)
 	s.certificates(resp, err)
+	const longest = 64
+	if resp != nil && len(resp.Header.Get("Date")) <= longest {
+		s.date, s.dated = resp.Header.Get("Date"), now
+	}
 	switch {
-	case err != nil && errors.Is(ended, context.Canceled):
+	case err != nil && errors.Is(o.req.Context().Err(), context.Canceled), bad != nil && o.errand.request == credentialRequest:
 		return
 	case bad == nil:
 		s.success = now
 	}
-	s.trouble = bad
-	if resp != nil {
-		s.date, s.dated = resp.Header.Get("Date"), now
+	if !o.start.Before(s.sent) {
+		s.trouble, s.sent = bad, o.start
 	}
 }
 

@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -136,6 +137,33 @@ func TestACloudCanNotMakeUpLabels(t *testing.T) {
 	}
 	if series > 100 {
 		t.Errorf("%d series", series)
+	}
+}
+
+// TestARequestThatHungSaysNothingOfNow: nor does one whose caller went away.
+func TestARequestThatHungSaysNothingOfNow(t *testing.T) {
+	arrived, release := make(chan struct{}, 2), make(chan struct{})
+	slow := func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		answer(w, http.StatusInternalServerError, "{}")
+	}
+	c := newTestCloud(t, script(slow, says(200, volumeBody(idA)), hang))
+	client := c.connect(t, Options{})
+	done := make(chan error)
+	go func() { done <- client.DeleteVolume(t.Context(), idA) }()
+	<-arrived
+	if _, err := client.GetVolume(t.Context(), idA); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	if err := <-done; err == nil || !client.Health().Up {
+		t.Errorf("%v: %+v", err, client.Health())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if _, err := client.GetVolume(ctx, idA); err == nil || !client.Health().Up {
+		t.Errorf("%v: %+v", err, client.Health())
 	}
 }
 

@@ -43,7 +43,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}, labels),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cinder_csi_openstack_requests_total",
-			Help: "HTTP requests to OpenStack, repetitions among them, by the status of the answer, none where none came.",
+			Help: "HTTP requests to OpenStack, repetitions among them, by the status of the answer; none stands for no answer.",
 		}, []string{"service", "request", "status"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cinder_csi_openstack_retries_total",
@@ -168,8 +168,8 @@ func gauges() []gauge {
 					tell(map[bool]float64{true: 1}[h.Up])
 				}
 			}),
-		at("cinder_csi_cloud_last_success_timestamp_seconds", "When the cloud last answered so.", func(h Health) time.Time { return h.LastSuccess }),
-		at("cinder_csi_token_expiry_timestamp_seconds", "When the token ends that the driver has; it is renewed before.", func(h Health) time.Time { return h.TokenExpiry }),
+		at("cinder_csi_cloud_last_success_timestamp_seconds", "When the cloud last gave an answer below HTTP 500 with the credentials accepted.", func(h Health) time.Time { return h.LastSuccess }),
+		at("cinder_csi_token_expiry_timestamp_seconds", "When the driver's token ends. It is renewed before that, unless it is one of the configuration.", func(h Health) time.Time { return h.TokenExpiry }),
 		at("cinder_csi_credential_expiry_timestamp_seconds", "When the application credential, the password or the token of the configuration ends; absent where it does not, or where the account may not know.", func(h Health) time.Time { return h.CredentialExpiry }),
 		of("cinder_csi_certificate_expiry_timestamp_seconds", "When a certificate ends: of keystone, cinder or nova as the service shows it, ca for the authority that ends first of those that vouch for them, client for cert-file.", []string{"certificate"},
 			func(h Health, _ *connection, tell func(float64, ...string)) {
@@ -205,8 +205,11 @@ func tellTime(t time.Time, tell func(float64, ...string)) {
 // maxQuotas bounds the label of the quota: a cloud has a line for each volume type.
 const maxQuotas = 100
 
-// ofType is the quota of one volume type.
-var ofType = regexp.MustCompile(`^(volumes|gigabytes|snapshots)_[[:print:]]{1,255}$`)
+// ofType is the quota of one volume type, whose name has at most maxQuotaName bytes: a
+// pattern that counts to 255 takes 190 kB of each plugin's memory.
+var ofType = regexp.MustCompile(`^(volumes|gigabytes|snapshots)_[[:print:]]+$`)
+
+const maxQuotaName = len("gigabytes_") + 255
 
 // quotaLines returns the quota that was read last: of all kinds of things that the driver
 // makes, and of those volume types that have one.
@@ -217,7 +220,7 @@ func quotaLines(c *connection) map[string]cloud.QuotaLine {
 	for _, name := range slices.Sorted(maps.Keys(lines)) {
 		switch {
 		case slices.Contains(own, name):
-		case lines[name].Limit < 0 || kept == maxQuotas || !ofType.MatchString(name):
+		case lines[name].Limit < 0 || kept == maxQuotas || len(name) > maxQuotaName || !ofType.MatchString(name):
 			delete(lines, name)
 		default:
 			kept++

@@ -119,8 +119,7 @@ func (o *observation) end(resp *http.Response, err error, sent bool) {
 	}
 	o.conn.metrics.requests.WithLabelValues(o.service, o.errand.request, label).Inc()
 	o.errand.trouble = trouble(status, sent)
-	bad := o.trouble(resp, err)
-	o.conn.sights[o.service].note(resp, err, bad, o.req.Context().Err())
+	o.conn.sights[o.service].note(o, resp, err)
 	o.log(resp, err)
 	if o.span.IsRecording() {
 		o.record(resp, err)
@@ -237,7 +236,7 @@ func (o *observation) record(resp *http.Response, err error) {
 func (o *observation) template() string {
 	segments := strings.Split(o.req.URL.Path, "/")
 	for i, segment := range segments {
-		if uuid.Validate(segment) == nil || segment != "" && segment == o.conn.project {
+		if uuid.Validate(segment) == nil {
 			segments[i] = "{id}"
 		}
 	}

@@ -1,9 +1,11 @@
 package openstack_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +35,7 @@ func (l *lab) families(g prometheus.Gatherer, want string, names ...string) {
 
 const (
 	requestsHead = `
-# HELP cinder_csi_openstack_requests_total HTTP requests to OpenStack, repetitions among them, by the status of the answer, none where none came.
+# HELP cinder_csi_openstack_requests_total HTTP requests to OpenStack, repetitions among them, by the status of the answer; none stands for no answer.
 # TYPE cinder_csi_openstack_requests_total counter
 `
 	retriesHead = `
@@ -227,6 +229,9 @@ func TestWhenCredentialsEnd(t *testing.T) {
 	}
 	ends(l.cloud.CloudConf(), end.Add(time.Hour))
 	ends(l.cloud.CredentialConf(), end)
+	// Nor does it matter that Keystone does not answer that.
+	l.fault(admin.Fault{Operation: "application_credential.get", Before: 503})
+	ends(l.cloud.CredentialConf(), time.Time{})
 	// Access rules, the policy, or an old Keystone keep the account from reading it; nobody asks twice.
 	for _, status := range []int{401, 403, 404} {
 		l.fault(admin.Fault{Operation: "application_credential.get", Before: status})
@@ -235,6 +240,17 @@ func TestWhenCredentialsEnd(t *testing.T) {
 		l.cost("token.create 1", "application_credential.get 1", "version.get 2")
 	}
 	l.fault()
+	// A token of the configuration was issued at some time, with or without a project.
+	token, tokenEnds := l.token()
+	for _, scope := range []string{"", "tenant-name=demo\ntenant-domain-name=Default\n"} {
+		conf := "[Global]\nauth-url=" + l.cloud.AuthURL() + "\ntoken=" + token + "\n" + scope
+		client, err := openstack.Connect(t.Context(), readConf(t, conf), openstack.Options{})
+		l.must(err)
+		if h := client.Health(); !h.CredentialExpiry.Equal(tokenEnds) || !h.TokenExpiry.Equal(tokenEnds) {
+			t.Errorf("%q: %v and %v, not %v", scope, h.CredentialExpiry, h.TokenExpiry, tokenEnds)
+		}
+		client.Close()
+	}
 	behaviour, err := l.admin.Behaviour(t.Context())
 	l.must(err)
 	behaviour.CredentialsExpire = time.Now().Add(-time.Second)
@@ -242,6 +258,28 @@ func TestWhenCredentialsEnd(t *testing.T) {
 	if _, err := openstack.Connect(t.Context(), readConf(t, l.cloud.CredentialConf()), openstack.Options{}); !errors.Is(err, cloud.ErrUnauthorized) {
 		t.Errorf("an application credential that has ended: %v", err)
 	}
+}
+
+// token returns one for the project of the demo user, and when it ends.
+func (l *lab) token() (id string, end time.Time) {
+	l.t.Helper()
+	accounts, err := l.admin.Accounts(l.t.Context())
+	l.must(err)
+	body := fmt.Sprintf(`{"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": "demo", "domain": {"id": "default"}, "password": %q}}},
+		"scope": {"project": {"name": "demo", "domain": {"id": "default"}}}}}`, accounts[0].Password)
+	req, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, l.cloud.AuthURL()+"/auth/tokens", strings.NewReader(body))
+	l.must(err)
+	resp, err := http.DefaultClient.Do(req)
+	l.must(err)
+	defer func() { _ = resp.Body.Close() }()
+	var answer struct {
+		Token struct {
+			ExpiresAt time.Time `json:"expires_at"`
+		} `json:"token"`
+	}
+	l.must(json.NewDecoder(resp.Body).Decode(&answer))
+	http.DefaultClient.CloseIdleConnections()
+	return resp.Header.Get("X-Subject-Token"), answer.Token.ExpiresAt
 }
 
 func TestQuotaIsToldAsItWasRead(t *testing.T) {

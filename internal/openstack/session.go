@@ -60,8 +60,9 @@ type grant struct {
 	project  string
 	catalog  *tokens.ServiceCatalog
 	who      Grant
-	// password is when that ends, zero where it does not.
-	password time.Time
+	// ends is when the token does, by Keystone's clock, and password when that does, zero
+	// where it does not.
+	ends, password time.Time
 }
 
 // granted returns for whom the newest token was, and when it and the credentials end.
@@ -148,6 +149,9 @@ func (s *session) authenticate(ctx context.Context) (g grant, err error) {
 	now := time.Now()
 	s.token = g.token
 	s.expires = now.Add(g.lifetime)
+	if s.fixed() { // it was issued at some time
+		s.expires = g.ends
+	}
 	s.renewAt = s.expires.Add(-min(maxRenewalLead, g.lifetime/5))
 	s.who = g.who
 	asked := s.asked
@@ -185,7 +189,7 @@ func (s *session) learnExpiry(ctx context.Context, provider *gophercloud.Provide
 	)
 	switch id := g.who.ApplicationCredential; {
 	case s.fixed():
-		end = time.Now().Add(g.lifetime)
+		end = g.ends
 	case id != "":
 		var answer struct {
 			Credential struct {
@@ -264,7 +268,7 @@ func newGrant(provider *gophercloud.ProviderClient) (grant, error) {
 	if times.IssuedAt.IsZero() {
 		times.IssuedAt = time.Now()
 	}
-	g.lifetime = max(0, times.ExpiresAt.Sub(times.IssuedAt))
+	g.ends, g.lifetime = times.ExpiresAt, max(0, times.ExpiresAt.Sub(times.IssuedAt))
 	return g, nil
 }
 

@@ -61,13 +61,13 @@ func TestRequestsAreTraced(t *testing.T) {
 		}
 	}
 	want := []string{
-		"GET /volume/v3/{id}/volumes/{id} cinder volume_get 401  req-1 401 true",
+		"GET /volume/v3/p1/volumes/{id} cinder volume_get 401  req-1 401 true",
 		"POST /identity/v3/auth/tokens keystone token_create 201  req-1  false",
-		"GET /volume/v3/{id}/volumes/{id} cinder volume_get 503 1 req-1 503 true",
-		"GET /volume/v3/{id}/volumes/{id} cinder volume_get 200 2 req-1  false",
-		"GET /volume/v3/{id}/volumes/{id} cinder volume_get 404  req-1  false",
-		"DELETE /volume/v3/{id}/volumes/{id} cinder volume_delete 409  req-1 409 true",
-		"POST /volume/v3/{id}/volumes cinder volume_create    connection true",
+		"GET /volume/v3/p1/volumes/{id} cinder volume_get 503 1 req-1 503 true",
+		"GET /volume/v3/p1/volumes/{id} cinder volume_get 200 2 req-1  false",
+		"GET /volume/v3/p1/volumes/{id} cinder volume_get 404  req-1  false",
+		"DELETE /volume/v3/p1/volumes/{id} cinder volume_delete 409  req-1 409 true",
+		"POST /volume/v3/p1/volumes cinder volume_create    connection true",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -64,7 +64,7 @@ func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone b
 		return nil, err
 	}
 	ctx, end := s.operation(ctx, volumeAttach, volumeID, serverID)
-	defer func() { end(err) }()
+	defer func() { err = end(err) }()
 	unlock, err := s.lockToShare(ctx, volumeID)
 	if err != nil {
 		return nil, err
@@ -278,7 +278,7 @@ func (a *attachment) fellBack(ctx context.Context, v *cloud.Volume) error {
 	if listed {
 		return fmt.Errorf("volume %s has status %s: %w: Nova lists it on server %s, Cinder does not", v.ID, v.Status, ErrUnfinished, a.serverID)
 	}
-	return fmt.Errorf("volume %s went back to status %s, it could not be attached to server %s (see the server's action list): %w", v.ID, v.Status, a.serverID, ErrUnfinished)
+	return fmt.Errorf("volume %s went back to status %s, it could not be attached to server %s: %s: %w", v.ID, v.Status, a.serverID, serverEvents(a.serverID), ErrUnfinished)
 }
 
 // record begins to put a first publication on record, while its attachment is waited
@@ -345,6 +345,12 @@ func (s *Service) recordPublication(ctx context.Context, volumeID string) error 
 // volume that it has just attached.
 func refusesRecord(err error) bool {
 	return cloud.NotTold(err) && !errors.Is(err, cloud.ErrUnauthorized)
+}
+
+// serverEvents is where an operator finds why Nova gave up what it had accepted, or does not
+// get on with it.
+func serverEvents(serverID string) string {
+	return fmt.Sprintf("`openstack server event list %s` and the log of nova-compute on its host tell why", serverID)
 }
 
 // ghostRemedy is how an operator gets rid of an attachment that Nova lists and

@@ -25,10 +25,10 @@ func (s *Service) createBackup(ctx context.Context, req SnapshotRequest) (made *
 	ctx, end := s.operation(ctx, backupCreate, req.Name, "")
 	defer func() {
 		if err == nil && !made.Ready {
-			end(ErrUnfinished)
+			_ = end(ErrUnfinished)
 			return
 		}
-		end(err)
+		err = end(err)
 	}()
 	backup, err := s.earlierBackup(ctx, req)
 	if err != nil {
@@ -205,7 +205,7 @@ func (s *Service) dropTemporary(ctx context.Context, backup *cloud.Backup) error
 // which would keep the volume for ever. What does not exist is gone.
 func (s *Service) deleteBackup(ctx context.Context, id string) (err error) {
 	ctx, end := s.operation(ctx, backupDelete, id, "")
-	defer func() { end(err) }()
+	defer func() { err = end(err) }()
 	backup, err := s.cloud.GetBackup(ctx, id)
 	switch {
 	case errors.Is(err, cloud.ErrNotFound), errors.Is(err, cloud.ErrUnsupported):

@@ -26,6 +26,8 @@ const (
 // that the caller pauses before it asks again.
 type bulkheads struct {
 	kind string
+	// advice tells an operator where to look into one that is stuck; nil: there is none.
+	advice func(key string) string
 	// alone is for how long one call alone waits where nothing is finished; n calls, at
 	// all of these bulkheads together, wait for an n-th of it. That leaves workers to
 	// others, be they 50, as the chart has it, or 10.
@@ -77,7 +79,7 @@ func (b *bulkheads) enter(ctx context.Context, key string) (context.Context, *vi
 	switch {
 	case len(at.visits) == 0:
 	case idle >= b.patience():
-		return nil, nil, fmt.Errorf("%s %s: %w, and nothing was finished for %v", b.kind, key, ErrBusy, idle.Round(time.Second))
+		return nil, nil, fmt.Errorf("%s %s: %w, and nothing was finished since %s%s", b.kind, key, ErrBusy, at.progress.UTC().Format(time.RFC3339), b.advise(key))
 	case b.most > 0 && len(at.visits) >= b.most:
 		return nil, nil, fmt.Errorf("%s %s: %w, and %d others wait", b.kind, key, ErrBusy, len(at.visits)-1)
 	}
@@ -87,6 +89,14 @@ func (b *bulkheads) enter(ctx context.Context, key string) (context.Context, *vi
 	at.visits = append(at.visits, v)
 	b.calls++
 	return limited, v, nil
+}
+
+// advise returns the advice for a text.
+func (b *bulkheads) advise(key string) string {
+	if b.advice == nil {
+		return ""
+	}
+	return ": " + b.advice(key)
 }
 
 // patience is for how long a call waits though nothing is finished. b.mu is held.
@@ -141,5 +151,6 @@ func (v *visit) explain(ctx, limited context.Context, err error) error {
 	if err == nil || limited.Err() == nil || ctx.Err() != nil {
 		return err
 	}
-	return fmt.Errorf("%s %s: %w: it has not finished what it was asked for, and others must not wait for that: %s", v.of.kind, v.key, ErrUnfinished, err.Error())
+	return fmt.Errorf("%s %s: %w: it has not finished what it was asked for, and others must not wait for that%s: %s",
+		v.of.kind, v.key, ErrUnfinished, v.of.advise(v.key), err.Error())
 }

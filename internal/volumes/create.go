@@ -80,7 +80,7 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (made *cloud.Vo
 		return nil, err
 	}
 	ctx, end := s.operation(ctx, volumeCreate, p.Name, "")
-	defer func() { end(err) }()
+	defer func() { err = end(err) }()
 	unlock, err := s.lock(ctx, "volume name", p.Name)
 	if err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func (s *Service) Delete(ctx context.Context, id string) error {
 // untilGone deletes a volume and waits until it is gone.
 func (s *Service) untilGone(ctx context.Context, id string) (err error) {
 	ctx, end := s.operation(ctx, volumeDelete, id, "")
-	defer func() { end(err) }()
+	defer func() { err = end(err) }()
 	return change(ctx,
 		func() error { return s.cloud.DeleteVolume(ctx, id) },
 		func() error { return s.waitGone(ctx, id) },

@@ -69,7 +69,7 @@ func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 // detachFrom detaches a volume from one server, behind the server's bulkhead.
 func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) (err error) {
 	ctx, end := s.operation(ctx, volumeDetach, volumeID, serverID)
-	defer func() { end(err) }()
+	defer func() { err = end(err) }()
 	limited, visit, err := s.hosts.enter(ctx, serverID)
 	if err != nil {
 		return fmt.Errorf("detaching volume %s: %w", volumeID, err)
@@ -146,7 +146,8 @@ func (d *detachment) decide(ctx context.Context, v *cloud.Volume, refusal error)
 		// it and is not any more.
 		return true, fmt.Errorf("detaching volume %s from server %s: %w", v.ID, d.serverID, unfinished(refusal))
 	}
-	return false, fmt.Errorf("volume %s has status %s, in which Nova does not detach it; reset its state: %w: %w", v.ID, v.Status, ErrState, refusal)
+	return false, fmt.Errorf("volume %s has status %s, in which Nova does not detach it from server %s: %w: have an administrator run `openstack volume set --state in-use %s`: %w",
+		v.ID, v.Status, d.serverID, ErrState, v.ID, refusal)
 }
 
 // afterAttaching waits until an attachment that is under way is there or has
@@ -198,7 +199,7 @@ func (d *detachment) follow(ctx context.Context) error {
 	case v == nil:
 		return nil
 	case v.AttachedTo(d.serverID):
-		return fmt.Errorf("volume %s went back to status %s, server %s did not let go of it (see the server's action list): %w", d.volumeID, v.Status, d.serverID, ErrUnfinished)
+		return fmt.Errorf("volume %s went back to status %s, server %s did not let go of it: %s: %w", d.volumeID, v.Status, d.serverID, serverEvents(d.serverID), ErrUnfinished)
 	}
 	if err := d.agree(ctx, false); err != nil {
 		return err

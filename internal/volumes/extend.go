@@ -18,7 +18,7 @@ func (s *Service) Extend(ctx context.Context, id string, sizeGiB int64) (size in
 		return 0, err
 	}
 	ctx, end := s.operation(ctx, volumeExtend, id, "")
-	defer func() { end(err) }()
+	defer func() { err = end(err) }()
 	unlock, err := s.lock(ctx, "volume", id)
 	if err != nil {
 		return 0, err

@@ -17,8 +17,10 @@ type Metrics struct {
 	operations              operations
 
 	mu sync.Mutex
-	// services counts the services of each cloud.
+	// services counts the services of each cloud, told how many of its volumes had each
+	// status.
 	services map[string]int
+	told     map[string]map[string]int
 }
 
 // NewMetrics returns metrics that are registered with r, once for each registry; a nil r
@@ -55,7 +57,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "cinder_csi_volumes",
 			Help: "Volumes of the project by their status in Cinder, from the last complete list that was read for another reason.",
 		}, []string{"cloud", "status"}),
-		services: make(map[string]int),
+		services: make(map[string]int), told: make(map[string]map[string]int),
 	}
 	if r != nil {
 		r.MustRegister(&m.operations)
@@ -95,6 +97,7 @@ func (c *counted) close() {
 		return
 	}
 	delete(m.services, c.cloud)
+	delete(m.told, c.cloud)
 	for _, series := range []interface {
 		DeletePartialMatch(labels prometheus.Labels) int
 	}{m.duration, m.lag, m.lockWait, m.waiters, m.volumes, m.polls} {
@@ -103,7 +106,7 @@ func (c *counted) close() {
 	m.operations.forget(c.cloud)
 }
 
-// count sets how many volumes have each status.
+// count sets how many volumes have each status. No series is missing meanwhile.
 func (c *counted) count(byStatus map[string]int) {
 	m := c.all
 	m.mu.Lock()
@@ -111,8 +114,13 @@ func (c *counted) count(byStatus map[string]int) {
 	if m.services[c.cloud] == 0 {
 		return
 	}
-	m.volumes.DeletePartialMatch(prometheus.Labels{"cloud": c.cloud})
 	for status, n := range byStatus {
 		m.volumes.WithLabelValues(c.cloud, status).Set(float64(n))
 	}
+	for status := range m.told[c.cloud] {
+		if byStatus[status] == 0 {
+			m.volumes.DeleteLabelValues(c.cloud, status)
+		}
+	}
+	m.told[c.cloud] = byStatus
 }

@@ -70,7 +70,7 @@ func (s *Service) setMetadata(ctx context.Context, id string, req ModifyRequest)
 // retype changes the type of a volume, unless it has that type already.
 func (s *Service) retype(ctx context.Context, id string, req ModifyRequest) (err error) {
 	ctx, end := s.operation(ctx, volumeRetype, id, "")
-	defer func() { end(err) }()
+	defer func() { err = end(err) }()
 	kind, err := s.typeNamed(ctx, req.Type)
 	if err != nil {
 		return err

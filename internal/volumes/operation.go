@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,9 +79,10 @@ const (
 
 type callKey struct{}
 
-// operation begins a call for an operation. end has to be called with the call's error.
-// What the call learns from the cloud with the returned context is noted with the operation.
-func (s *Service) operation(ctx context.Context, name, subject, serverID string) (_ context.Context, end func(error)) {
+// operation begins a call for an operation. end has to be called with the call's error, and
+// returns it with what is known of an operation that goes on. What the call learns from the
+// cloud with the returned context is noted with the operation.
+func (s *Service) operation(ctx context.Context, name, subject, serverID string) (_ context.Context, end func(error) error) {
 	c := call{s.counted.all.operations.enter(operationKey{s.counted.cloud, name, subject, serverID}, s.counted.stuckAfter), s.counted}
 	return context.WithValue(ctx, callKey{}, c), c.end
 }
@@ -170,12 +172,13 @@ func waited(ctx context.Context, over bool) {
 
 // end ends a call. The operation ends with the call that succeeds. After any other it is
 // remembered for a while, since callers repeat it.
-func (c call) end(err error) {
+func (c call) end(err error) error {
 	o := &c.counted.all.operations
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c.calls--
 	c.left = time.Now()
+	ended := !goesOn(err)
 	switch over := !c.over.IsZero(); {
 	case err == nil:
 		if !c.accepted.IsZero() && !c.open.IsZero() {
@@ -184,12 +187,74 @@ func (c call) end(err error) {
 		c.observe("ok", c.over)
 		o.done(c.operation)
 	case errors.Is(err, ErrBusy), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-	case over, !errors.Is(err, ErrUnfinished) && !noAnswer(err) && !errors.Is(err, cloud.ErrUnauthorized):
+		// Another call may be about to see it over.
+	case over, ended:
 		c.observe("failed", c.over)
 	}
-	if paused := len(o.byKey); c.calls == 0 && paused > mostPaused {
+	if len(o.byKey) > mostPaused {
 		o.shrink()
 	}
+	if ended || errors.As(err, new(*goingOn)) {
+		return err
+	}
+	return &goingOn{err, c.operation.String()}
+}
+
+// goesOn reports whether what a call for an operation was about may go on after its error.
+func goesOn(err error) bool {
+	return errors.Is(err, ErrUnfinished) || errors.Is(err, ErrBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		err != nil && noAnswer(err) || errors.Is(err, cloud.ErrUnauthorized)
+}
+
+// goingOn is the error of a call whose operation may go on, with what is known of that.
+type goingOn struct {
+	error
+	known string
+}
+
+func (g *goingOn) Error() string { return g.error.Error() + "; " + g.known }
+func (g *goingOn) Unwrap() error { return g.error }
+
+// String tells for people since when callers ask for an operation, the last state that the
+// cloud has told, and how to find out more about one that is stuck. It says the same each
+// time, as far as it can: Kubernetes counts events of one text, and keeps few of many.
+func (op *operation) String() string {
+	text := "asked for since " + op.began.UTC().Format(time.RFC3339)
+	if op.state != "" {
+		text += ", last seen in status " + op.state
+	}
+	if op.volumeID != "" && time.Since(op.began) > op.stuckAfter {
+		text += "; `cinder-csi-plugin inspect volume " + op.volumeID + "` tells what Kubernetes, Cinder and Nova know of it"
+	}
+	return text
+}
+
+// atWork tells for people which operation of other calls keeps a call from a subject, empty
+// where none is known.
+func (s *Service) atWork(ctx context.Context, subject string) string {
+	own, _ := ctx.Value(callKey{}).(call)
+	o := &s.counted.all.operations
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var found []string
+	for key, op := range o.byKey {
+		others := op.calls
+		if op == own.operation {
+			others--
+		}
+		if key.cloud == s.counted.cloud && key.subject == subject && others > 0 {
+			text := key.name
+			if key.server != "" {
+				text += " of server " + key.server
+			}
+			found = append(found, text+", "+op.String())
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	slices.Sort(found)
+	return ": " + strings.Join(found, "; ")
 }
 
 // observe counts an operation that the cloud has accepted, and that was seen over at a

@@ -84,7 +84,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, req SnapshotRequest) (*Sna
 // snapshotOf finds or makes the snapshot of a request and waits for it.
 func (s *Service) snapshotOf(ctx context.Context, req SnapshotRequest) (snapshot *cloud.Snapshot, err error) {
 	ctx, end := s.operation(ctx, snapshotCreate, req.Name, "")
-	defer func() { end(err) }()
+	defer func() { err = end(err) }()
 	snapshot, err = s.earlierSnapshot(ctx, req)
 	if err == nil && snapshot == nil {
 		snapshot, err = s.postSnapshot(ctx, req)
@@ -286,7 +286,7 @@ func (s *Service) DeleteSnapshot(ctx context.Context, id string) error {
 // also be that of a backup.
 func (s *Service) deleteSnapshot(ctx context.Context, id string) (found bool, err error) {
 	ctx, end := s.operation(ctx, snapshotDelete, id, "")
-	defer func() { end(err) }()
+	defer func() { err = end(err) }()
 	found = true
 	err = change(ctx, func() error {
 		return s.cloud.DeleteSnapshot(ctx, id)

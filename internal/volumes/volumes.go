@@ -100,7 +100,7 @@ func NewLocks() *Locks {
 	return &Locks{
 		// With 10 calls, half a minute for those that share a volume, and 15 s for a server.
 		sharing: bulkheads{kind: "volume", alone: 5 * time.Minute, most: 16},
-		hosts:   bulkheads{kind: "server", alone: 150 * time.Second},
+		hosts:   bulkheads{kind: "server", advice: serverEvents, alone: 150 * time.Second},
 	}
 }
 
@@ -208,7 +208,7 @@ func isID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }
 func (s *Service) lock(ctx context.Context, what, key string) (func(), error) {
 	unlock, err := s.turn(ctx, &s.locks, what+" "+key, lockWait)
 	if errors.Is(err, keylock.ErrBusy) {
-		return nil, fmt.Errorf("%s %s: %w", what, key, ErrBusy)
+		return nil, fmt.Errorf("%s %s: %w%s", what, key, ErrBusy, s.atWork(ctx, key))
 	}
 	return unlock, err
 }

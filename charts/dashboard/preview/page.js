@@ -102,10 +102,10 @@ const draw = {
       scales: { x: { time: true, min: from, max: to }, y: { range: (_, min, max) => [0, max > 0 ? max * 1.08 : 1] } },
       axes: [
         { stroke: '#ccccdc', grid: { stroke: '#25272c', width: 1 }, ticks: { show: false }, size: 30, values: (_, ticks) => ticks.map(clock) },
-        { stroke: '#ccccdc', grid: { stroke: '#25272c', width: 1 }, ticks: { show: false }, size: 80, values: (_, ticks) => ticks.map(format) },
+        { stroke: '#ccccdc', grid: { stroke: '#25272c', width: 1 }, ticks: { show: false }, size: 80, values: (_, ticks) => ticks.map(format), incrs: defaults.unit === 'bytes' ? [1, 2, 4, 8, 16, 32, 64, 128, 256].map((n) => n * 2 ** 20) : undefined },
       ],
       series: [{}, ...order.map((i) => ({
-        stroke: series[i].colour, width: custom.lineWidth || (plain ? 1 : 0),
+        stroke: series[i].colour, width: custom.lineWidth ?? 1,
         fill: stacked ? mix(asHex(series[i].colour), (custom.fillOpacity ?? 0) / 100) : asHex(series[i].colour) + alpha,
         paths: plain ? undefined : uPlot.paths.bars({ size: [0.9, 40], align: 0 }), points: { show: plain && !stacked, size: 3 },
         spanGaps: custom.spanNulls === true,
@@ -165,7 +165,7 @@ const draw = {
       const line = element('tr');
       for (const c of columns) {
         const unit = overrides?.find((o) => o.matcher.options === renameByName[c])?.properties.find((p) => p.id === 'unit')?.value;
-        line.append(element('td', c === 'Value' ? shown(Number(value[1]), { unit }) : metric[c]));
+        line.append(element('td', c === 'Value' ? shown(Number(value[1]), { unit }) : metric[c] ?? ''));
       }
       table.append(line);
     }

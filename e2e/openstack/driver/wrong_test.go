@@ -46,7 +46,7 @@ func TestAttachmentThatVanishes(t *testing.T) {
 	err := r.publish(t.Context(), id, "node1", false)
 	r.must(os.Rename(file+".away", file))
 	t.Logf("the driver says: %v", err)
-	r.refused(err, codes.Aborted, "action list") // which the attacher takes for "ask again"
+	r.refused(err, codes.Aborted, "server event list") // which the attacher takes for "ask again"
 	r.is(id, "available/0", 1)
 	got, askErr := r.member.Compute(t.Context(), "60", http.MethodGet, "/servers/"+r.cloud.Servers["node1"]+"/os-instance-actions", nil)
 	r.must(askErr)
