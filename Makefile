@@ -40,8 +40,8 @@ lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files
 	$(LINT) fmt --diff
 	cd e2e && $(LINT_E2E) run -c ../.golangci.yml ./...
 	cd e2e && $(LINT_E2E) fmt -c ../.golangci.yml --diff
-	cd charts/dashboard && $(LINT_DASHBOARD) run -c ../../.golangci.yml ./...
-	cd charts/dashboard && $(LINT_DASHBOARD) fmt -c ../../.golangci.yml --diff
+	cd charts/dashboard && $(LINT_DASHBOARD) run -c ../../.golangci.yml .
+	cd charts/dashboard && $(LINT_DASHBOARD) fmt -c ../../.golangci.yml --diff *.go
 	cd e2e && go run ./cmd/upstream check
 
 .PHONY: unit
@@ -136,7 +136,7 @@ fuzz: ## Run every fuzz target for 30 s (FUZZTIME=)
 fmt: ## Format the code
 	$(LINT) fmt
 	cd e2e && $(LINT_E2E) fmt -c ../.golangci.yml
-	cd charts/dashboard && $(LINT_DASHBOARD) fmt -c ../../.golangci.yml
+	cd charts/dashboard && $(LINT_DASHBOARD) fmt -c ../../.golangci.yml *.go
 
 .PHONY: prerequisites
 prerequisites: ## Install what demo and test need, or say what to install
