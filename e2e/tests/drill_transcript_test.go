@@ -150,17 +150,18 @@ func (t *transcript) page() []byte {
 ` + "`make drill`" + ` makes incidents in the cluster of the end-to-end tests, with the development cloud below it, and writes this page. Of
 each it shows which alert holds, what the commands say, and that the cure of the documents works. An alert is told as soon as
 its expression holds in a real Prometheus that scrapes the driver; the time after it says how long it has to hold before it
-fires, which the drill doesn't wait for. The threshold of CinderVolumeStuck is a second,
-the quota is read every 20 seconds, and orphans are counted every 15. Ids, times and names that are others
-in each run have a name in capitals here.
+fires, which the drill doesn't wait for. The threshold of CinderVolumeStuck is a second, the quota is read every 20 seconds,
+and orphans are counted every 15. Ids, times and names that are others in each run have a name in capitals here.
 
 | incident | alert |
 |---|---|
 `)
 	for _, one := range incidents() {
-		if row := t.rows[one.title]; row != "" {
-			b.WriteString(row + "\n")
+		row := t.rows[one.title]
+		if row == "" {
+			row = fmt.Sprintf("| %s | not played yet |", one.title)
 		}
+		b.WriteString(row + "\n")
 	}
 	b.WriteString("\n")
 	for _, one := range incidents() {
