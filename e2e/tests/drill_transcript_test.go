@@ -82,7 +82,7 @@ func (p *part) alert(a prometheus.Alert, pause time.Duration) {
 	}
 	after := "at once"
 	if pause > 0 {
-		after = "after " + strings.TrimSuffix(strings.TrimSuffix(pause.String(), "0s"), "0m")
+		after = "after " + model.Duration(pause).String()
 	}
 	fmt.Fprintf(&p.text, "**Alert.** %s (%s, %s): %s\n\n", link, a.Labels["severity"], after, p.stable(string(a.Annotations["summary"])))
 }
