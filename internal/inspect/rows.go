@@ -73,17 +73,17 @@ func placeRows() []row {
 				"openstack server remove volume {server} {volume}",
 			},
 		},
+	}
+}
+
+// unfinishedRows are about attachments that have not ended, or don't.
+func unfinishedRows() []row {
+	return []row{
 		{
 			kind: "not-attached-yet", kubernetes: "attaching", nova: "yes", cinder: "yes", note: true,
 			what: "volume {volume} is attached to server {server}; the VolumeAttachment {va} doesn't say so yet",
 			why:  "the attacher learns it with its next call",
 		},
-	}
-}
-
-// unfinishedRows are about attachments that don't end.
-func unfinishedRows() []row {
-	return []row{
 		{
 			kind: "detachment-stuck", cinder: "detaching",
 			when: func(s subject) bool { return s.stuck() },
