@@ -8,8 +8,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -X main.version=$(VERSION) -X main.revision=$(REVISION)
 LINT    := go tool -modfile=.ci/tools.mod golangci-lint
-# e2e/ is a Go module of its own.
+# e2e/ and charts/dashboard/ are Go modules of their own.
 LINT_E2E := go tool -modfile=../.ci/tools.mod golangci-lint
+LINT_DASHBOARD := go tool -modfile=../../.ci/tools.mod golangci-lint
 TESTFLAGS ?= -race -shuffle=on -timeout=30m
 # The unit tests wait more than they work: for their clouds, for disks, for the kernel.
 PARALLEL ?= -p=4 -parallel=8
@@ -39,6 +40,8 @@ lint: ## gofmt, go vet, golangci-lint, and the storage suite's test driver files
 	$(LINT) fmt --diff
 	cd e2e && $(LINT_E2E) run -c ../.golangci.yml ./...
 	cd e2e && $(LINT_E2E) fmt -c ../.golangci.yml --diff
+	cd charts/dashboard && $(LINT_DASHBOARD) run -c ../../.golangci.yml .
+	cd charts/dashboard && $(LINT_DASHBOARD) fmt -c ../../.golangci.yml --diff *.go
 	cd e2e && go run ./cmd/upstream check
 
 .PHONY: unit
@@ -133,6 +136,7 @@ fuzz: ## Run every fuzz target for 30 s (FUZZTIME=)
 fmt: ## Format the code
 	$(LINT) fmt
 	cd e2e && $(LINT_E2E) fmt -c ../.golangci.yml
+	cd charts/dashboard && $(LINT_DASHBOARD) fmt -c ../../.golangci.yml *.go
 
 .PHONY: prerequisites
 prerequisites: ## Install what demo and test need, or say what to install

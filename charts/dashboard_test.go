@@ -84,3 +84,15 @@ func TestTheDashboardIsForGrafanasSidecar(t *testing.T) {
 		t.Error("the dashboard of the ConfigMap is another one")
 	}
 }
+
+// TestAlertAndDashboardCountTheSameFailures holds both to one list of codes.
+func TestAlertAndDashboardCountTheSameFailures(t *testing.T) {
+	_, codes, _ := strings.Cut(alerts(t).one(t, "CinderOperationsFailing", "alert").text("expr"), `grpc_code=~"`)
+	codes, _, _ = strings.Cut(codes, `"`)
+	for _, panel := range readDashboard(t).Panels {
+		if panel.Title == "Calls failing" && strings.Contains(panel.Targets[0].Expr, `grpc_code=~"`+codes+`"`) && codes != "" {
+			return
+		}
+	}
+	t.Errorf("the panel \"Calls failing\" doesn't count %s", codes)
+}

@@ -33,25 +33,28 @@ const (
 	its  = here + `, cloud=~"$cloud"`
 )
 
-func build() *dashboard.DashboardBuilder {
-	board := dashboard.NewDashboardBuilder("cinder-csi").
-		Uid("cinder-csi").
-		Description("The CSI driver for OpenStack Cinder: its clouds, its calls, its nodes.").
-		Tags([]string{"cinder-csi", "kubernetes", "openstack", "storage"}).
-		Time("now-6h", "now").
-		Refresh("1m").
-		Timezone("browser").
-		Tooltip(dashboard.DashboardCursorSyncCrosshair).
-		Link(dashboard.NewDashboardLinkBuilder("Alerts explained").
-			Type(dashboard.DashboardLinkTypeLink).
-			Icon("doc").
-			TargetBlank(true).
-			Url("https://github.com/cinder-csi/cinder-csi/blob/main/docs/alerts.md")).
-		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus")).
-		WithVariable(variable("cluster", "Cluster", `label_values(cinder_csi_build_info, cluster)`)).
-		WithVariable(variable("namespace", "Namespace", `label_values(cinder_csi_build_info{cluster=~"$cluster"}, namespace)`)).
-		WithVariable(variable("cloud", "Cloud", `label_values(cinder_csi_cloud_up{`+here+`}, cloud)`))
-	for _, row := range []func(*dashboard.DashboardBuilder){health, calls, clouds, operations, nodes, sidecars} {
+// builder builds a dashboard of the first form, which every Grafana reads.
+type builder = dashboard.DashboardBuilder //nolint:staticcheck // the second form is for Grafana 12 and later
+
+func build() *builder {
+	board := dashboard.NewDashboardBuilder("cinder-csi"). //nolint:staticcheck // as builder
+								Uid("cinder-csi").
+								Description("The CSI driver for OpenStack Cinder: its clouds, its calls, its nodes.").
+								Tags([]string{"cinder-csi", "kubernetes", "openstack", "storage"}).
+								Time("now-6h", "now").
+								Refresh("1m").
+								Timezone("browser").
+								Tooltip(dashboard.DashboardCursorSyncCrosshair).
+								Link(dashboard.NewDashboardLinkBuilder("Alerts explained").
+									Type(dashboard.DashboardLinkTypeLink).
+									Icon("doc").
+									TargetBlank(true).
+									Url("https://github.com/cinder-csi/cinder-csi/blob/main/docs/alerts.md")).
+								WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus")).
+								WithVariable(variable("cluster", "Cluster", `label_values(cinder_csi_build_info, cluster)`)).
+								WithVariable(variable("namespace", "Namespace", `label_values(cinder_csi_build_info{cluster=~"$cluster"}, namespace)`)).
+								WithVariable(variable("cloud", "Cloud", `label_values(cinder_csi_cloud_up{`+here+`}, cloud)`))
+	for _, row := range []func(*builder){health, calls, clouds, operations, nodes, sidecars} {
 		row(board)
 	}
 	return board

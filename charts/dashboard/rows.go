@@ -13,11 +13,11 @@ const (
 	neutral = "text"
 )
 
-// atFault are the codes of calls that failed by a fault of the driver, the cloud or a
-// disk: those of the alert CinderOperationsFailing.
-const atFault = `grpc_code=~"Internal|Unavailable|DeadlineExceeded|ResourceExhausted|Unknown"`
+// atFault are the codes of calls that failed by a fault of the driver, the cloud, a disk or
+// the cloud's account: those of the alert CinderOperationsFailing.
+const atFault = `grpc_code=~"Internal|Unavailable|DeadlineExceeded|ResourceExhausted|Unknown|DataLoss|PermissionDenied|Unauthenticated"`
 
-func health(board *dashboard.DashboardBuilder) {
+func health(board *builder) {
 	board.WithRow(dashboard.NewRowBuilder("Health")).
 		WithPanel(worded(number("Clouds", "Whether the driver can work with each cloud.", "none", 4, thresholds(bad, step{1, good}),
 			query{`min by (cloud) (cinder_csi_cloud_up{ITS})`, "{{cloud}}"}), map[string][2]string{"0": {"DOWN", bad}, "1": {"up", good}})).
@@ -40,7 +40,7 @@ func health(board *dashboard.DashboardBuilder) {
 			column{"alertname", "Alert"}, column{"severity", "Severity"}, column{"cloud", "Cloud"}, column{"node", "Node"}, column{"volume_id", "Volume"}, column{"grpc_method", "Call"}, column{"reason", "Reason"}).Height(6))
 }
 
-func calls(board *dashboard.DashboardBuilder) {
+func calls(board *builder) {
 	const csi = `HERE, grpc_service=~"csi.v1.*"`
 	board.WithRow(dashboard.NewRowBuilder("CSI calls")).
 		WithPanel(named(stacked(graph("Calls", "Calls of the side containers and the kubelet, by method. Those of the kubelet that ask a node what it is are left out.", "reqps", 8,
@@ -58,7 +58,7 @@ func calls(board *dashboard.DashboardBuilder) {
 			query{quantile("0.99", "grpc_server_handling_seconds", `HERE, grpc_service="csi.v1.Node", grpc_method!~"NodeGet.*"`, "grpc_method"), "{{grpc_method}}"}))
 }
 
-func clouds(board *dashboard.DashboardBuilder) {
+func clouds(board *builder) {
 	board.WithRow(dashboard.NewRowBuilder("Cloud")).
 		WithPanel(stacked(graph("Requests by service", "What the driver asks of the cloud.", "reqps", 8,
 			query{`sum by (cloud, service) (rate(cinder_csi_openstack_requests_total{ITS}[$__rate_interval])) > 0`, "{{cloud}} {{service}}"}))).
@@ -83,7 +83,7 @@ or label_replace(min by (cloud) (cinder_csi_token_expiry_timestamp_seconds{ITS})
 			query{`time() - max by (cloud) (cinder_csi_cloud_last_success_timestamp_seconds{ITS})`, "{{cloud}}"}))
 }
 
-func operations(board *dashboard.DashboardBuilder) {
+func operations(board *builder) {
 	board.WithRow(dashboard.NewRowBuilder("Operations")).
 		WithPanel(latency("The cloud's own time, 99th percentile", "From the request until the cloud is done, as the cloud tells.",
 			query{quantile("0.99", "cinder_csi_cloud_operation_duration_seconds", "ITS", "operation"), "{{operation}}"})).
@@ -106,7 +106,7 @@ func operations(board *dashboard.DashboardBuilder) {
 			[2]string{".*ing|reserved|retyping|backing-up", "yellow"}, [2]string{"error.*", bad}, [2]string{"in-use", good}, [2]string{"available", "blue"}))
 }
 
-func nodes(board *dashboard.DashboardBuilder) {
+func nodes(board *builder) {
 	board.WithRow(dashboard.NewRowBuilder("Nodes")).
 		WithPanel(latency("Time of programs, 99th percentile", "mkfs, fsck, mount and so on.",
 			query{quantile("0.99", "cinder_csi_node_tool_duration_seconds", "HERE", "tool"), "{{tool}}"})).
@@ -124,7 +124,7 @@ func nodes(board *dashboard.DashboardBuilder) {
 			query{`max by (role) (process_resident_memory_bytes{HERE} * on (namespace, pod, container) group_left (role) cinder_csi_build_info{HERE})`, "{{role}}"}))
 }
 
-func sidecars(board *dashboard.DashboardBuilder) {
+func sidecars(board *builder) {
 	const ours = `HERE, driver_name="cinder.csi.openstack.org", method_name!~".*(/Probe|/Get.*|GetCapabilities)"`
 	// /csi.v1.Controller/CreateVolume is called CreateVolume.
 	short := func(expr string) string {
@@ -156,6 +156,6 @@ func kinds() [][2]string {
 func failures(begin string) [][2]string {
 	return [][2]string{
 		{begin + ".*", "gray"}, {begin + "Internal", "dark-red"}, {begin + "Unavailable", bad}, {begin + "DeadlineExceeded", careful},
-		{begin + "ResourceExhausted", "purple"}, {begin + "Unknown", "light-red"},
+		{begin + "ResourceExhausted", "purple"}, {begin + "(Unknown|DataLoss)", "light-red"}, {begin + "(PermissionDenied|Unauthenticated)", "dark-orange"},
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,10 +26,10 @@ var errIncomplete = errors.New("the bundle lacks what could not be read; see its
 
 // bundleFlags are those of support-bundle.
 type bundleFlags struct {
-	sources         func() (inspect.Options, driver.Config)
-	namespace, file string
-	volumes         []string
-	timeout         time.Duration
+	sources                  func() (inspect.Options, driver.Config)
+	cluster, namespace, file string
+	volumes                  []string
+	timeout                  time.Duration
 }
 
 // newSupportBundleCommand returns the command that gathers all of this in one archive.
@@ -45,6 +46,7 @@ func newSupportBundleCommand() *cobra.Command {
 	flags.sources = sourceFlags(cmd)
 	fs := cmd.Flags()
 	fs.StringVarP(&flags.namespace, "namespace", "n", ownNamespace(), "namespace of the driver's pods")
+	fs.StringVar(&flags.cluster, "cluster", "", "name of the cluster, to look for its orphans; without it: that of the plugin in whose container the command runs, else none are looked for")
 	fs.StringSliceVar(&flags.volumes, "volume", nil, "volume to inspect, as in inspect volume, may be repeated")
 	fs.StringVar(&flags.file, "file", "", "file to write, - for standard output; named after the time where it is missing")
 	fs.DurationVar(&flags.timeout, "timeout", 5*time.Minute, "longest time for all of it; what is missing then is told")
@@ -81,10 +83,10 @@ func ownNamespace() string {
 func (f *bundleFlags) write(ctx context.Context, stdout io.Writer) (answer *bundle.Answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	sources, _ := f.sources()
+	sources, plugin := f.sources()
 	opts := bundle.Options{
 		Version: version, Arguments: os.Args[1:], CloudConfig: sources.CloudConfig, Namespace: f.namespace, Driver: identity.DriverName, Made: time.Now(),
-		Reports: f.reports(sources),
+		Reports: f.reports(sources, plugin),
 	}
 	if opts.Cluster, opts.NoCluster = kube.New(sources.Kubernetes); opts.NoCluster == nil {
 		defer opts.Cluster.Close()
@@ -113,13 +115,23 @@ func (f *bundleFlags) write(ctx context.Context, stdout io.Writer) (answer *bund
 }
 
 // reports are what the other commands find out.
-func (f *bundleFlags) reports(sources inspect.Options) (reports []bundle.Report) {
+func (f *bundleFlags) reports(sources inspect.Options, plugin driver.Config) (reports []bundle.Report) {
 	add := func(name string, ask func(context.Context) (report.Answer, error)) {
 		reports = append(reports, bundle.Report{Name: name, Ask: ask})
 	}
 	if len(sources.CloudConfig) > 0 {
 		add("check-config", func(ctx context.Context) (report.Answer, error) {
 			return checkconfig.Check(ctx, checkconfig.Options{Files: sources.CloudConfig, Names: sources.CloudNames, Version: version}), nil
+		})
+	}
+	if cluster := cmp.Or(f.cluster, plugin.Cluster); cluster != "" {
+		add("inspect/orphans", func(ctx context.Context) (report.Answer, error) {
+			from, done, err := inspect.Open(ctx, sources)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			return answered(inspect.LookForOrphans(ctx, from, cluster, inspect.CountedAge, time.Now()))
 		})
 	}
 	for _, name := range f.volumes {

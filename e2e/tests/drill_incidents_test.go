@@ -21,6 +21,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/admin"
+	"github.com/cinder-csi/cinder-csi/internal/devcloud/state"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 )
 
@@ -161,13 +162,14 @@ func volumeIsInError(d *drill) {
 	patch := `{"spec": {"resources": {"requests": {"storage": "2Gi"}}}}`
 	_, err := d.claims().Patch(d.Context(), "data", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	d.must(err, "growing the claim")
-	d.fires("CinderOperationsFailing", model.LabelSet{"grpc_method": "ControllerExpandVolume"})
+	d.fires("CinderVolumesInError", model.LabelSet{"status": "error_extending"})
 	d.says(1, []string{"error_extending", "volume set --state in-use"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud mend the back end, and an administrator resets the status: `openstack volume set --state in-use VOLUME`.", func() {
 		d.must(d.resetStatus(d.Context(), handleOf(*pv), "in-use"), "resetting the status")
 	})
 	d.capacity("data", "2Gi")
-	d.tell("The claim has grown to 2Gi. CinderOperationsFailing ends when no such call has failed for a quarter of an hour.")
+	d.tell("The claim has grown to 2Gi.")
+	d.calm("CinderVolumesInError", nil)
 }
 
 // resetStatus is `openstack volume set --state`, which is an administrator's.
@@ -205,32 +207,33 @@ func serverHangs(d *drill) {
 	d.afterwards("waking the compute", func(ctx context.Context) error { return d.cloud.WakeCompute(ctx, node) })
 	d.must(d.cloud.HangCompute(d.Context(), node), "having the compute hang")
 	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
-	d.bound("data")
-	d.fires("CinderVolumeStuck", nil)
+	stuck := model.LabelSet{"volume_id": model.LabelValue(handleOf(*d.bound("data")))}
+	d.fires("CinderVolumeStuck", stuck)
 	d.says(1, []string{"attach"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud restart nova-compute on the host of the server. The driver takes up what has happened meanwhile.", func() {
 		d.must(d.cloud.WakeCompute(d.Context(), node), "waking the compute")
 	})
 	d.ready("pod")
 	d.tell("The pod runs.")
-	d.calm("CinderVolumeStuck", nil)
+	d.calm("CinderVolumeStuck", stuck)
 }
 
 func ghostAttachment(d *drill) {
-	node, err := d.abroad()
+	node, _, err := d.twins()
 	d.must(err, "choosing a node")
 	d.tell("Nova lists a volume on node %s, and Cinder does not know of it: nova-compute had hung, and gone on when the cloud had given up.", node)
-	d.faults(admin.Fault{Operation: "attachment.create", Async: "ghost", Times: 1})
+	d.faults(admin.Fault{Operation: "attachment.create", Resource: d.serverOf(node), Async: "ghost", Times: 1})
 	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
 	pv := d.bound("data")
-	d.fires("CinderVolumeStuck", nil)
+	stuck := model.LabelSet{"volume_id": model.LabelValue(handleOf(*pv))}
+	d.fires("CinderVolumeStuck", stuck)
 	d.says(1, []string{"Cinder has not", "volume attachment create"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("As `inspect volume` says, Cinder is told of the attachment: `openstack --os-volume-api-version 3.44 volume attachment create --connect VOLUME SERVER`, and `volume attachment complete`.", func() {
 		d.must(d.recordAttachment(d.Context(), handleOf(*pv), d.serverOf(node)), "recording the attachment")
 	})
 	d.ready("pod")
 	d.tell("The pod runs.")
-	d.calm("CinderVolumeStuck", nil)
+	d.calm("CinderVolumeStuck", stuck)
 	d.says(0, nil, "inspect", "volume", d.namespace+"/data", conf)
 }
 
@@ -347,16 +350,29 @@ func (d *drill) client() *openstack.Client {
 	return client
 }
 
+// long ago: orphans are told when they are a day old.
+func (d *drill) longAgo() {
+	d.Helper()
+	d.behave(func(b *admin.Behaviour) { b.MadeEarlier = state.Span(25 * time.Hour) })
+}
+
+// orphans wants inspect orphans to say words and end with a status.
+func (d *drill) orphans(status int, words ...string) {
+	d.Helper()
+	d.says(status, words, "inspect", "orphans", "--cluster=e2e", conf)
+}
+
 func twinVolume(d *drill) {
-	d.tell("A gateway before the cloud sends the creation of a volume twice: there are two of one name.")
+	d.tell("A day ago a gateway before the cloud sent the creation of a volume twice: there are two of one name.")
+	d.longAgo()
 	d.faults(admin.Fault{Operation: "volume.create", Twice: true, Times: 1})
 	d.claim("data", immediate)
 	pv := d.bound("data")
-	d.says(1, []string{"twin"}, "inspect", "orphans", "--older-than=0s", conf)
 	d.fires("CinderOrphans", model.LabelSet{"kind": "twin"})
-	d.cure("The one that no PersistentVolume has is deleted: `openstack volume delete VOLUME`.", func() { d.deleteOthers(pv.Name, handleOf(*pv)) })
+	d.orphans(1, "twin", "openstack volume delete")
+	d.cure("The one that no PersistentVolume has is deleted, as `inspect orphans` says.", func() { d.deleteOthers(pv.Name, handleOf(*pv)) })
 	d.calm("CinderOrphans", model.LabelSet{"kind": "twin"})
-	d.says(0, nil, "inspect", "orphans", "--older-than=0s", conf)
+	d.orphans(0)
 }
 
 // deleteOthers deletes all volumes of a name but one.
@@ -373,7 +389,8 @@ func (d *drill) deleteOthers(name, id string) {
 }
 
 func orphan(d *drill) {
-	d.tell("A PersistentVolume with the reclaim policy Retain is deleted by hand. Its volume stays in the cloud.")
+	d.tell("A PersistentVolume with the reclaim policy Retain was deleted by hand. Its volume has stayed in the cloud for a day.")
+	d.longAgo()
 	d.claim("data", retain)
 	d.running("pod", withClaim("data"))
 	pv := d.bound("data")
@@ -382,9 +399,9 @@ func orphan(d *drill) {
 	until(d.scenario, d.kube.CoreV1().PersistentVolumes(), pv.Name, "to be released", phase(corev1.VolumeReleased))
 	d.must(d.kube.CoreV1().PersistentVolumes().Delete(d.Context(), pv.Name, metav1.DeleteOptions{}), "deleting the PersistentVolume")
 	untilGone[corev1.PersistentVolume](d.scenario, d.kube.CoreV1().PersistentVolumes(), pv.Name)
-	d.says(1, []string{handleOf(*pv)}, "inspect", "orphans", "--older-than=0s", conf)
 	d.fires("CinderOrphans", model.LabelSet{"kind": "volume"})
-	d.cure("Nobody needs the volume, and it is deleted: `openstack volume delete VOLUME`.", func() { d.deleteOthers(pv.Name, "") })
+	d.orphans(1, handleOf(*pv), "openstack volume delete")
+	d.cure("Nobody needs the volume, and it is deleted, as `inspect orphans` says.", func() { d.deleteOthers(pv.Name, "") })
 	d.calm("CinderOrphans", model.LabelSet{"kind": "volume"})
-	d.says(0, nil, "inspect", "orphans", "--older-than=0s", conf)
+	d.orphans(0)
 }

@@ -29,22 +29,24 @@ const drillPatience = 8 * time.Minute
 // incident is one thing that goes wrong.
 type incident struct {
 	title string
-	play  func(*drill)
+	// beside tells that it is made beside the others of its kind, after all others: it waits long.
+	beside bool
+	play   func(*drill)
 }
 
-// incidents are made one after another: alerts of the one would be taken for the other's.
+// incidents are made one after another, or their alerts could be taken for each other's.
 func incidents() []incident {
 	return []incident{
-		{"The cloud is down", cloudIsDown},
-		{"The credential is revoked", credentialIsRevoked},
-		{"The quota is used up", quotaIsUsedUp},
-		{"A volume is in error", volumeIsInError},
-		{"A server hangs", serverHangs},
-		{"A ghost attachment", ghostAttachment},
-		{"A disk is refused", diskIsRefused},
-		{"A node is full", nodeIsFull},
-		{"A twin volume", twinVolume},
-		{"An orphan", orphan},
+		{"The cloud is down", false, cloudIsDown},
+		{"The credential is revoked", false, credentialIsRevoked},
+		{"The quota is used up", false, quotaIsUsedUp},
+		{"A volume is in error", false, volumeIsInError},
+		{"A server hangs", true, serverHangs},
+		{"A ghost attachment", true, ghostAttachment},
+		{"A disk is refused", false, diskIsRefused},
+		{"A node is full", false, nodeIsFull},
+		{"A twin volume", false, twinVolume},
+		{"An orphan", false, orphan},
 	}
 }
 
@@ -55,7 +57,7 @@ type drill struct {
 	plugin  string
 	// dir has the cloud.conf.
 	dir  string
-	text *transcript
+	text *part
 }
 
 // TestDrill makes ten incidents in the cluster, one after another. It looks at which alert
@@ -82,21 +84,29 @@ func TestDrill(t *testing.T) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
-	text := newTranscript(string(page))
+	text := newTranscript(*transcriptFile, string(page))
 	for _, one := range incidents() {
-		passed := t.Run(one.title, func(t *testing.T) {
+		t.Run(one.title, func(t *testing.T) {
+			if one.beside {
+				t.Parallel()
+			}
+			written := newPart(one.title)
+			t.Cleanup(func() { // after that of the scenario
+				if t.Failed() {
+					return
+				}
+				if err := text.keep(written); err != nil {
+					t.Error(err)
+				}
+			})
 			play(t, story{one.title, func(s *scenario) {
 				s.patience = drillPatience
-				d := &drill{scenario: s, metrics: metrics, plugin: plugin, dir: t.TempDir(), text: text}
+				d := &drill{scenario: s, metrics: metrics, plugin: plugin, dir: t.TempDir(), text: written}
 				d.must(os.WriteFile(filepath.Join(d.dir, "cloud.conf"), conf, 0o600), "writing cloud.conf")
-				text.begin(one.title, s.namespace)
+				written.names[s.namespace] = "drill"
 				one.play(d)
 			}})
 		})
-		text.end(passed)
-	}
-	if err := os.WriteFile(*transcriptFile, text.page(), 0o644); err != nil { // #nosec G306 -- a page of the documents
-		t.Error(err)
 	}
 }
 
@@ -105,6 +115,7 @@ func TestDrill(t *testing.T) {
 func withDrillAlerts(more ...string) []string {
 	return append([]string{
 		"--set=metrics.prometheusRule.alerts.CinderVolumeStuck.threshold=1", "--set=storageCapacity.pollInterval=20s",
+		"--set=inspect.enabled=true", "--set=controller.extraArgs={--count-orphans-every=15s}",
 	}, more...)
 }
 

@@ -3,9 +3,12 @@ package tests
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,15 +16,20 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// transcript is what happened in the drill, in Markdown, with names in place of all that is
-// another each time.
+// transcript is what happened in the drill, in Markdown.
 type transcript struct {
+	file string
+	mu   sync.Mutex
 	// parts and rows are of the incidents, by title; those that were not played are as they
 	// were in the page before.
 	parts, rows map[string]string
-	// now is the incident that is under way, title what it is called, and alerts are those that held.
-	now    bytes.Buffer
-	title  string
+}
+
+// part is what happens in one incident, with names in place of all that is another each time.
+type part struct {
+	title string
+	text  bytes.Buffer
+	// alerts are those that held.
 	alerts []string
 	// names are what varying texts are called, and counts how many names of a kind there are.
 	names  map[string]string
@@ -29,8 +37,8 @@ type transcript struct {
 }
 
 // newTranscript reads the page that there is.
-func newTranscript(page string) *transcript {
-	t := &transcript{parts: map[string]string{}, rows: map[string]string{}}
+func newTranscript(file, page string) *transcript {
+	t := &transcript{file: file, parts: map[string]string{}, rows: map[string]string{}}
 	head, rest, _ := strings.Cut(page, "\n## ")
 	for line := range strings.Lines(head) {
 		if title, _, ok := strings.Cut(strings.TrimPrefix(line, "| ["), "]"); ok && strings.HasPrefix(line, "| [") {
@@ -45,46 +53,46 @@ func newTranscript(page string) *transcript {
 	return t
 }
 
-// begin begins an incident, whose namespace is called "drill".
-func (t *transcript) begin(title, namespace string) {
-	t.now.Reset()
-	t.names, t.counts, t.alerts, t.title = map[string]string{namespace: "drill"}, map[string]int{}, nil, title
-	fmt.Fprintf(&t.now, "## %s\n\n", title)
+// newPart begins an incident.
+func newPart(title string) *part {
+	p := &part{title: title, names: map[string]string{}, counts: map[string]int{}}
+	fmt.Fprintf(&p.text, "## %s\n\n", title)
+	return p
 }
 
-// end keeps what was written of an incident that has passed, and that was played at all.
-func (t *transcript) end(passed bool) {
-	if passed && t.title != "" {
-		t.parts[t.title] = t.now.String()
-		t.rows[t.title] = fmt.Sprintf("| [%s](#%s) | %s |", t.title, strings.ReplaceAll(strings.ToLower(t.title), " ", "-"), strings.Join(t.alerts, ", "))
-	}
-	t.title = ""
+// keep takes a part up, and writes the page.
+func (t *transcript) keep(p *part) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.parts[p.title] = p.text.String()
+	t.rows[p.title] = fmt.Sprintf("| [%s](#%s) | %s |", p.title, strings.ReplaceAll(strings.ToLower(p.title), " ", "-"), strings.Join(p.alerts, ", "))
+	return os.WriteFile(t.file, t.page(), 0o644) // #nosec G306 -- a page of the documents
 }
 
-func (t *transcript) paragraph(text string) {
-	fmt.Fprintf(&t.now, "%s\n\n", t.stable(text))
+func (p *part) paragraph(text string) {
+	fmt.Fprintf(&p.text, "%s\n\n", p.stable(text))
 }
 
 // alert writes what an alert says, and for how long it holds before it fires.
-func (t *transcript) alert(a prometheus.Alert, pause time.Duration) {
+func (p *part) alert(a prometheus.Alert, pause time.Duration) {
 	name := string(a.Labels[model.AlertNameLabel])
 	link := fmt.Sprintf("[%s](alerts.md#%s)", name, strings.ToLower(name))
-	if !slices.Contains(t.alerts, link) {
-		t.alerts = append(t.alerts, link)
+	if !slices.Contains(p.alerts, link) {
+		p.alerts = append(p.alerts, link)
 	}
 	after := "at once"
 	if pause > 0 {
 		after = "after " + strings.TrimSuffix(strings.TrimSuffix(pause.String(), "0s"), "0m")
 	}
-	fmt.Fprintf(&t.now, "**Alert.** %s (%s, %s): %s\n\n", link, a.Labels["severity"], after, t.stable(string(a.Annotations["summary"])))
+	fmt.Fprintf(&p.text, "**Alert.** %s (%s, %s): %s\n\n", link, a.Labels["severity"], after, p.stable(string(a.Annotations["summary"])))
 }
 
-func (t *transcript) console(command, said string, status int) {
+func (p *part) console(command, said string, status int) {
 	var lines []string
-	for line := range strings.Lines(t.stable(strings.Trim(said, "\n"))) {
+	for line := range strings.Lines(p.stable(strings.Trim(said, "\n"))) {
 		lines = append(lines, strings.TrimRight(line, " \n"))
 	}
-	fmt.Fprintf(&t.now, "```console\n$ %s\n%s\n```\n\nExit status %d.\n\n", t.stable(command), strings.Join(lines, "\n"), status)
+	fmt.Fprintf(&p.text, "```console\n$ %s\n%s\n```\n\nExit status %d.\n\n", p.stable(command), strings.Join(lines, "\n"), status)
 }
 
 // varying is what is another in each drill, and what it is called instead. Those with a
@@ -112,8 +120,8 @@ var varying = []struct {
 }
 
 // stable gives everything that varies a name.
-func (t *transcript) stable(text string) string {
-	for old, name := range t.names {
+func (p *part) stable(text string) string {
+	for old, name := range p.names {
 		if name == "drill" {
 			text = strings.ReplaceAll(text, old, name)
 		}
@@ -124,11 +132,11 @@ func (t *transcript) stable(text string) string {
 			continue
 		}
 		text = v.looks.ReplaceAllStringFunc(text, func(found string) string {
-			if t.names[found] == "" {
-				t.counts[v.name]++
-				t.names[found] = fmt.Sprintf("%s%d", v.name, t.counts[v.name])
+			if p.names[found] == "" {
+				p.counts[v.name]++
+				p.names[found] = fmt.Sprintf("%s%d", v.name, p.counts[v.name])
 			}
-			return t.names[found]
+			return p.names[found]
 		})
 	}
 	return text
@@ -143,7 +151,7 @@ func (t *transcript) page() []byte {
 each it shows which alert holds, what the commands say, and that the cure of the documents works. An alert is told as soon as
 its expression holds in a real Prometheus that scrapes the driver; the time after it says how long it has to hold before it
 fires, which the drill doesn't wait for. The threshold of CinderVolumeStuck is a second,
-and the quota is read every 20 seconds. Ids, times and names that are others
+the quota is read every 20 seconds, and orphans are counted every 15. Ids, times and names that are others
 in each run have a name in capitals here.
 
 | incident | alert |
@@ -162,14 +170,14 @@ in each run have a name in capitals here.
 }
 
 func TestTheTranscriptIsStable(t *testing.T) {
-	text := newTranscript("")
-	text.begin("x", "e2e-abcde")
+	p := newPart("x")
+	p.names["e2e-abcde"] = "drill"
 	for said, want := range map[string]string{
 		"claim e2e-abcde/data, pvc-5f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66":                  "claim drill/data, pvc-1",
 		"for 5m12s since 2026-11-30T16:04:01Z [req-5f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66]": "for DURATION since TIME [req-REQUEST]",
 		"class e2e-x1y2z-xfs on cinder-csi-node-x7k2p":                                    "class class-xfs on cinder-csi-POD-1",
 	} {
-		if got := text.stable(said); got != want {
+		if got := p.stable(said); got != want {
 			t.Errorf("%q became %q, want %q", said, got, want)
 		}
 	}
@@ -178,21 +186,27 @@ func TestTheTranscriptIsStable(t *testing.T) {
 // TestAPartOfTheDrillKeepsTheRestOfThePage: who plays one incident again changes that alone.
 func TestAPartOfTheDrillKeepsTheRestOfThePage(t *testing.T) {
 	first, second := incidents()[0].title, incidents()[1].title
-	text := newTranscript("")
-	for _, title := range []string{second, first} {
-		text.begin(title, "e2e-abcde")
-		text.paragraph("It happens.")
-		text.end(true)
+	file := filepath.Join(t.TempDir(), "drill.md")
+	play := func(text *transcript, title, happens string) string {
+		p := newPart(title)
+		p.paragraph(happens)
+		if err := text.keep(p); err != nil {
+			t.Fatal(err)
+		}
+		page, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(page)
 	}
-	page := string(text.page())
-	again := newTranscript(page)
+	text := newTranscript(file, "")
+	play(text, second, "It happens.")
+	page := play(text, first, "It happens.")
+	again := newTranscript(file, page)
 	if got := string(again.page()); got != page {
 		t.Errorf("the page became\n%s\nwant\n%s", got, page)
 	}
-	again.begin(first, "e2e-abcde")
-	again.paragraph("It happens again.")
-	again.end(true)
-	got := string(again.page())
+	got := play(again, first, "It happens again.")
 	if strings.Count(got, "\n## ") != 2 || !strings.Contains(got, "again.") || strings.Index(got, "\n## "+first) > strings.Index(got, "\n## "+second) {
 		t.Errorf("the page became\n%s", got)
 	}

@@ -52,11 +52,11 @@ func joinsTainted(s *scenario) {
 	s.startupTaint(node)
 	for i := range room + 1 {
 		s.waiting(i, node)
-		s.unschedulable(podName(i), startupTaint)
+		s.unschedulable(podName(i), "untolerated taint")
 	}
 	s.runDriver(node, true)
 	for i := range room + 1 {
-		s.unschedulable(podName(i), startupTaint)
+		s.unschedulable(podName(i), "untolerated taint")
 	}
 
 	// A controller that starts finds a node that is ready, and one that is told to at once.
@@ -89,7 +89,7 @@ func joinsTainted(s *scenario) {
 	s.runDriver(node, false)
 	s.startupTaint(node)
 	s.waiting(0, node)
-	s.unschedulable(podName(0), startupTaint)
+	s.unschedulable(podName(0), "untolerated taint")
 	s.runDriver(node, true)
 	s.untainted(node)
 	s.ready(podName(0))

@@ -2,7 +2,6 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -65,7 +64,7 @@ func Run(ctx context.Context, cfg Config, logger *zap.Logger) (err error) {
 	}
 	if cfg.Node {
 		node := newNode(cfg, conf, registry)
-		defer func() { err = errors.Join(err, node.close()) }()
+		defer node.close(logger)
 		services = append(services, node.register)
 	}
 	return serve(ctx, cfg, logger, registry, &ready, services)
@@ -124,7 +123,6 @@ func serve(ctx context.Context, cfg Config, logger *zap.Logger, registry Registr
 	if cfg.KubeletRegistrationPath != "" {
 		group.Go(func() error { return register(ctx, cfg, endpoint, logger, registry, &ready.registered) })
 	}
-	logger.Info("serving", zap.String("version", cfg.Version), zap.Stringer("endpoint", endpoint),
-		zap.Bool("controller", cfg.Controller), zap.Bool("node", cfg.Node))
+	logger.Info("serving", zap.String("version", cfg.Version), zap.Stringer("endpoint", endpoint), zap.Strings("roles", cfg.roles()))
 	return group.Wait()
 }

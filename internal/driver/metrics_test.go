@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -25,6 +26,8 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/driver"
+	"github.com/cinder-csi/cinder-csi/internal/kube"
+	"github.com/cinder-csi/cinder-csi/internal/kube/kubetest"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 )
 
@@ -172,20 +175,24 @@ func observed(t *testing.T, cloud *devcloud.Cloud, conf, role string) (map[strin
 	t.Helper()
 	registry, address := &recorder{Registry: prometheus.NewRegistry()}, freeAddress(t)
 	cfg := driver.Config{
-		Controller: role == "controller", Node: role == "node", Cluster: "test", Topology: true, CloudConfig: []string{conf}, CloudNames: []string{""},
+		Cluster: "test", CloudConfig: []string{conf}, CloudNames: []string{""},
 		MetadataURL: cloud.MetadataURL("node1"), DevelopmentDeviceDir: cloud.DeviceDir("node1"), HTTPEndpoint: address, Metrics: registry,
-		Limits: openstack.Limits{Reads: 1000, Writes: 1000, Burst: 10},
+		Limits:     openstack.Limits{Reads: 1000, Writes: 1000, Burst: 10},
+		Kubernetes: kube.Options{ServiceAccountDir: kubetest.New(t, "token").ServiceAccount(t, "token")},
 	}
+	// Whatever can be turned on.
+	for _, field := range reflect.ValueOf(&cfg).Elem().Fields() {
+		if field.Kind() == reflect.Bool {
+			field.SetBool(true)
+		}
+	}
+	cfg.Controller, cfg.Node, cfg.Tracing = role == "controller", role == "node", false
 	if role == "node" {
 		cfg.KubeletRegistrationPath, cfg.PluginRegistrationPath = "/csi/csi.sock", t.TempDir()
 	}
 	s := start(t, cfg)
 	if role == "controller" {
-		made, err := csi.NewControllerClient(s.conn).CreateVolume(t.Context(), volume("pvc", nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := csi.NewControllerClient(s.conn).DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: made.GetVolume().GetVolumeId()}); err != nil {
+		if _, err := csi.NewControllerClient(s.conn).ListVolumes(t.Context(), &csi.ListVolumesRequest{}); err != nil {
 			t.Fatal(err)
 		}
 	} else {
@@ -229,7 +236,32 @@ func TestThePageOfTheMetricsIsThatOfTheCode(t *testing.T) {
 			all[name] = f
 		}
 	}
+	for name, where := range named(t) {
+		if _, ok := all[name]; !ok {
+			t.Errorf("%s: nothing that this test turns on registers %s", where, name)
+		}
+	}
 	compare(t, filepath.Join("..", "..", "docs", "metrics.md"), page(all))
+}
+
+// named returns the metrics that the code of the driver names, and where.
+func named(t *testing.T) map[string]string {
+	t.Helper()
+	literal, all := regexp.MustCompile(`"(cinder_csi_[a-z_]+[a-z])"`), make(map[string]string)
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		for _, found := range literal.FindAllSubmatch(code, -1) {
+			all[string(found[1])] = path
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 func compare(t *testing.T, path, want string) {

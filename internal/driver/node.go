@@ -8,6 +8,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
@@ -15,6 +16,7 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/instance"
 	"github.com/cinder-csi/cinder-csi/internal/node"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
+	"github.com/cinder-csi/cinder-csi/internal/rpc"
 )
 
 // nodeRole is the node service and the filesystems it works on.
@@ -104,8 +106,10 @@ func (r *nodeRole) register(registrar grpc.ServiceRegistrar) {
 
 // close waits a little for mkfs and fsck that are still running: they run to
 // their end in any case, but in a container they would be killed with it.
-func (r *nodeRole) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+func (r *nodeRole) close(logger *zap.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), rpc.DefaultGrace)
 	defer cancel()
-	return r.fs.Drain(ctx)
+	if err := r.fs.Drain(ctx); err != nil {
+		logger.Warn("the plugin ends before all programs that it has started", zap.Error(err))
+	}
 }

@@ -290,7 +290,6 @@ func TestTheNumberOfEventsIsBounded(t *testing.T) {
 	if n := len(r.written()); n != 100 {
 		t.Errorf("%d requests", n)
 	}
-	many = nil
 	r.set()
 	r.passes(10)
 	runtime.GC()

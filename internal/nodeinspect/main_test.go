@@ -166,6 +166,11 @@ func (r *rig) look() *Answer {
 	})
 	data, err := json.Marshal(a)
 	must(r.t, err)
+	for _, list := range []string{"disks", "mappings", "places", "findings"} {
+		if strings.Contains(string(data), `"`+list+`":null`) {
+			r.t.Errorf("%s is null: %s", list, data)
+		}
+	}
 	var again Answer
 	must(r.t, json.Unmarshal(data, &again))
 	if repeated, err := json.Marshal(again); err != nil || string(repeated) != string(data) {

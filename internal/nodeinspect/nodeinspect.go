@@ -161,8 +161,12 @@ func Look(ctx context.Context, parts Parts, opts Options) *Answer {
 		}
 	}
 	a.Findings = judge(a)
+	a.Disks, a.Mappings, a.Places, a.Findings = list(a.Disks), list(a.Mappings), list(a.Places), list(a.Findings)
 	return a
 }
+
+// list is empty rather than null in JSON.
+func list[T any](all []T) []T { return append([]T{}, all...) }
 
 // text is an error in words, empty for none.
 func text(err error) string {

@@ -101,7 +101,7 @@ func Wait(ctx context.Context, cfg Config) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %s still had %s after %v (%v); Kubernetes detaches what is mounted after six minutes, or once the node is tainted as out of service",
+			return fmt.Errorf("%w: %s still had %s after %v (%w); Kubernetes detaches what is mounted after six minutes, or once the node is tainted as out of service",
 				ErrLeft, cfg.Node, cmp.Or(waiting, "volumes that are not known"), time.Since(began).Round(time.Second), cmp.Or(err, ctx.Err()))
 		case <-time.After(lookEvery):
 		}

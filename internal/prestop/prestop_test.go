@@ -135,7 +135,7 @@ func TestANodeThatIsEmptiedIsWaitedFor(t *testing.T) {
 	}
 }
 
-// waits waits until a volume is waited for.
+// waits returns when a volume is waited for.
 func (r *rig) waits(t *testing.T, volume string) {
 	t.Helper()
 	for r.logs.Filter(func(e observer.LoggedEntry) bool {

@@ -194,10 +194,10 @@ func (c call) end(err error) error {
 	if len(o.byKey) > mostPaused {
 		o.shrink()
 	}
-	if ended || errors.As(err, new(*goingOn)) {
+	if ended || errors.As(err, new(*goingOnError)) {
 		return err
 	}
-	return &goingOn{err, c.operation.String()}
+	return &goingOnError{err, c.String()}
 }
 
 // goesOn reports whether what a call for an operation was about may go on after its error.
@@ -206,14 +206,14 @@ func goesOn(err error) bool {
 		err != nil && noAnswer(err) || errors.Is(err, cloud.ErrUnauthorized)
 }
 
-// goingOn is the error of a call whose operation may go on, with what is known of that.
-type goingOn struct {
+// goingOnError is the error of a call whose operation may go on, with what is known of that.
+type goingOnError struct {
 	error
 	known string
 }
 
-func (g *goingOn) Error() string { return g.error.Error() + "; " + g.known }
-func (g *goingOn) Unwrap() error { return g.error }
+func (e *goingOnError) Error() string { return e.error.Error() + "; " + e.known }
+func (e *goingOnError) Unwrap() error { return e.error }
 
 // String tells for people since when callers ask for an operation, the last state that the
 // cloud has told, and how to find out more about one that is stuck. It says the same each

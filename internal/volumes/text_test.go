@@ -52,6 +52,7 @@ func TestACallThatGivesUpTellsWhatIsKnown(t *testing.T) {
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			registry := prometheus.NewRegistry()
 			r := overHTTP(t, volumes.Options{Metrics: volumes.NewMetrics(registry), StuckAfter: time.Nanosecond})
 			s := scene{r, r.create(volumes.CreateRequest{Name: "pvc-1"}).ID, r.dump().Servers[0].ID}

@@ -105,8 +105,8 @@ func TestTurnsAreTraced(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if turns := named(spans, "turn at server"); len(turns) != 1 {
-		t.Errorf("%d turns", len(turns))
+	if turns := named(spans, "turn at server"); len(turns) == 0 {
+		t.Error("none waited for its turn")
 	}
 }
 

@@ -20,7 +20,9 @@ func withCluster(ctx context.Context, name string, args []string) error {
 			_, err := fmt.Fprintf(os.Stdout, "export KUBECONFIG=%s PATH=%s:$PATH\n", c.Kubeconfig, c.BinDir)
 			return err
 		}},
-		"install":       {0, func(c *cluster.Cluster) error { return install(ctx, c, func() error { return c.Install(ctx, args...) }) }},
+		"install": {0, func(c *cluster.Cluster) error {
+			return install(ctx, c, func() error { return c.Install(ctx, args...) })
+		}},
 		"prometheus": {0, func(c *cluster.Cluster) error {
 			return install(ctx, c, func() error {
 				if _, err := c.Prometheus(ctx, args...); err != nil {

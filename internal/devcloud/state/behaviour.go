@@ -54,6 +54,9 @@ type Behaviour struct {
 	// the passwords do; zero for never.
 	CredentialsExpire time.Time `json:"credentials_expire,omitzero"`
 	PasswordsExpire   time.Time `json:"passwords_expire,omitzero"`
+	// MadeEarlier is how much earlier than it was a new volume says that it was made, as
+	// if that had been so long ago. In JSON: a string.
+	MadeEarlier Span `json:"made_earlier"`
 	// ComputeVersion is Nova's highest microversion, up to 2.101.
 	ComputeVersion string `json:"compute_version"`
 	// VolumeVersion is Cinder's highest microversion, up to 3.70.

@@ -2,6 +2,7 @@ package state
 
 import (
 	"slices"
+	"time"
 
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/rest"
 )
@@ -27,7 +28,7 @@ func (c *Cloud) newVolume(call Call, spec VolumeSpec) (Volume, error) {
 	v := Volume{
 		ID: newID(), ProjectID: call.ProjectID, UserID: call.UserID, Name: spec.Name, Description: spec.Description,
 		Size: spec.Size, Status: "creating", SnapshotID: spec.SnapshotID, SourceID: spec.SourceID,
-		BackupID: spec.BackupID, Metadata: spec.Metadata, CreatedAt: now(),
+		BackupID: spec.BackupID, Metadata: spec.Metadata, CreatedAt: now().Add(-time.Duration(c.Behaviour().MadeEarlier)),
 	}
 	kind, err := c.findType(spec.Type)
 	if err != nil {
