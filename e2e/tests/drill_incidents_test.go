@@ -209,7 +209,7 @@ func serverHangs(d *drill) {
 	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
 	stuck := model.LabelSet{"volume_id": model.LabelValue(handleOf(*d.bound("data")))}
 	d.fires("CinderVolumeStuck", stuck)
-	d.says(1, []string{"attach"}, "inspect", "volume", d.namespace+"/data", conf)
+	d.says(looked, []string{"attach"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud restart nova-compute on the host of the server. The driver takes up what has happened meanwhile.", func() {
 		d.must(d.cloud.WakeCompute(d.Context(), node), "waking the compute")
 	})
@@ -300,7 +300,7 @@ func diskIsRefused(d *drill) {
 	d.fires("CinderNodeRefusesDisk", model.LabelSet{"reason": "not_blank"})
 	pod, err := d.pods().Get(d.Context(), "pod", metav1.GetOptions{})
 	d.must(err, "reading the pod")
-	d.saysOnNode(pod.Spec.NodeName, 0, []string{handleOf(*raw)}, "inspect", "node")
+	d.saysOnNode(pod.Spec.NodeName, looked, nil, "inspect", "node")
 	d.cure("Whoever wrote the PersistentVolume finds out whose data they are, and deletes it: the volume is a raw block volume.", func() {
 		d.deletePod("pod")
 		d.deleteClaim("data")
@@ -331,7 +331,7 @@ func nodeIsFull(d *drill) {
 	d.pod("one-more", idle, withClaim(d.claim("one-more", xfs)), onNode(node))
 	d.unschedulable("one-more", "exceed max volume count")
 	d.fires("CinderNodeNearlyFull", model.LabelSet{"node": model.LabelValue(node)})
-	d.saysOnNode(node, 0, []string{"limit"}, "inspect", "node")
+	d.saysOnNode(node, looked, []string{"limit"}, "inspect", "node")
 	d.cure("There is another node, or one volume less here: a pod is deleted.", func() { d.deletePod("pod-0") })
 	d.ready("one-more")
 	d.tell("The pod that waited runs.")

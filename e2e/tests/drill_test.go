@@ -209,6 +209,9 @@ func (d *drill) calm(name string, labels model.LabelSet) {
 	d.text.paragraph(fmt.Sprintf("%s ends.", name))
 }
 
+// looked is the exit status of a command that could look, whatever it found.
+const looked = -1
+
 // says runs a command of the plugin on this machine, until it ends with a status and says
 // all of the words, and writes what it printed.
 func (d *drill) says(status int, words []string, args ...string) {
@@ -241,19 +244,21 @@ func (d *drill) saysOnNode(node string, status int, words []string, args ...stri
 func (d *drill) asks(shown string, status int, words []string, command func(context.Context) *exec.Cmd) {
 	d.Helper()
 	var said string
+	var ended int
 	d.eventually("answer of "+shown, func(ctx context.Context) error {
 		cmd := command(ctx)
 		var stdout, stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		err := cmd.Run()
-		var ended *exec.ExitError
-		if err != nil && !errors.As(err, &ended) {
+		if err != nil && !errors.As(err, new(*exec.ExitError)) {
 			return err
 		}
 		said = stdout.String() + stderr.String()
-		if got := cmd.ProcessState.ExitCode(); got != status {
-			return fmt.Errorf("exit status %d, want %d:\n%s", got, status, said)
+		got := cmd.ProcessState.ExitCode()
+		if wanted := status; wanted != looked && got != wanted || got > 1 && wanted == looked {
+			return fmt.Errorf("exit status %d, want %d:\n%s", got, wanted, said)
 		}
+		ended = got
 		plain := strings.Join(strings.Fields(said), " ")
 		for _, word := range words {
 			if !strings.Contains(plain, word) {
@@ -262,7 +267,7 @@ func (d *drill) asks(shown string, status int, words []string, command func(cont
 		}
 		return nil
 	})
-	d.text.console(shown, said, status)
+	d.text.console(shown, said, ended)
 }
 
 // cure writes what the documents say is to be done, and does it.

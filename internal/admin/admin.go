@@ -7,11 +7,14 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/pprof"
+	"runtime/pprof"
+	"runtime/trace"
+	"strconv"
 	"sync"
 	"time"
 
@@ -53,16 +56,14 @@ type change struct {
 	For   string        `json:"for,omitempty"`
 }
 
-// Handler serves /log-level (GET and PUT) and /debug/pprof. It takes level for the one of
+// Handler serves /log-level (GET and PUT) and the profiles of Client.Profile. It takes level for the one of
 // the command line.
 func Handler(level zap.AtomicLevel, logger *zap.Logger) http.Handler {
 	d := &dial{level: level, usual: level.Level(), logger: logger}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /log-level", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.read()) })
 	mux.HandleFunc("PUT /log-level", d.change)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/{name}", profile)
 	return mux
 }
 
@@ -130,4 +131,39 @@ func (d *dial) set(level zapcore.Level, lasts time.Duration) {
 			d.level.SetLevel(d.usual)
 		}
 	})
+}
+
+// profile writes a profile, as net/http/pprof does under the same paths. That package is
+// not used: what it has for the differences of two profiles would be in the memory of each
+// plugin.
+func profile(w http.ResponseWriter, r *http.Request) {
+	seconds, err := strconv.Atoi(cmp.Or(r.FormValue("seconds"), "10"))
+	const most = 3600
+	if err != nil || seconds < 1 || seconds > most {
+		http.Error(w, fmt.Sprintf("seconds: want 1 to %d", most), http.StatusBadRequest)
+		return
+	}
+	start, stop := pprof.StartCPUProfile, pprof.StopCPUProfile
+	switch name := r.PathValue("name"); name {
+	case "profile":
+	case "trace":
+		start, stop = trace.Start, trace.Stop
+	default:
+		known := pprof.Lookup(name)
+		if known == nil {
+			http.Error(w, fmt.Sprintf("there is no profile %q", name), http.StatusNotFound)
+			return
+		}
+		_ = known.WriteTo(w, 0) // the client has gone if this fails
+		return
+	}
+	if err := start(w); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict) // another one is being recorded
+		return
+	}
+	defer stop()
+	select {
+	case <-time.After(time.Duration(seconds) * time.Second):
+	case <-r.Context().Done():
+	}
 }

@@ -3,9 +3,11 @@ package admin
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +116,21 @@ func TestAProfileIsWritten(t *testing.T) {
 		if err := client.Profile(t.Context(), name, time.Second, &out); err != nil || out.Len() == 0 {
 			t.Errorf("%s: %d bytes, %v", name, out.Len(), err)
 		}
+	}
+}
+
+func TestOneProfileOfAKindIsRecordedAtATime(t *testing.T) {
+	client := serve(t, zap.NewAtomicLevel())
+	if err := pprof.StartCPUProfile(io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	err := client.Profile(t.Context(), "profile", time.Second, &bytes.Buffer{})
+	pprof.StopCPUProfile()
+	if err == nil || !strings.Contains(err.Error(), "409") {
+		t.Errorf("a second one: %v", err)
+	}
+	if err := client.Profile(t.Context(), "trace", 2*time.Hour, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "400") {
+		t.Errorf("too long: %v", err)
 	}
 }
 

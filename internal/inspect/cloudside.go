@@ -96,6 +96,9 @@ func cinderOf(name string, d *cloud.VolumeDetails) *Cinder {
 		Cluster: plain(d.Metadata[volumes.ClusterKey]), Shared: d.Multiattach, CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt,
 		AttachedTo: []string{}, Records: []Record{}, Snapshots: []Stored{}, Backups: []Stored{}, Messages: []Message{},
 	}
+	if found.UpdatedAt.IsZero() {
+		found.UpdatedAt = found.CreatedAt // Cinder tells no change of a volume that was only made
+	}
 	for _, a := range d.Attachments {
 		found.AttachedTo = append(found.AttachedTo, a.ServerID)
 		found.Records = append(found.Records, Record{ID: a.ID, ServerID: a.ServerID, Status: "attached"})
@@ -127,6 +130,20 @@ func (c *cloudSide) around(ctx context.Context) {
 			c.ofServer(ctx, id)
 		}
 	}
+}
+
+// moved tells whether the volume is another now than when it was read.
+func (c *cloudSide) moved(ctx context.Context) bool {
+	was := c.v.Cinder
+	if c.of == nil || was == nil || was.Missing {
+		return false
+	}
+	found, err := c.of.VolumeDetails(ctx, c.v.ID)
+	if err != nil {
+		return errors.Is(err, cloud.ErrNotFound)
+	}
+	is := cinderOf(was.Cloud, found)
+	return is.Status != was.Status || !is.UpdatedAt.Equal(was.UpdatedAt) || !slices.Equal(is.AttachedTo, was.AttachedTo)
 }
 
 func (c *cloudSide) ofVolume(ctx context.Context) {

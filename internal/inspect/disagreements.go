@@ -15,6 +15,9 @@ import (
 // itself gives up on a detachment after some 200 s.
 const stuckAfter = 10 * time.Minute
 
+// settled is the time in which Nova follows what Cinder has changed.
+const settled = time.Minute
+
 // row is a disagreement of the sides, or something that one side says is wrong. The texts
 // have the names of what is there in place of words in braces; see names.
 type row struct {
@@ -154,10 +157,13 @@ func (a Attachment) state() string {
 	return "attaching"
 }
 
-// stuck tells whether Cinder has not changed the volume for long.
-func (s subject) stuck() bool {
-	return s.Cinder != nil && !s.Cinder.UpdatedAt.IsZero() && s.now.Sub(s.Cinder.UpdatedAt) > stuckAfter
+// unchangedFor tells whether Cinder has not changed the volume for a time.
+func (s subject) unchangedFor(long time.Duration) bool {
+	return s.Cinder != nil && !s.Cinder.UpdatedAt.IsZero() && s.now.Sub(s.Cinder.UpdatedAt) > long
 }
+
+// stuck tells whether Cinder has not changed the volume for long.
+func (s subject) stuck() bool { return s.unchangedFor(stuckAfter) }
 
 // ofServers tells whether an attachment in Cinder names a server.
 func (s subject) ofServers() bool {

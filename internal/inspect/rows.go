@@ -46,6 +46,11 @@ func placeRows() []row {
 			cure: []string{"{deletePods}", "# If it stays after that, and `cinder-csi-plugin inspect node` doesn't find the disk on the node:", "openstack --os-volume-api-version 3.27 volume attachment delete {attachment}"},
 		},
 		{
+			kind: "just-changed", nova: "yes", cinder: "no", note: true, when: func(s subject) bool { return !s.unchangedFor(settled) },
+			what: "Nova has volume {volume} on server {server}; Cinder has not any more",
+			why:  "Cinder has changed the volume within the last minute, and Nova follows. If this stays, look again",
+		},
+		{
 			kind: "ghost-in-nova", nova: "yes", cinder: "no",
 			what: "Nova has volume {volume} on server {server}; Cinder has not",
 			why:  "nova-compute hung while it attached it and went on when the cloud had given up, or somebody reset the volume's status. Cinder would give the disk to another server, and delete it: two writers destroy a filesystem",
@@ -68,17 +73,17 @@ func placeRows() []row {
 				"openstack server remove volume {server} {volume}",
 			},
 		},
+	}
+}
+
+// unfinishedRows are about attachments that have not ended, or don't.
+func unfinishedRows() []row {
+	return []row{
 		{
 			kind: "not-attached-yet", kubernetes: "attaching", nova: "yes", cinder: "yes", note: true,
 			what: "volume {volume} is attached to server {server}; the VolumeAttachment {va} doesn't say so yet",
 			why:  "the attacher learns it with its next call",
 		},
-	}
-}
-
-// unfinishedRows are about attachments that don't end.
-func unfinishedRows() []row {
-	return []row{
 		{
 			kind: "detachment-stuck", cinder: "detaching",
 			when: func(s subject) bool { return s.stuck() },

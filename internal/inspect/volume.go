@@ -210,7 +210,25 @@ var ErrUnknown = errors.New("nothing of that name is known")
 // as namespace/name, by its PersistentVolume, or by its id in Cinder. The error is about
 // the name; what could not be looked at is in Unseen.
 func LookAtVolume(ctx context.Context, from Sources, asked string, now time.Time) (*Volume, error) {
-	v := &Volume{
+	for attempt := 1; ; attempt++ {
+		v, moved, err := look(ctx, from, asked)
+		if err != nil {
+			return nil, err
+		}
+		if moved && attempt < attempts {
+			continue // what was read before and after doesn't belong together
+		}
+		v.judge(now)
+		return v, nil
+	}
+}
+
+// attempts is how often a volume is looked at that changes meanwhile.
+const attempts = 3
+
+// look reads all sides once. moved tells that the volume changed in Cinder meanwhile.
+func look(ctx context.Context, from Sources, asked string) (v *Volume, moved bool, err error) {
+	v = &Volume{
 		Asked: asked, Attachments: []Attachment{}, Pods: []Pod{}, Nodes: []Node{}, Snapshots: []Snapshot{}, Events: []Event{},
 		Servers: []Server{}, Findings: []Finding{}, Unseen: Unseen{}, sawKubernetes: true, sawClouds: true,
 	}
@@ -220,17 +238,16 @@ func LookAtVolume(ctx context.Context, from Sources, asked string, now time.Time
 		v.Unseen.add("Kubernetes", cmp.Or(from.KubernetesErr, errors.New("no way to it is known")))
 	}
 	if err := k.find(ctx, asked); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	c := cloudSide{v: v, clouds: from.Clouds}
 	c.findVolume(ctx)
 	k.around(ctx)
 	c.around(ctx)
 	if v.Claim == nil && v.PersistentVolume == nil && (v.Cinder == nil || v.Cinder.Missing) && v.Unseen.Err() == nil {
-		return nil, fmt.Errorf("%q is no claim (namespace/name), no PersistentVolume, and no volume of the clouds: %w", plain(asked), ErrUnknown)
+		return nil, false, fmt.Errorf("%q is no claim (namespace/name), no PersistentVolume, and no volume of the clouds: %w", plain(asked), ErrUnknown)
 	}
-	v.judge(now)
-	return v, nil
+	return v, c.moved(ctx), nil
 }
 
 // kubernetesSide reads Kubernetes.
@@ -326,7 +343,7 @@ func claimOf(c *kube.PersistentVolumeClaim) *Claim {
 		claim.grows = c.Spec.Resources.Requests.Storage.Cmp(c.Status.Capacity.Storage) > 0
 	}
 	for _, condition := range c.Status.Conditions {
-		if condition.Status == "True" && strings.Contains(condition.Type, "Resize") || strings.Contains(condition.Type, "Resizing") {
+		if condition.Status == "True" && strings.Contains(condition.Type, "Resiz") {
 			claim.Resize = append(claim.Resize, strings.TrimSuffix(plain(condition.Type+": "+condition.Message), ":"))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,7 +100,7 @@ func disagreements() []disagreement {
 			want: []string{"ghost-in-cinder"}, commands: []string{"kubectl delete pod --namespace space web-0"},
 		},
 		{
-			name: "only Nova has it", make: func(w *world) {
+			name: "only Nova has it", later: later, make: func(w *world) {
 				w.node("one")
 				w.va("one", nil, object{"attached": false})
 				w.faults(admin.Fault{Operation: "attachment.create", Async: "ghost"})
@@ -108,6 +109,17 @@ func disagreements() []disagreement {
 				w.until(w.volume, cloud.VolumeAvailable)
 			},
 			want: []string{"action-failed", "ghost-in-nova"}, commands: []string{"volume attachment create --connect VOLUME ONE", "openstack server remove volume ONE VOLUME"},
+		},
+		{
+			name: "Nova is a moment behind", make: func(w *world) {
+				w.faults(admin.Fault{Operation: "attachment.create", Async: "ghost"})
+				w.node("one")
+				w.va("one", nil, object{"attached": false})
+				_, err := w.AttachVolume(w.Context(), w.cloud.ServerID("one"), w.volume)
+				w.must(err)
+				w.until(w.volume, cloud.VolumeAvailable)
+			},
+			want: []string{"action-failed", "just-changed"},
 		},
 		{
 			name: "Kubernetes knows nothing of an attachment", make: func(w *world) { w.attach("one") },
@@ -527,6 +539,28 @@ func TestTheAnswerIsJSONWithKeysInLowerCamel(t *testing.T) {
 	}
 	if keys := regexp.MustCompile(`"([A-Z][a-zA-Z]*|[a-z]+_[a-z]+)":`).FindString(string(encoded)); keys != "" {
 		t.Errorf("key %s", keys)
+	}
+}
+
+// What is read of a volume before and after it is detached doesn't belong together.
+func TestAVolumeThatChangesMeanwhileIsLookedAtAgain(t *testing.T) {
+	w := start(t)
+	w.used("one")
+	once := sync.Once{}
+	pass := w.kube.Config.Handler
+	w.kube.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, "/volumeattachments") {
+			once.Do(func() {
+				w.kube.Delete(kube.Attachments, "", "va-one")
+				w.kube.Delete(kube.Pods, "space", "pod-one")
+				w.must(w.DetachVolume(w.Context(), w.cloud.ServerID("one"), w.volume))
+				w.until(w.volume, cloud.VolumeAvailable)
+			})
+		}
+		pass.ServeHTTP(rw, req)
+	})
+	if v := w.look("space/data", later); v.Wrong() || v.Cinder.Status != cloud.VolumeAvailable {
+		t.Errorf("%q, %+v", kinds(v), v.Cinder)
 	}
 }
 

@@ -76,8 +76,7 @@ func NewServer(opts Options, register func(grpc.ServiceRegistrar)) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)...)
 	register(s.grpc)
-	// Alerts about what never happened before need its zero.
-	metrics.InitializeMetrics(s.grpc)
+	metrics.InitializeMetrics(changing{s.grpc})
 	return s
 }
 
