@@ -2,10 +2,14 @@ package driver
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 
 	"github.com/cinder-csi/cinder-csi/internal/events"
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
@@ -36,6 +40,55 @@ func TestWhatIsWrongWithCloudsIsNoticed(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, said); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A change that doesn't work and is taken back is over, also for a cloud that had taken
+// its part of it up.
+func TestAChangeThatIsTakenBackIsRefusedNoMore(t *testing.T) {
+	w := newWorld(t, time.Hour, 10)
+	one, _ := startTenant(t)
+	two, _ := startTenant(t)
+	path := filepath.Join(t.TempDir(), "cloud.conf")
+	write := func(first, second string) {
+		t.Helper()
+		text := first + strings.Replace(second, "[Global]", "[Global \"two\"]", 1)
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(one.CloudConf(), two.CloudConf())
+	seen := openstack.Fingerprint([]string{path})
+	conf, err := openstack.ReadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "two"} {
+		section, err := conf.Cloud(name)
+		if err == nil {
+			err = w.add(name, section)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "it doesn't connect", func() bool { names, _ := w.unready(); return len(names) == 0 })
+	r := &reloader{paths: []string{path}, clouds: w.clouds, logger: zap.NewNop(), seen: seen, results: newReloads()}
+	r.run(time.Millisecond)
+	credential := func() string { return w.configured[""].client.Health().Grant.ApplicationCredential }
+	refused := func(cloud string) func() bool { return func() bool { return r.refusals()[cloud] != nil } }
+	for name, broken := range map[string]string{"wrong": strings.Replace(two.CloudConf(), "password=", "password=wrong", 1), "no cloud.conf": "[Glo"} {
+		write(one.CredentialConf(), broken)
+		until(t, name+": it isn't refused", refused("two"))
+		if name == "wrong" {
+			until(t, "the other cloud's change isn't taken up", func() bool { return credential() != "" })
+		}
+		write(one.CloudConf(), two.CloudConf())
+		until(t, name+": it is taken back, and still refused", func() bool { return !refused("two")() && !refused("default")() })
+		until(t, name+": a cloud goes on with what is taken back", func() bool { return credential() == "" })
 	}
 }
 

@@ -33,8 +33,9 @@ type reloader struct {
 	// says shapes answers that Kubernetes has stored, so that it holds until the
 	// next start.
 	started openstack.BlockStorage
-	// seen is the state of the files that the clients work with, and tried one that
-	// did not work when it was tried last; until is when to try that again.
+	// seen is the state of the files that all clients work with, empty as soon as another one
+	// was tried: some may have taken that up. tried did not work when it was tried last;
+	// until is when to try it again.
 	seen, tried string
 	until       time.Time
 	pauses      *backoff.ExponentialBackOff
@@ -96,6 +97,7 @@ func (r *reloader) look() {
 	case found != r.tried:
 		r.pauses.Reset()
 	}
+	r.seen = ""
 	conf, err := openstack.ReadConfig(r.paths...)
 	if err != nil {
 		for _, one := range r.clouds.configured {
