@@ -365,6 +365,19 @@ func disagreements() []disagreement {
 			want: []string{"pods-on-several-nodes"},
 		},
 		{
+			name: "the node refuses the disk", make: func(w *world) {
+				w.used("one")
+				w.waits("pod-one", `MountVolume.MountDevice failed for volume "pv-1" : rpc error: it is not blank`)
+			},
+			want: []string{"mount-failed"}, commands: []string{"cinder-csi-plugin inspect node"},
+		},
+		{
+			name: "a pod waits for another volume", make: func(w *world) {
+				w.used("one")
+				w.waits("pod-one", `MountVolume.SetUp failed for volume "config" : configmap "c" not found`)
+			},
+		},
+		{
 			name: "a snapshot fails", make: func(w *world) {
 				w.kube.Store(kube.SnapshotContents, "", "content-1", object{
 					"spec":   object{"driver": driverName, "source": object{"volumeHandle": w.volume}, "volumeSnapshotRef": object{"namespace": "space", "name": "s"}},
