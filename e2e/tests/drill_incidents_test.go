@@ -415,6 +415,8 @@ func (d *drill) deleteOthers(name, id string) {
 func orphan(d *drill) {
 	d.tell("A PersistentVolume with the reclaim policy Retain was deleted by hand. Its volume has stayed in the cloud for a day.")
 	d.longAgo()
+	d.claim("used", immediate) // a cluster that knows none of its volumes may be another one
+	d.bound("used")
 	d.claim("data", retain)
 	d.running("pod", withClaim("data"))
 	pv := d.bound("data")

@@ -112,8 +112,8 @@ var varying = []struct {
 	{regexp.MustCompile(`e2e-[a-z0-9]{5}-`), "class-", false},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z|[+-]\d\d:\d\d)?`), "TIME", false},
 	{regexp.MustCompile(`\bin \d+ days\b`), "in N days", false},
-	{regexp.MustCompile(`\b(\d+(\.\d+)?(h|ms|µs|m|s))+\b`), "DURATION", false},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?[dhms] )+\d+(\.\d+)?[dhms]\b`), "DURATION", false},
+	{regexp.MustCompile(`\b(\d+(\.\d+)?(h|ms|µs|m|s))+\b`), "DURATION", false},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(%| GiB free)`), "N$2", false},
 	{regexp.MustCompile(`/dev/loop\d+`), "/dev/loopN", false},
 	{regexp.MustCompile(`\(7:\d+\)`), "(7:N)", false},
@@ -180,6 +180,7 @@ func TestTheTranscriptIsStable(t *testing.T) {
 		"claim e2e-abcde/data, pvc-5f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66":                  "claim drill/data, pvc-1",
 		"for 5m12s since 2026-11-30T16:04:01Z [req-5f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66]": "for DURATION since TIME [req-REQUEST]",
 		"/csi/" + strings.Repeat("ab", 32) + "/globalmount of /dev/vdb (7:12)":            "/csi/HASH-1/globalmount of /dev/vdb (7:N)",
+		"goes on (detaching) for 5m 12s":                                                  "goes on (detaching) for DURATION",
 		"class e2e-x1y2z-xfs on cinder-csi-node-x7k2p":                                    "class class-xfs on cinder-csi-POD-1",
 	} {
 		if got := p.stable(said); got != want {
