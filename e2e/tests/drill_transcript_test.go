@@ -114,6 +114,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\bin \d+ days\b`), "in N days", false},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?[dhms] )+\d+(\.\d+)?[dhms]\b`), "DURATION", false},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(h|ms|µs|m|s))+\b`), "DURATION", false},
+	{regexp.MustCompile(`older than DURATION`), "older than 24h0m0s", false}, // what orphans are is no question of time
 	{regexp.MustCompile(`\b\d+(\.\d+)?(%| GiB free)`), "N$2", false},
 	{regexp.MustCompile(`/dev/loop\d+`), "/dev/loopN", false},
 	{regexp.MustCompile(`\(7:\d+\)`), "(7:N)", false},
