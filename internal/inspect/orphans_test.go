@@ -392,7 +392,7 @@ func (w *world) counting(lists func() volumes.Lists) (told func() map[string]flo
 // eventually waits for something to come true.
 func (w *world) eventually(what string, met func() bool) {
 	w.Helper()
-	for deadline := time.Now().Add(8*time.Second); !met(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(8 * time.Second); !met(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.Fatal(what)
 		}
