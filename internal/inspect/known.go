@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -171,12 +172,19 @@ func Compare(lists volumes.Lists, known *Known, before time.Time) []Orphan {
 	}
 	for kind, list := range map[string][]volumes.Listed{OrphanSnapshot: lists.Snapshots.Own, OrphanBackup: lists.Backups.Own} {
 		for _, s := range list {
-			if !known.snapshots[s.ID] && !known.isWaiting(s.Name) && old(s) && s.Status != "deleting" {
+			if !beingBackedUp(s, lists.Backups.Own) && !known.snapshots[s.ID] && !known.isWaiting(s.Name) && old(s) && s.Status != "deleting" {
 				found = append(found, Orphan{Kind: kind, Listed: s})
 			}
 		}
 	}
 	return found
+}
+
+// beingBackedUp tells whether a snapshot was made for a backup that is still being made.
+func beingBackedUp(s volumes.Listed, backups []volumes.Listed) bool {
+	return s.Temporary && (s.Status == "backing-up" || slices.ContainsFunc(backups, func(b volumes.Listed) bool {
+		return b.VolumeID == s.VolumeID && b.Status == "creating"
+	}))
 }
 
 // firsts are the volumes that count among those of one name: one that a PersistentVolume
