@@ -22,19 +22,30 @@ func TestWhatIsWrongWithCloudsIsNoticed(t *testing.T) {
 	well := openstack.Health{Cloud: "well", Up: true, CredentialExpiry: in(15 * day), Certificates: map[string]time.Time{"keystone": in(30 * day)}}
 	got := notices([]openstack.Health{
 		well,
-		{Cloud: "default", Err: errors.New("connection refused"), LastSuccess: in(-time.Hour)},
+		{Cloud: "default", Err: errors.New("connection refused"), LastSuccess: in(-time.Hour), LastRequest: in(-time.Minute)},
+		{Cloud: "unasked", Err: errors.New("connection refused"), LastSuccess: in(-time.Hour), LastRequest: in(-30 * time.Minute)},
+		{Cloud: "secret:1", Up: true, OfSecret: true, CredentialExpiry: in(day)},
 		{Cloud: "new", Err: errors.New("connecting")},
 		{Cloud: "ends", Up: true, CredentialExpiry: in(13 * day), Certificates: map[string]time.Time{"ca": in(-day), "client": in(day), "keystone": in(15 * day)}},
 	}, map[string]error{"well": errors.New("HTTP 401"), "default": nil}, now)
+	var right []string
 	said := map[string]string{}
 	for _, n := range got {
+		if n.Well {
+			right = append(right, n.Reason+" "+n.Of)
+			continue
+		}
 		said[n.Reason+" "+n.Of] = n.Message
+	}
+	if diff := cmp.Diff([]string{"CloudUnavailable well", "CredentialsRefused default", "CloudUnavailable secret:1", "CloudUnavailable ends"}, right); diff != "" {
+		t.Error(diff)
 	}
 	want := map[string]string{
 		"CredentialsRefused well":         `cloud "well": the changed configuration does not work, the one before stays in use until this pod ends: HTTP 401`,
 		"CloudUnavailable default":        `cloud "default" can't be used, last used 2026-11-30T11:00:00Z: connection refused`,
 		"CloudUnavailable new":            `cloud "new" can't be used, last used never since this start: connecting`,
 		"CredentialExpiring ends":         `cloud "ends": the driver's credential ends at 2026-12-13T12:00:00Z; put a new one into cloud.conf, which is read again while the driver runs`,
+		"CredentialExpiring secret:1":     `cloud "secret:1": the driver's credential ends at 2026-12-01T12:00:00Z; put a new one into the Secret that has it`,
 		"CertificateExpiring ends ca":     `cloud "ends": the certificate of an authority that vouches for the cloud's ends at 2026-11-29T12:00:00Z; after that the driver can't connect`,
 		"CertificateExpiring ends client": `cloud "ends": the certificate of the driver (cert-file in cloud.conf) ends at 2026-12-01T12:00:00Z; after that the driver can't connect`,
 	}

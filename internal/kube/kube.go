@@ -7,6 +7,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func New(opts Options) (*Client, error) {
 	}
 	return &Client{
 		Dynamic: dynamic.New(api), REST: api,
-		host: config.Host, http: client, timeout: opts.Timeout,
+		host: config.Host, http: client, timeout: cmp.Or(max(opts.Timeout, 0), 10*time.Second),
 	}, nil
 }
 
@@ -122,6 +123,8 @@ func (c *Client) Of(kind Resource, namespace string) dynamic.ResourceInterface {
 
 // Get reads one object. It returns nil where the apiserver says that there is none.
 func Get[T any](ctx context.Context, c *Client, kind Resource, namespace, name string) (*T, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	found, err := c.Of(kind, namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case absent(err, name):
@@ -137,7 +140,7 @@ func Get[T any](ctx context.Context, c *Client, kind Resource, namespace, name s
 func List[T any](ctx context.Context, c *Client, kind Resource, namespace string) ([]T, error) {
 	all, opts := []T{}, metav1.ListOptions{Limit: pageSize}
 	for {
-		page, err := c.Of(kind, namespace).List(ctx, opts)
+		page, err := c.page(ctx, kind, namespace, opts)
 		if kerrors.IsResourceExpired(err) && opts.Continue != "" {
 			// The cluster changed for too long between two pages: one answer has all.
 			all, opts = all[:0], metav1.ListOptions{}
@@ -157,6 +160,14 @@ func List[T any](ctx context.Context, c *Client, kind Resource, namespace string
 			return all, nil
 		}
 	}
+}
+
+// page is one request for a list. It ends also where the apiserver hangs.
+func (c *Client) page(ctx context.Context, kind Resource, namespace string, opts metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+	const many = 6 // times as long as for one object
+	ctx, cancel := context.WithTimeout(ctx, many*c.timeout)
+	defer cancel()
+	return c.Of(kind, namespace).List(ctx, opts)
 }
 
 // decode gives an object its type.

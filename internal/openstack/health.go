@@ -16,13 +16,16 @@ import (
 type Health struct {
 	// Cloud is Options.Cloud.
 	Cloud string
+	// OfSecret tells that the credentials are those of a secret.
+	OfSecret bool
 	// Up tells that the client is ready, and that the newest request to each of Keystone,
 	// Cinder and Nova was answered below HTTP 500 and not refused for the credentials. A
 	// request whose caller gave up before the answer doesn't count. Err is why it is not.
 	Up  bool
 	Err error
-	// LastSuccess is when the cloud last gave such an answer.
-	LastSuccess time.Time
+	// LastSuccess is when the cloud last gave such an answer, and LastRequest when the newest
+	// request that counts was sent.
+	LastSuccess, LastRequest time.Time
 	// TokenExpiry is by this machine's clock, the others are as they were told.
 	TokenExpiry time.Time
 	// CredentialExpiry is the end of the application credential, of the password, or of
@@ -53,7 +56,7 @@ type Grant struct {
 func (c *Client) Health() Health { return c.now().health() }
 
 func (c *connection) health() Health {
-	h := Health{Cloud: c.opts.Cloud, Certificates: map[string]time.Time{}, Lowest: map[string]string{}, Newest: map[string]string{}}
+	h := Health{Cloud: c.opts.Cloud, OfSecret: c.cfg.untrusted, Certificates: map[string]time.Time{}, Lowest: map[string]string{}, Newest: map[string]string{}}
 	add := func(name string, end time.Time) {
 		if known := h.Certificates[name]; !end.IsZero() && (known.IsZero() || end.Before(known)) {
 			h.Certificates[name] = end
@@ -68,6 +71,9 @@ func (c *connection) health() Health {
 		h.Err = cmp.Or(h.Err, s.trouble)
 		if s.success.After(h.LastSuccess) {
 			h.LastSuccess = s.success
+		}
+		if s.sent.After(h.LastRequest) {
+			h.LastRequest = s.sent
 		}
 		if told, err := http.ParseTime(s.date); err == nil && s.dated.After(newest) {
 			newest = s.dated
