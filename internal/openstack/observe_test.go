@@ -162,6 +162,10 @@ func TestWhenACloudIsUp(t *testing.T) {
 	l.fault()
 	l.must(get())
 	l.must(l.admin.ExpireTokens(ctx))
+	l.fault(admin.Fault{Operation: "token.create", Before: 404})
+	if err := get(); err == nil || !errors.Is(l.Health().Err, cloud.ErrUnavailable) || errors.Is(l.Health().Err, cloud.ErrUnauthorized) {
+		t.Errorf("%v: %+v", err, l.Health())
+	}
 	l.fault(admin.Fault{Operation: "token.create", Before: 401})
 	if err := get(); !errors.Is(err, cloud.ErrUnauthorized) {
 		t.Errorf("got %v", err)
