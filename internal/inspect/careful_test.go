@@ -193,3 +193,49 @@ func TestASnapshotIsNoOrphanWhileItIsBackedUp(t *testing.T) {
 		}
 	}
 }
+
+// Another cluster whose driver has the same name is known by its servers.
+func TestAVolumeOnAServerOfAnotherClusterIsNoReasonToDelete(t *testing.T) {
+	w := start(t)
+	w.used("one")
+	unused := w.create("pvc-unused")
+	theirs := w.create("pvc-theirs")
+	_, err := w.AttachVolume(t.Context(), w.cloud.ServerID("two"), theirs)
+	w.must(err)
+	w.until(theirs, cloud.VolumeInUse)
+	o := w.wantOrphans("volume "+unused, "volume "+theirs, "attachment "+theirs)
+	var out bytes.Buffer
+	if err := o.Print(&out); err != nil || !strings.Contains(o.Doubt, w.cloud.ServerID("two")) || strings.Contains(out.String(), "openstack volume delete") {
+		t.Errorf("%s, %v", out.String(), err)
+	}
+	// A server of this cluster's is another matter.
+	w.node("two")
+	if o := w.orphans(); o.Doubt != "" || len(o.Orphans[0].Cure) == 0 {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestTheCloudOfASecretIsToldAsUnseen(t *testing.T) {
+	w := start(t)
+	w.storePV("pv-3", nobody, object{"csi": object{
+		"driver": driverName, "volumeHandle": nobody, "controllerPublishSecretRef": object{"namespace": "a", "name": "b"},
+	}})
+	if o := w.orphans(); len(o.Unseen) != 1 || !strings.Contains(o.Unseen[0], "a/b") {
+		t.Errorf("%q", o.Unseen)
+	}
+	w.storePV("pv-3", w.volume, object{"csi": object{
+		"driver": driverName, "volumeHandle": w.volume, "controllerPublishSecretRef": object{"namespace": "a", "name": "b"},
+	}})
+	if o := w.orphans(); len(o.Unseen) > 0 {
+		t.Errorf("%q", o.Unseen)
+	}
+}
+
+func TestSnapshotsThatABackupToolMayKeepAreToldSo(t *testing.T) {
+	w := start(t)
+	s, err := w.CreateSnapshot(t.Context(), cloud.SnapshotRequest{VolumeID: w.volume, Name: "velero", Metadata: map[string]string{volumes.ClusterKey: cluster}})
+	w.must(err)
+	if o := w.wantOrphans("snapshot " + s.ID); !strings.Contains(strings.Join(o.Orphans[0].Cure, "\n"), "Velero") {
+		t.Errorf("%+v", o.Orphans)
+	}
+}
