@@ -202,6 +202,25 @@ metrics:
 			}
 		}
 	}
+	// A severity that is critical already keeps the earlier of two thresholds.
+	of := func(settings string) (levels []string) {
+		for _, rule := range alerts(t, "--set=metrics.prometheusRule.alerts.CinderCredentialExpiring."+settings) {
+			if rule.text("alert") == "CinderCredentialExpiring" {
+				_, threshold, _ := strings.Cut(rule.text("expr"), "86400 ")
+				levels = append(levels, rule.text("labels", "severity")+" "+threshold)
+			}
+		}
+		return levels
+	}
+	for settings, want := range map[string][]string{
+		"severity=critical": {"critical < 14"},
+		"severity=page":     {"critical < 2", "page < 14"},
+		"critical=0":        {"critical < 0", "warning < 14"},
+	} {
+		if got := of(settings); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", settings, got, want)
+		}
+	}
 	refused(t, []string{"CinderOrphan;", "CinderOrphans"}, withAlerts, "--set=metrics.prometheusRule.alerts.CinderOrphan.enabled=false")
 	refused(t, []string{"CinderCloudUnreachable", "threshold"}, withAlerts, "--set=metrics.prometheusRule.alerts.CinderCloudUnreachable.threshold=1")
 	refused(t, []string{"CinderOrphans", "critical"}, withAlerts, "--set=metrics.prometheusRule.alerts.CinderOrphans.critical=1")

@@ -7,19 +7,28 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The controller removes the taint, and so can't wait for a node that has lost it.
-func TestTheControllerToleratesTheTaintThatItRemoves(t *testing.T) {
+// The taint goes once the plugin of its node has registered, and the controller takes it
+// off: neither can wait for that, whatever else they tolerate.
+func TestBothRolesTolerateTheTaintOfNodesThatStart(t *testing.T) {
 	const key = "example.org/starting"
-	tolerates := func(all objects) bool {
-		return slices.ContainsFunc(all.pods()["controller"].list("spec", "tolerations"), func(o object) bool {
+	tolerates := func(all objects, pod string) bool {
+		return slices.ContainsFunc(all.pods()[pod].list("spec", "tolerations"), func(o object) bool {
 			return o["key"] == key && o["operator"] == "Exists" && o["effect"] == nil
 		})
 	}
-	if tolerates(render(t, "default")) || !tolerates(render(t, "default", "--set", "startupTaint="+key)) {
-		t.Error("the controller tolerates the wrong taints")
+	own := withValues(t, `
+startupTaint: `+key+`
+node: {tolerations: [{key: example.org/storage, operator: Exists}]}
+additionalDaemonSets: {gpu: {nodeSelector: {pool: gpu}, tolerations: []}}
+`)
+	with, without := render(t, "", own...), render(t, "default")
+	for _, pod := range []string{"controller", "node", "node-gpu"} {
+		if !tolerates(with, pod) || tolerates(without, pod) {
+			t.Errorf("%s tolerates the wrong taints", pod)
+		}
 	}
 	all := render(t, "everything")
-	if n := len(all.pods()["controller"].list("spec", "tolerations")); n != 2 || !tolerates(all) {
+	if n := len(all.pods()["controller"].list("spec", "tolerations")); n != 2 || !tolerates(all, "controller") {
 		t.Errorf("%d tolerations", n)
 	}
 }

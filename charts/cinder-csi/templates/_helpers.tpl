@@ -96,8 +96,16 @@ registry if it is a host: that is what global.imageRegistry replaces.
 {{- end -}}
 {{- end -}}
 
-{{/* What the pods of both components have alike. Takes root, component and the component's values. */}}
+{{/*
+What the pods of both components have alike. Takes root, component and the
+component's values. Both tolerate the taint of nodes that start: it goes once the
+plugin of the node has registered, and the controller takes it off.
+*/}}
 {{- define "cinder-csi.pod" -}}
+{{- $starting := list -}}
+{{- with .root.Values.startupTaint -}}
+{{- $starting = append $starting (dict "key" . "operator" "Exists") -}}
+{{- end -}}
 serviceAccountName: {{ include "cinder-csi.serviceAccountName" . }}
 # A token is mounted to those containers alone that ask the API server.
 automountServiceAccountToken: false
@@ -111,7 +119,7 @@ nodeSelector:
   "schedulerName" .values.schedulerName
   "hostAliases" .values.hostAliases
   "dnsConfig" .values.dnsConfig
-  "tolerations" (concat (default list .tolerations) (default list .values.tolerations))
+  "tolerations" (concat $starting (default list .values.tolerations))
   "affinity" .values.affinity
   "securityContext" .values.podSecurityContext
   "initContainers" .values.initContainers)) }}
