@@ -113,6 +113,36 @@ func TestNoCommandIsToldByWhichDataAreLost(t *testing.T) {
 			has: []string{"openstack server resume ONE"}, lacks: []string{"server start"},
 		},
 		{
+			name: "a node that Nova doesn't know runs somewhere", make: func(w *world) {
+				w.reserve(nobody, true)
+				w.node("one")
+				w.csiNode("one", nobody)
+				w.va("one", nil, object{"attached": true})
+			},
+			has: []string{"server-of-node-gone", "the node is ready"}, lacks: []string{"kubectl delete node", "attachment delete"},
+		},
+		{
+			name: "a node that doesn't answer is in another cloud", make: func(w *world) {
+				other := start(w.T)
+				w.from.Clouds = append(w.from.Clouds, inspect.Cloud{Name: "b", Client: other.Client})
+				w.node("one")
+				w.csiNode("one", other.cloud.ServerID("two"))
+				w.silent("one")
+				w.pod("pod-one", "one")
+			},
+			lacks: []string{"server-of-node-gone", "kubectl delete node"},
+		},
+		{
+			name: "a node may be in a cloud that doesn't answer", make: func(w *world) {
+				w.from.Clouds = append(w.from.Clouds, inspect.Cloud{Name: "b", Err: errors.New("connection refused")})
+				w.node("one")
+				w.csiNode("one", nobody)
+				w.silent("one")
+				w.pod("pod-one", "one")
+			},
+			has: []string{"connection refused"}, lacks: []string{"server-of-node-gone", "kubectl delete node"},
+		},
+		{
 			name: "a node calls itself what a shell or a terminal would obey", make: func(w *world) {
 				w.node("one")
 				w.csiNode("one", "$(touch /tmp/x)\x1b[2J\u202e'; rm -rf /")
