@@ -167,7 +167,8 @@ func serverRows() []row {
 			cure: []string{
 				"# Either start the server:",
 				"openstack server {wake} {server}",
-				"# or, as long as it is off, have its pods and volumes moved (never while it runs: two nodes would write to one disk):",
+				"# or, as long as it is off, have its pods and volumes moved (never while it runs, nor while it is paused or suspended: it",
+				"# would go on where it was, and two nodes write to one disk):",
 				"kubectl taint nodes {node} " + outOfService + "=nodeshutdown:NoExecute",
 			},
 		},
