@@ -10,7 +10,7 @@ import (
 func placeRows() []row {
 	return []row{
 		{
-			kind: "server-gone", nova: "gone", cinder: "yes|reserved|attaching|detaching",
+			kind: "server-gone", nova: "gone", cinder: "yes|reserved|attaching|detaching", when: func(s subject) bool { return !s.node.Ready },
 			what: "Cinder has volume {volume} attached to server {server}, which Nova doesn't have any more",
 			why:  "the server was deleted while Cinder, or the message bus, didn't answer. The driver removes the attachment when Kubernetes next attaches or detaches the volume",
 			cure: []string{
@@ -140,7 +140,13 @@ func nodeRows() []row {
 			cure: []string{"kubectl get pods --all-namespaces --field-selector spec.nodeName={node}", "# If the server is off or gone for good, this lets go of a pod that still ends:", "{forcePods}"},
 		},
 		{
-			kind: "server-of-node-gone", nova: "gone", when: func(s subject) bool { return s.node.ServerID != "" && !s.node.Missing },
+			kind: "server-of-node-gone", nova: "gone", when: func(s subject) bool { return s.node.ServerID != "" && s.node.Ready },
+			what: "node {node} is server {server} by its CSINode, and Nova has no such server; the node is ready, so that it runs somewhere",
+			why:  "the credentials are for another project, region or cloud than the node's, or the server was deleted within the last minute, or was made anew under the same name",
+			cure: []string{"# Look with the cloud.conf of the driver, in the container of the controller. There, too:", "openstack server list --name {node}"},
+		},
+		{
+			kind: "server-of-node-gone", nova: "gone", when: func(s subject) bool { return s.node.ServerID != "" && !s.node.Missing && !s.node.Ready },
 			what: "node {node} is server {server} by its CSINode, and Nova has no such server",
 			why:  "the server was deleted or made anew under the same name, or the driver's credentials are for another project or region",
 			cure: []string{"openstack server list --name {node}", "# If the server is gone for good:", "kubectl delete node {node}"},
@@ -161,7 +167,8 @@ func serverRows() []row {
 			cure: []string{
 				"# Either start the server:",
 				"openstack server {wake} {server}",
-				"# or, as long as it is off, have its pods and volumes moved (never while it runs: two nodes would write to one disk):",
+				"# or, as long as it is off, have its pods and volumes moved (never while it runs, nor while it is paused or suspended: it",
+				"# would go on where it was, and two nodes write to one disk):",
 				"kubectl taint nodes {node} " + outOfService + "=nodeshutdown:NoExecute",
 			},
 		},

@@ -190,6 +190,7 @@ func disagreements() []disagreement {
 			name: "the server of a node is gone", make: func(w *world) {
 				w.node("one")
 				w.csiNode("one", nobody)
+				w.silent("one")
 				w.pod("web-0", "one")
 			},
 			want: []string{"server-of-node-gone"}, commands: []string{"kubectl delete node node-one"},
@@ -229,6 +230,7 @@ func disagreements() []disagreement {
 				w.server(func(nova *gophercloud.ServiceClient, id string) error {
 					return servers.Delete(w.Context(), nova, id).ExtractErr()
 				})
+				w.silent("one")
 			},
 			want: []string{"server-gone", "server-of-node-gone"}, commands: []string{"kubectl delete node node-one"},
 		},
