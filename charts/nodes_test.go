@@ -57,6 +57,7 @@ func TestANodesHookKnowsItsTimeAndDirectory(t *testing.T) {
 	refused(t, []string{"preStop.enabled", "terminationGracePeriodSeconds", "29"}, "--set", "node.preStop.enabled=true,node.terminationGracePeriodSeconds=29")
 	refused(t, []string{"node-gpu", "lifecycle.preStop"}, "--set", "additionalDaemonSets.gpu.nodeSelector.pool=gpu,additionalDaemonSets.gpu.preStop.enabled=true,additionalDaemonSets.gpu.lifecycle.preStop.exec.command={/bin/x}")
 	refused(t, []string{"/startupTaint"}, "--set", "startupTaint=a=b:NoExecute")
+	refused(t, []string{"/startupTaint"}, "--set", "startupTaint=node.kubernetes.io/not-ready") // the plugin would not start
 	refused(t, []string{"/node/reservedVolumeAttachments"}, "--set", "node.reservedVolumeAttachments=-1")
 }
 
