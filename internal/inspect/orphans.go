@@ -182,6 +182,9 @@ func (o *Orphans) compare(s *stock, known *Known, before time.Time) {
 	})
 }
 
+// foreign are those who keep what Kubernetes has no object of, on purpose.
+const foreign = "# A backup tool such as Velero may keep it for a restore, without an object here: ask it first."
+
 // tell says what an orphan is and how it goes.
 func (s *stock) tell(found Orphan) OrphanOf {
 	o := OrphanOf{
@@ -200,10 +203,10 @@ func (s *stock) tell(found Orphan) OrphanOf {
 		if found.Temporary {
 			o.Why = "it was made for a backup only, and left behind"
 		}
-		o.Cure = []string{"openstack volume snapshot delete " + o.ID}
+		o.Cure = []string{foreign, "openstack volume snapshot delete " + o.ID}
 	case OrphanBackup:
 		o.Why = "no VolumeSnapshotContent has it: that was deleted with the policy Retain, or by force"
-		o.Cure = []string{"# Incremental backups that build on it go first.", "openstack volume backup delete " + o.ID}
+		o.Cure = []string{foreign, "# Incremental backups that build on it go first.", "openstack volume backup delete " + o.ID}
 	case OrphanAttachment:
 		s.attachment(&o, found)
 	}

@@ -320,7 +320,7 @@ func disagreements() []disagreement {
 					}, "status": object{"phase": "Released"},
 				})
 			},
-			want: []string{"pv-released"}, commands: []string{`kubectl patch pv pv-1 --type=json -p '[{"op":"remove","path":"/spec/claimRef"}]'`},
+			want: []string{"pv-released"}, commands: []string{`kubectl patch pv pv-1 -p '{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}'`},
 		},
 		{
 			name: "the quota is used up", make: func(w *world) {

@@ -26,7 +26,7 @@ import (
 )
 
 // pageSize is the number of objects in one answer to a list.
-const pageSize = 500
+const pageSize = 200
 
 // Client speaks to one Kubernetes cluster. It keeps connections open, and no objects.
 type Client struct {
@@ -138,26 +138,44 @@ func Get[T any](ctx context.Context, c *Client, kind Resource, namespace, name s
 // List reads all objects of a kind, in one namespace or in all where it is empty: all, or
 // it returns an error. A kind that the cluster doesn't have is an error, too; see Unknown.
 func List[T any](ctx context.Context, c *Client, kind Resource, namespace string) ([]T, error) {
-	all, opts := []T{}, metav1.ListOptions{Limit: pageSize}
+	all := []T{}
+	if err := each(ctx, c, kind, namespace, func() { all = all[:0] }, func(object *T) { all = append(all, *object) }); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// Each is List with one page in memory at a time: it calls do for each object, again for
+// some of them where the cluster has changed for too long between two pages.
+func Each[T any](ctx context.Context, c *Client, kind Resource, do func(*T)) error {
+	return each(ctx, c, kind, "", func() {}, do)
+}
+
+// each calls do for each object, and begin before the first of them.
+func each[T any](ctx context.Context, c *Client, kind Resource, namespace string, begin func(), do func(*T)) error {
+	opts := metav1.ListOptions{Limit: pageSize}
+	begin()
 	for {
 		page, err := c.page(ctx, kind, namespace, opts)
 		if kerrors.IsResourceExpired(err) && opts.Continue != "" {
 			// The cluster changed for too long between two pages: one answer has all.
-			all, opts = all[:0], metav1.ListOptions{}
+			opts = metav1.ListOptions{}
+			begin()
 			continue
 		}
 		if err != nil {
-			return nil, c.failed(err, kind, "list", "")
+			return c.failed(err, kind, "list", "")
 		}
 		for i := range page.Items {
+			page.Items[i].SetManagedFields(nil) // half of an object, which nobody reads
 			object, err := decode[T](&page.Items[i])
 			if err != nil {
-				return nil, err
+				return err
 			}
-			all = append(all, *object)
+			do(object)
 		}
 		if opts.Continue = page.GetContinue(); opts.Continue == "" {
-			return all, nil
+			return nil
 		}
 	}
 }

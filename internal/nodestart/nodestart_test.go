@@ -177,10 +177,10 @@ func TestAWatchThatIsRefusedIsTriedAgain(t *testing.T) {
 	eventually(t, ctx, func() bool { return len(api.taints("node")) == 0 })
 }
 
-// A thousand nodes join while two replicas run: two watches of each replica, and a
+// Hundreds of nodes join while two replicas run: two watches of each replica, and a
 // patch of each node that one of the two wins.
-func TestAThousandNodesCostOnePatchEachAndNoRequestOtherwise(t *testing.T) {
-	const all = 1000
+func TestEachNodeCostsOnePatchAndNoRequestOtherwise(t *testing.T) {
+	const all = 300
 	for _, old := range []bool{false, true} {
 		t.Run(fmt.Sprintf("old=%v", old), func(t *testing.T) {
 			api := newAPIServer(t)
@@ -217,13 +217,13 @@ func TestAThousandNodesCostOnePatchEachAndNoRequestOtherwise(t *testing.T) {
 				api.put("csinodes", csiNodeObject(name, 25))
 			}
 			eventually(t, ctx, func() bool { return api.count()["patch nodes"] == all+1 })
-			eventually(t, ctx, func() bool { return len(api.taints("new-999")) == 0 })
+			eventually(t, ctx, func() bool { return len(api.taints(fmt.Sprintf("new-%d", all-1))) == 0 })
 			eventually(t, ctx, func() bool { return logs.FilterField(zap.String("taint", key)).Len() > all }) // after the answers
 			after := api.count()
 			delete(after, "patch nodes")
 			delete(started, "patch nodes")
 			if diff := cmp.Diff(started, after); diff != "" {
-				t.Errorf("a thousand nodes have joined, and cost besides their patches:\n%s", diff)
+				t.Errorf("%d nodes have joined, and cost besides their patches:\n%s", all, diff)
 			}
 			if n := logs.FilterField(zap.String("taint", key)).Len(); n != all+1 {
 				t.Errorf("%d lines in the log", n)
