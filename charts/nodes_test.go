@@ -83,3 +83,25 @@ func TestEventsAreAboutThePodUnlessItIsInAnotherCluster(t *testing.T) {
 		t.Errorf("hosted: %v", got)
 	}
 }
+
+// TestNoVariableIsGivenTwice: server-side apply, which is Helm 4's, refuses two of one name.
+func TestNoVariableIsGivenTwice(t *testing.T) {
+	all := render(t, "", withValues(t, `
+tracing: {enabled: true, endpoint: "http://c:4318"}
+events: {enabled: true}
+controller: {extraEnv: [{name: OTEL_TRACES_SAMPLER, value: always_on}, {name: POD_UID, value: x}]}
+node: {extraEnv: [{name: OTEL_TRACES_SAMPLER, value: always_on}, {name: NODE_NAME, value: x}]}
+`)...)
+	for _, pod := range []string{"controller", "node"} {
+		seen := map[string]string{}
+		for _, e := range all.pods()[pod].container(t, "cinder-csi-plugin").list("env") {
+			if _, twice := seen[e.text("name")]; twice {
+				t.Errorf("%s: %s is there twice", pod, e.text("name"))
+			}
+			seen[e.text("name")] = e.text("value")
+		}
+		if seen["OTEL_TRACES_SAMPLER"] != "always_on" || seen["OTEL_TRACES_SAMPLER_ARG"] != "1" {
+			t.Errorf("%s: %v", pod, seen)
+		}
+	}
+}
