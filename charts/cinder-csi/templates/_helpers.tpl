@@ -292,14 +292,18 @@ monitors:
   {{- end }}
 {{- end -}}
 
-{{/* What selects the series of this installation: the operator's targets have a label with their namespace. */}}
+{{/*
+What selects the series of this installation: the operator's targets have a label
+with their namespace. Takes root and the role that the series are of, both if empty.
+An alert about series that are absent has the label only where it is one namespace.
+*/}}
 {{- define "cinder-csi.matchers" -}}
-{{- with .Values.metrics.prometheusRule.matchers -}}
+{{- with .root.Values.metrics.prometheusRule.matchers -}}
 {{ . }}
 {{- else -}}
 {{- $namespaces := list -}}
-{{- range list "controller" "node" -}}
-{{- $namespaces = append $namespaces (include "cinder-csi.namespace" (dict "root" $ "component" .)) -}}
+{{- range empty .role | ternary (list "controller" "node") (list .role) -}}
+{{- $namespaces = append $namespaces (include "cinder-csi.namespace" (dict "root" $.root "component" .)) -}}
 {{- end -}}
 {{- $namespaces = uniq $namespaces -}}
 namespace{{ gt (len $namespaces) 1 | ternary "=~" "=" }}"{{ join "|" $namespaces }}"
