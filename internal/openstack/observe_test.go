@@ -88,8 +88,17 @@ cinder_csi_openstack_requests_total{cloud="far",request="volume_get",service="ci
 cinder_csi_openstack_requests_total{cloud="far",request="volume_get",service="cinder",status="none"} 1
 `+retriesHead+`
 cinder_csi_openstack_retries_total{cause="5xx",cloud="far",service="cinder"} 2
+cinder_csi_openstack_retries_total{cause="5xx",cloud="far",service="keystone"} 0
+cinder_csi_openstack_retries_total{cause="5xx",cloud="far",service="nova"} 0
 cinder_csi_openstack_retries_total{cause="connection",cloud="far",service="cinder"} 1
+cinder_csi_openstack_retries_total{cause="connection",cloud="far",service="keystone"} 0
+cinder_csi_openstack_retries_total{cause="connection",cloud="far",service="nova"} 0
 cinder_csi_openstack_retries_total{cause="throttled",cloud="far",service="cinder"} 1
+cinder_csi_openstack_retries_total{cause="throttled",cloud="far",service="keystone"} 0
+cinder_csi_openstack_retries_total{cause="throttled",cloud="far",service="nova"} 0
+cinder_csi_openstack_retries_total{cause="unsent",cloud="far",service="cinder"} 0
+cinder_csi_openstack_retries_total{cause="unsent",cloud="far",service="keystone"} 0
+cinder_csi_openstack_retries_total{cause="unsent",cloud="far",service="nova"} 0
 `, "cinder_csi_openstack_requests_total", "cinder_csi_openstack_retries_total")
 }
 
