@@ -166,6 +166,17 @@ func (w *world) event(message string) {
 	})
 }
 
+// waits has a pod of node-one wait, for the reason that the kubelet told last.
+func (w *world) waits(pod, message string) {
+	w.kube.Store(kube.Pods, "space", pod, object{
+		"spec":   object{"nodeName": "node-one", "volumes": []any{object{"name": "v", "persistentVolumeClaim": object{"claimName": "data"}}}},
+		"status": object{"phase": "Pending"},
+	})
+	w.kube.Store(kube.Events, "space", "event-1", object{
+		"involvedObject": object{"kind": "Pod", "name": pod}, "type": "Warning", "reason": "FailedMount", "message": message,
+	})
+}
+
 func (w *world) faults(faults ...admin.Fault) {
 	w.Helper()
 	w.must(w.admin.SetFaults(w.Context(), faults...))

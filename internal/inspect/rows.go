@@ -406,6 +406,12 @@ func useRows() []row {
 			cure: []string{"# See which of them is to go, and delete it:", "kubectl get pods --namespace {namespace} -o wide", "# A pod on a node that is off for good goes only with the taint " + outOfService + "."},
 		},
 		{
+			kind: "mount-failed", when: func(s subject) bool { return s.mountError() != "" },
+			what: "a node doesn't give the volume to a pod that waits for it. {mountError}",
+			why:  "the kubelet asks the driver again by itself. A disk with other data than the driver expects is left as it is",
+			cure: []string{"# On the node, see what is on the disk:", "cinder-csi-plugin inspect node"},
+		},
+		{
 			kind: "snapshot-error", when: func(s subject) bool { return s.snapshotError() != "" },
 			what: "a VolumeSnapshot of the volume isn't usable: {snapshotError}",
 			why:  "the snapshotter tries again by itself",
