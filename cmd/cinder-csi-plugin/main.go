@@ -44,7 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errNotRun):
 		return 1
 	case err != nil && !errors.Is(err, report.ErrWrong):
-		_, _ = fmt.Fprintf(stderr, "cinder-csi-plugin: %v\n", err)
+		_, _ = fmt.Fprintf(stderr, "cinder-csi-plugin: %s\n", report.Plain(err.Error()))
 	}
 	return report.Status(err)
 }
