@@ -195,11 +195,36 @@ metrics:
 	if slices.Contains(names, "CinderOrphans") || len(names) < 15 {
 		t.Errorf("%q", names)
 	}
-	for _, namespaces := range [][2]string{{"", `{namespace="kube-system"`}, {"nodes", `{namespace=~"kube-system|nodes"`}} {
-		for _, rule := range alerts(t, "--set=node.namespaceOverride="+namespaces[0]) {
-			if !strings.Contains(rule.text("expr"), namespaces[1]) {
-				t.Errorf("%s: %s", rule.text("alert"), rule.text("expr"))
+	// Each role's series are in its namespace. With one, absent() has the label, too.
+	for name, series := range map[string]string{
+		"CinderCSIControllerDown": `{namespace="kube-system"`, "CinderNodeRefusesDisk": `{namespace="nodes"`, "CinderOperationsFailing": `{namespace=~"kube-system|nodes"`,
+	} {
+		if expr := alerts(t, "--set=node.namespaceOverride=nodes").one(t, name, "alert").text("expr"); !strings.Contains(expr, series) {
+			t.Errorf("%s: %s", name, expr)
+		}
+	}
+	for _, rule := range alerts(t) {
+		if !strings.Contains(rule.text("expr"), `{namespace="kube-system"`) {
+			t.Errorf("%s: %s", rule.text("alert"), rule.text("expr"))
+		}
+	}
+	// A severity that is critical already keeps the earlier of two thresholds.
+	of := func(settings string) (levels []string) {
+		for _, rule := range alerts(t, "--set=metrics.prometheusRule.alerts.CinderCredentialExpiring."+settings) {
+			if rule.text("alert") == "CinderCredentialExpiring" {
+				_, threshold, _ := strings.Cut(rule.text("expr"), "86400 ")
+				levels = append(levels, rule.text("labels", "severity")+" "+threshold)
 			}
+		}
+		return levels
+	}
+	for settings, want := range map[string][]string{
+		"severity=critical": {"critical < 14"},
+		"severity=page":     {"critical < 2", "page < 14"},
+		"critical=0":        {"critical < 0", "warning < 14"},
+	} {
+		if got := of(settings); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", settings, got, want)
 		}
 	}
 	refused(t, []string{"CinderOrphan;", "CinderOrphans"}, withAlerts, "--set=metrics.prometheusRule.alerts.CinderOrphan.enabled=false")

@@ -197,6 +197,8 @@ func TestTheNotesSayWhatIsAmiss(t *testing.T) {
 		{"OpenShift", "clusterID: a", []string{"operator.openshift.io/v1/ClusterCSIDriver"}, []string{"WARNING: this is OpenShift", "clustercsidriver cinder.csi.openstack.org", "docs/migration/openshift.md"}, nil},
 		{"no Prometheus operator", "metrics: {podMonitor: {enabled: true}}", []string{}, []string{"metrics.podMonitor, which is left out", "metrics.podMonitor.forceEnable=true"}, []string{"serviceMonitor"}},
 		{"no Prometheus operator for alerts", "metrics: {prometheusRule: {enabled: true}}", []string{}, []string{"metrics.prometheusRule, which is left out"}, []string{"podMonitor"}},
+		{"alerts of what nobody scrapes", "metrics: {prometheusRule: {enabled: true}, podMonitor: {enabled: true, targets: [node]}}", nil, []string{"CinderCSIControllerDown fires"}, nil},
+		{"alerts of what is scraped", "metrics: {prometheusRule: {enabled: true}, podMonitor: {enabled: true}}", nil, nil, []string{"CinderCSIControllerDown"}},
 		{"nodes only", "controller: {enabled: false}", nil, []string{"logs daemonset/cinder-csi-node"}, []string{"cinder-csi-controller", "create secret"}},
 		{"pools", "node: {namespaceOverride: own}\nadditionalDaemonSets: {gpu: {nodeSelector: {p: gpu}}}", nil, []string{"-n own logs daemonset/cinder-csi-node-gpu"}, nil},
 		{"clouds by Secret", `secretClouds: {authURLs: ["*"]}`, nil, []string{"storageCapacity.enabled=false"}, nil},

@@ -26,18 +26,19 @@ func health(board *builder) {
 		WithPanel(number("Nodes registered", "Nodes whose kubelet has taken the driver.", "none", 3, thresholds(neutral),
 			query{`sum(cinder_csi_node_registered{HERE})`, ""}).ColorMode(common.BigValueColorModeValue)).
 		WithPanel(number("Nodes not registered", "Nodes whose plugin runs, but whose kubelet has not taken it.", "none", 3, thresholds(good, step{1, bad}),
-			query{`count(cinder_csi_node_registered{HERE} == 0) or vector(0)`, ""})).
+			query{`sum(1 - cinder_csi_node_registered{HERE})`, ""})).
 		WithPanel(number("Calls failing", "Part of the calls of the last 15 minutes that failed by a fault of the driver, the cloud or a disk.", "percentunit", 3, thresholds(good, step{0.02, careful}, step{0.1, bad}),
 			query{`sum(increase(grpc_server_handled_total{HERE, grpc_service=~"csi.v1.*", ` + atFault + `}[15m])) / (sum(increase(grpc_server_handled_total{HERE, grpc_service=~"csi.v1.*"}[15m])) > 0) or vector(0)`, ""}).Decimals(1)).
 		WithPanel(number("Stuck", "Volumes whose operation the cloud doesn't finish, for 5 minutes and more.", "none", 2, thresholds(good, step{1, bad}),
 			query{`count(max by (cloud, operation, volume_id, node_id, state) (cinder_csi_stuck_operation_seconds{ITS})) or vector(0)`, ""})).
-		WithPanel(number("Orphans", "Volumes, snapshots, backups and attachments of this cluster that nothing in Kubernetes knows.", "none", 2, thresholds(good, step{1, careful}),
-			query{`sum(max by (cloud, kind) (cinder_csi_orphans{ITS})) or vector(0)`, ""})).
+		WithPanel(number("Orphans", "Volumes, snapshots, backups and attachments of this cluster that nothing in Kubernetes knows. They are counted with inspect.enabled of the chart.", "none", 2, thresholds(good, step{1, careful}),
+			query{`sum(max by (cloud, kind) (cinder_csi_orphans{ITS}))`, ""}).NoValue("not counted")).
 		WithPanel(number("Next expiry", "Time until the first credential or certificate expires.", "s", 5, thresholds(bad, step{2 * 86400, careful}, step{14 * 86400, good}),
 			query{`min(cinder_csi_credential_expiry_timestamp_seconds{ITS} or cinder_csi_certificate_expiry_timestamp_seconds{ITS}) - time()`, ""}).NoValue("none known").Decimals(0)).
 		WithPanel(list("Alerts", "The driver's alerts that fire now.", "none", 24,
 			query{`ALERTS{HERE, alertname=~"Cinder.*", alertstate="firing"}`, ""},
-			column{"alertname", "Alert"}, column{"severity", "Severity"}, column{"cloud", "Cloud"}, column{"node", "Node"}, column{"volume_id", "Volume"}, column{"grpc_method", "Call"}, column{"reason", "Reason"}).Height(6))
+			column{"alertname", "Alert"}, column{"severity", "Severity"}, column{"cloud", "Cloud"}, column{"node", "Node"}, column{"volume_id", "Volume"}, column{"grpc_method", "Call"}, column{"reason", "Reason"},
+			column{"service", "Service"}, column{"resource", "Resource"}, column{"certificate", "Certificate"}, column{"status", "Status"}, column{"kind", "Kind"}).Height(6))
 }
 
 func calls(board *builder) {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -43,7 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errNotRun):
 		return 1
 	case err != nil && !errors.Is(err, report.ErrWrong):
-		_, _ = fmt.Fprintf(stderr, "cinder-csi-plugin: %v\n", err)
+		_, _ = fmt.Fprintf(stderr, "cinder-csi-plugin: %s\n", report.Plain(err.Error()))
 	}
 	return report.Status(err)
 }
@@ -58,6 +59,10 @@ func withoutProgram(args []string) []string {
 	return args
 }
 
+// nodeGCPercent is by how much the heap of a plugin without the controller role grows
+// between two collections, in percent.
+const nodeGCPercent = 25
+
 // serve runs the plugin until ctx ends. Its log goes to w.
 func serve(ctx context.Context, opts options, w io.Writer) error {
 	logger, level := logging.New(w, opts.logFormat, opts.verbosity)
@@ -66,6 +71,11 @@ func serve(ctx context.Context, opts options, w io.Writer) error {
 	logging.Libraries(logger)
 	for _, name := range opts.withoutEffect {
 		logger.Warn("this flag has no effect here; it is accepted so that manifests of the reference driver start", zap.String("flag", "--"+name))
+	}
+	if !opts.driver.Controller {
+		// A node plugin keeps 2 MiB and makes one with each scrape: collecting it early
+		// spares each node more than a MiB, and costs a millisecond.
+		debug.SetGCPercent(nodeGCPercent)
 	}
 	if err := driver.Run(ctx, opts.driver, logger); err != nil {
 		logger.Error(errNotRun.Error(), zap.Error(err))

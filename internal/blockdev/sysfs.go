@@ -3,6 +3,7 @@ package blockdev
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,7 +25,13 @@ func (s sysfs) block(name string, attribute ...string) string {
 
 // text reads an attribute; "" where the disk doesn't have it.
 func (s sysfs) text(name string, attribute ...string) string {
-	data, err := os.ReadFile(s.block(name, attribute...))
+	f, err := os.Open(s.block(name, attribute...))
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	// Attributes are some bytes long and claim to be a page: os.ReadFile would take a page for each.
+	data, err := io.ReadAll(f)
 	if err != nil {
 		return ""
 	}

@@ -95,6 +95,9 @@ func Write(ctx context.Context, w io.Writer, opts Options) (*Answer, error) {
 	if err := a.close(); err != nil {
 		return nil, fmt.Errorf("write the bundle: %w", err)
 	}
+	for i, text := range a.errors { // by what has become known since
+		a.errors[i] = string(a.clean([]byte(text)))
+	}
 	return &Answer{Files: len(a.names), Missing: a.errors}, nil
 }
 

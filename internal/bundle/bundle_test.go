@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,9 @@ func (s apiserver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		key += "?previous"
 	}
 	text, ok := s[key]
+	if most, err := strconv.Atoi(r.URL.Query().Get("limitBytes")); err == nil && len(text) > most {
+		text = text[:most] // of a log, it is the beginning that is kept
+	}
 	switch {
 	case !ok && strings.HasPrefix(r.URL.Path, "/apis/snapshot."):
 		http.Error(w, "404 page not found", http.StatusNotFound)

@@ -67,6 +67,7 @@ func showConf(text []byte) (shown []byte, secrets []string) {
 			out.WriteString(line + "\n")
 		case !goesOn && isPair && harmless(key) && !strings.HasSuffix(value, `\`):
 			out.WriteString(key + " = " + value + "\n")
+			secrets = append(secrets, passwordIn(unquoted(value))...)
 		case !goesOn && isPair:
 			out.WriteString(key + " = " + Redacted + "\n")
 			secrets = append(secrets, value, unquoted(value))
@@ -79,12 +80,16 @@ func showConf(text []byte) (shown []byte, secrets []string) {
 	return out.Bytes(), secrets
 }
 
-// hidden returns what may be secret of a comment: all of it, and the value where it holds a key.
+// hidden returns what may be secret of a line that is not shown: all of it, and the value
+// where it holds a key of a cloud.conf or a clouds.yaml that is not harmless.
 func hidden(line string) []string {
-	line = strings.TrimLeft(strings.TrimSpace(line), "#; ")
+	line = strings.TrimLeft(strings.TrimSpace(line), "#;- ")
 	all := []string{strings.TrimSuffix(line, `\`)}
-	if _, value, ok := strings.Cut(line, "="); ok {
-		all = append(all, strings.TrimSpace(value), unquoted(strings.TrimSpace(value)))
+	for _, between := range []string{"=", ":"} {
+		key, value, ok := strings.Cut(line, between)
+		if value = strings.TrimSpace(value); ok && !harmless(strings.TrimSpace(key)) {
+			all = append(all, value, strings.Trim(unquoted(value), "'"))
+		}
 	}
 	return all
 }
@@ -106,7 +111,15 @@ func showYAML(text []byte) (shown []byte, secrets []string, err error) {
 	var file yaml.MapSlice
 	if err := yaml.Unmarshal(text, &file); err != nil {
 		// The parser's error quotes the file.
-		return nil, hidden(string(text)), errors.New("it is no YAML of the kind")
+		for line := range strings.Lines(string(text)) {
+			secrets = append(secrets, hidden(line)...)
+		}
+		return nil, secrets, errors.New("it is no YAML of the kind")
+	}
+	for line := range strings.Lines(string(text)) { // comments are not shown
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
+			secrets = append(secrets, hidden(line)...)
+		}
 	}
 	cleared := make(yaml.MapSlice, 0, len(file))
 	for _, part := range file {
@@ -142,6 +155,7 @@ func bare(value any, show bool, secrets *[]string) any {
 		return cleared
 	}
 	if show || value == nil {
+		*secrets = append(*secrets, passwordIn(fmt.Sprint(value))...)
 		return value
 	}
 	*secrets = append(*secrets, fmt.Sprint(value))
@@ -162,6 +176,7 @@ func environment() (shown []string, secrets []string) {
 	for _, pair := range os.Environ() {
 		name, value, _ := strings.Cut(pair, "=")
 		key, ours := strings.CutPrefix(name, "OS_")
+		secrets = append(secrets, passwordIn(value)...) // as that of a proxy
 		switch {
 		case ours && harmless(key):
 			shown = append(shown, pair)

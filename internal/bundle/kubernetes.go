@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -156,7 +156,7 @@ func ofDriver(o object) bool {
 // containers are those of a pod, or of what makes pods.
 func containers(o object) (all []map[string]any) {
 	for _, path := range [][]string{{"spec"}, {"spec", "template", "spec"}} {
-		for _, key := range []string{"initContainers", "containers"} {
+		for _, key := range []string{"initContainers", "containers", "ephemeralContainers"} {
 			listed, _, _ := unstructured.NestedFieldNoCopy(o.Object, append(slices.Clone(path), key)...)
 			entries, _ := listed.([]any)
 			for _, one := range entries {
@@ -271,6 +271,7 @@ func (c *cluster) cleared(o object) object {
 			if !ok || knownVariable(name) {
 				continue
 			}
+			c.know(passwordIn(value)...)
 			if secretName(name) {
 				c.know(value)
 			}
@@ -280,8 +281,9 @@ func (c *cluster) cleared(o object) object {
 	return o
 }
 
-// raw reads a path below the apiserver.
-func (c *cluster) raw(ctx context.Context, most int64, query map[string]string, path ...string) ([]byte, error) {
+// raw reads a path below the apiserver. Of more than so many bytes it returns the last,
+// from the beginning of a line on: what is cut off in its middle can't be told to be a secret.
+func (c *cluster) raw(ctx context.Context, most int, query map[string]string, path ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	req := c.REST.Get().AbsPath(path...)
@@ -292,8 +294,41 @@ func (c *cluster) raw(ctx context.Context, most int64, query map[string]string, 
 	if err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(stream, most))
-	return text, errors.Join(err, stream.Close())
+	text := end{most: most}
+	_, err = io.Copy(&text, stream)
+	return text.lines(), errors.Join(err, stream.Close())
+}
+
+// end keeps the end of what is written to it.
+type end struct {
+	most int
+	kept []byte
+	cut  bool
+}
+
+// Write implements io.Writer.
+func (e *end) Write(p []byte) (int, error) {
+	e.kept = append(e.kept, p...)
+	if len(e.kept) > 2*e.most {
+		e.shorten()
+	}
+	return len(p), nil
+}
+
+func (e *end) shorten() {
+	if over := len(e.kept) - e.most; over > 0 {
+		e.kept, e.cut = append(e.kept[:0], e.kept[over:]...), true
+	}
+}
+
+// lines returns what is kept, in whole lines.
+func (e *end) lines() []byte {
+	e.shorten()
+	if !e.cut {
+		return e.kept
+	}
+	_, whole, _ := bytes.Cut(e.kept, []byte("\n"))
+	return whole
 }
 
 // logs adds the ends of the logs of a pod's containers, and of those before their last start.
@@ -315,7 +350,7 @@ func (c *cluster) logs(ctx context.Context, pod object) {
 				continue
 			}
 			file := fmt.Sprintf("logs/%s/%s.log", pod.GetName(), name)
-			query := map[string]string{"container": name, "timestamps": "true", "tailLines": "20000", "limitBytes": strconv.Itoa(mostOfLog)}
+			query := map[string]string{"container": name, "timestamps": "true", "tailLines": "20000"}
 			if previous {
 				file, query["previous"] = strings.TrimSuffix(file, ".log")+".previous.log", "true"
 			}

@@ -119,7 +119,11 @@ func (r *controllerRole) start(cfg Config, conf openstack.Config) (err error) {
 // attend does until ctx ends what nobody calls for: it takes the start-up taint off
 // nodes, tells in events what is wrong, and counts what Kubernetes has no object of.
 func (r *controllerRole) attend(ctx context.Context, cfg Config, logger *zap.Logger, registry prometheus.Registerer, refusals func() map[string]error) error {
-	if cfg.CountOrphans {
+	switch {
+	case !cfg.CountOrphans:
+	case cfg.Cluster == "":
+		logger.Warn("--count-orphans counts nothing without --cluster: what bears no cluster's name may be another cluster's")
+	default:
 		counter := inspect.Counter{Kubernetes: r.kubernetes, Lists: r.clouds.lastLists, Every: cmp.Or(cfg.CountOrphansEvery, countOrphansEvery), Logger: logger}
 		if err := counter.Register(registry); err != nil {
 			return fmt.Errorf("--count-orphans: %w", err)

@@ -11,35 +11,44 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/openstack"
 )
 
-// endsSoon is how long before the end of a credential or a certificate is told of it.
-const endsSoon = 14 * 24 * time.Hour
+const (
+	// endsSoon is how long before the end of a credential or a certificate is told of it.
+	endsSoon = 14 * 24 * time.Hour
+	// silence is after how long without a request nothing is known of a cloud: a replica
+	// that doesn't lead any more asks nothing.
+	silence = 15 * time.Minute
+)
 
-// notices are what is wrong with the clouds, for those who look at Kubernetes' events.
+// notices are what is wrong with the clouds, or well, for those who look at Kubernetes' events.
 // What concerns one claim is not among them: the provisioner, the attacher and the kubelet
 // put the text of the driver's error into events of their own.
 func notices(all []openstack.Health, refused map[string]error, now time.Time) (wrong []events.Notice) {
 	for _, h := range all {
 		of := fmt.Sprintf("cloud %q", h.Cloud)
-		if !h.Up {
+		if h.Up || h.LastSuccess.IsZero() || now.Sub(h.LastRequest) < silence {
 			wrong = append(wrong, events.Notice{
-				Reason: "CloudUnavailable", Of: h.Cloud,
+				Reason: "CloudUnavailable", Of: h.Cloud, Well: h.Up,
 				Message:     fmt.Sprintf("%s can't be used, last used %s: %v", of, moment(h.LastSuccess, "never since this start"), h.Err),
 				Over:        "CloudAvailable",
 				OverMessage: of + " can be used again",
 			})
 		}
-		if err := refused[h.Cloud]; err != nil {
+		if err, tried := refused[h.Cloud]; tried {
 			wrong = append(wrong, events.Notice{
-				Reason: "CredentialsRefused", Of: h.Cloud,
+				Reason: "CredentialsRefused", Of: h.Cloud, Well: err == nil,
 				Message:     fmt.Sprintf("%s: the changed configuration does not work, the one before stays in use until this pod ends: %v", of, err),
 				Over:        "CredentialsAccepted",
 				OverMessage: of + ": the configuration as it is now is in use",
 			})
 		}
+		where := "cloud.conf, which is read again while the driver runs"
+		if h.OfSecret {
+			where = "the Secret that has it"
+		}
 		if end := h.CredentialExpiry; ends(end, now) {
 			wrong = append(wrong, events.Notice{
 				Reason: "CredentialExpiring", Of: h.Cloud,
-				Message: fmt.Sprintf("%s: the driver's credential ends at %s; put a new one into cloud.conf, which is read again while the driver runs", of, moment(end, "")),
+				Message: fmt.Sprintf("%s: the driver's credential ends at %s; put a new one into %s", of, moment(end, ""), where),
 			})
 		}
 		for _, name := range slices.Sorted(maps.Keys(h.Certificates)) {

@@ -2,29 +2,31 @@ package driver
 
 import (
 	"context"
-	"maps"
-	"slices"
 
 	"github.com/cinder-csi/cinder-csi/internal/volumes"
 )
 
 // lastLists returns the last complete lists of each project by the name of its cloud in
-// metrics. It asks the clouds nothing.
+// metrics, whichever of its accounts has read them. It asks the clouds nothing.
 func (c *clouds) lastLists(context.Context) map[string]volumes.Lists {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	accounts := make([]*account, 0, len(c.configured)+len(c.secrets))
-	for _, name := range slices.Sorted(maps.Keys(c.configured)) {
-		accounts = append(accounts, c.configured[name])
-	}
-	accounts = append(accounts, slices.Collect(maps.Values(c.secrets))...)
 	lists := make(map[string]volumes.Lists)
-	listed := make(map[*project]bool)
-	for _, one := range accounts {
-		if one.service != nil && !listed[one.project] {
-			listed[one.project] = true
-			lists[one.project.name] = one.service.LastLists()
+	for _, one := range c.accounts() {
+		if one.service == nil {
+			continue
+		}
+		known, own := lists[one.project.name], one.service.LastLists()
+		lists[one.project.name] = volumes.Lists{
+			Volumes: newest(known.Volumes, own.Volumes), Snapshots: newest(known.Snapshots, own.Snapshots), Backups: newest(known.Backups, own.Backups),
 		}
 	}
 	return lists
+}
+
+func newest(a, b volumes.Listing) volumes.Listing {
+	if b.At.After(a.At) {
+		return b
+	}
+	return a
 }

@@ -47,14 +47,16 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
-// Notice is one thing that is wrong.
+// Notice is one thing that is wrong, or may have been.
 type Notice struct {
 	// Reason and Of say which: the same of both is the same thing.
 	Reason, Of string
 	// Message is for people: what is wrong, since when or why, and what to do.
 	Message string
-	// Over is the reason of the event that it is over, and OverMessage its message; none
-	// where Over is empty.
+	// Well tells that it isn't wrong. Where an event has told that it was, another one tells
+	// its end, by the reason Over and with OverMessage; none where Over is empty. The end of
+	// what is not known any more isn't told.
+	Well              bool
 	Over, OverMessage string
 }
 
@@ -75,7 +77,7 @@ type Config struct {
 	About Object
 	// Component is who tells, and Instance which one of several.
 	Component, Instance string
-	// Look returns what is wrong now. It makes no requests.
+	// Look returns what is wrong now, and what is well. It makes no requests.
 	Look   func() []Notice
 	Logger *zap.Logger
 	// LookEvery, Settle and RepeatEvery are for those in a hurry; 15 s, 30 s and 20 min
@@ -118,10 +120,13 @@ func Run(ctx context.Context, cfg Config) {
 
 // look compares what is wrong now with what was wrong before, and tells the difference.
 func (t *teller) look(ctx context.Context) {
-	now := map[string]Notice{}
+	now, well := map[string]Notice{}, map[string]Notice{}
 	for _, n := range t.Look() {
-		if len(now) < most {
-			now[n.Reason+" "+n.Of] = n
+		switch key := n.Reason + " " + n.Of; {
+		case n.Well && t.wrong[key] != nil:
+			well[key] = n
+		case !n.Well && len(now) < most:
+			now[key] = n
 		}
 	}
 	for key, n := range now {
@@ -137,8 +142,8 @@ func (t *teller) look(ctx context.Context) {
 		switch {
 		case still && time.Since(m.since) >= t.Settle && time.Since(m.last) >= t.RepeatEvery:
 			err = t.tell(ctx, m)
-		case !still && m.event != "" && m.Over != "":
-			over := &matter{Notice: Notice{Reason: m.Over, Message: m.OverMessage}}
+		case !still && m.event != "" && well[key].Over != "":
+			over := &matter{Notice: Notice{Reason: well[key].Over, Message: well[key].OverMessage}}
 			err = t.create(ctx, over, "Normal")
 		}
 		switch {

@@ -167,7 +167,11 @@ func pod() events.Object {
 }
 
 func down(why string) events.Notice {
-	return events.Notice{Reason: "CloudUnavailable", Of: "a", Message: "cloud a: " + why, Over: "CloudAvailable", OverMessage: "cloud a works"}
+	return events.Notice{Reason: "CloudUnavailable", Of: "a", Message: "cloud a: " + why}
+}
+
+func up() events.Notice {
+	return events.Notice{Reason: "CloudUnavailable", Of: "a", Well: true, Over: "CloudAvailable", OverMessage: "cloud a works"}
 }
 
 func TestWhatStaysWrongIsOneEventAndItsEndAnother(t *testing.T) {
@@ -181,7 +185,7 @@ func TestWhatStaysWrongIsOneEventAndItsEndAnother(t *testing.T) {
 	if got := r.written(); len(got) != 1 || got[0] != "POST /api/v1/namespaces/storage/events" {
 		t.Errorf("requests: %v", got)
 	}
-	r.set()
+	r.set(up())
 	r.until(t, having("CloudAvailable", 1))
 	r.passes(50)
 	if got := r.written(); len(got) != 2 {
@@ -194,6 +198,21 @@ func TestWhatStaysWrongIsOneEventAndItsEndAnother(t *testing.T) {
 		if e.InvolvedObject != pod() || e.Type != want || e.Source.Component != "driver" || e.Source.Host != "pod-1" || e.Metadata.Namespace != "storage" {
 			t.Errorf("%+v", e)
 		}
+	}
+}
+
+// The cloud of a secret that is used no more, and one that nobody asks anything, may be as
+// unavailable as before.
+func TestTheEndOfWhatIsNotKnownAnyMoreIsNotTold(t *testing.T) {
+	r := newRig(t, pod(), time.Hour)
+	r.set(down("refused"))
+	r.until(t, having("CloudUnavailable", 1))
+	r.set()
+	r.passes(50)
+	r.set(up())
+	r.passes(50)
+	if got := r.written(); len(got) != 1 {
+		t.Errorf("requests: %v", got)
 	}
 }
 
@@ -222,7 +241,7 @@ func TestWhatPassesQuicklyIsNotTold(t *testing.T) {
 	for range 20 {
 		r.set(down("refused"))
 		r.passes(2)
-		r.set()
+		r.set(up())
 		r.passes(2)
 	}
 	if got := r.written(); len(got) > 0 {

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -71,6 +72,40 @@ func (c *Counter) Run(ctx context.Context) {
 	}
 }
 
+// outdated is the age of a list whose numbers are told no more: those of a replica of which
+// nobody asks for lists any more, since another one leads, would stay for ever. The attacher
+// asks for all volumes each minute; snapshots and backups are listed now and then.
+func (c *Counter) outdated(kind string) time.Duration {
+	switch kind {
+	case OrphanSnapshot, OrphanBackup:
+		return 48*time.Hour + 2*c.Every
+	}
+	return time.Hour + 2*c.Every
+}
+
+// at returns when the list of a kind was asked for.
+func at(lists volumes.Lists, kind string) time.Time {
+	switch kind {
+	case OrphanSnapshot:
+		return lists.Snapshots.At
+	case OrphanBackup:
+		return lists.Backups.At
+	}
+	return lists.Volumes.At
+}
+
+// forget ends the series of what was counted in lists that are outdated.
+func (c *Counter) forget(now time.Time) {
+	for name, before := range c.before {
+		for _, kind := range []string{OrphanVolume, OrphanTwin, OrphanAttachment, OrphanSnapshot, OrphanBackup} {
+			if now.Sub(at(before.lists, kind)) > c.outdated(kind) {
+				c.metric.DeleteLabelValues(name, kind)
+				maps.DeleteFunc(before.orphans, func(k key, _ bool) bool { return k.kind == kind })
+			}
+		}
+	}
+}
+
 // newer are the lists of now that are not those of before.
 func newer(now, before volumes.Lists) (lists volumes.Lists, kinds []string) {
 	if now.Volumes.At.After(before.Volumes.At) {
@@ -87,6 +122,7 @@ func newer(now, before volumes.Lists) (lists volumes.Lists, kinds []string) {
 
 // count compares the lists that are new since the last count, if it is time for that.
 func (c *Counter) count(ctx context.Context, now time.Time) error {
+	c.forget(now)
 	if now.Sub(c.last) < c.Every && !c.fresh {
 		return nil
 	}
@@ -109,6 +145,9 @@ func (c *Counter) count(ctx context.Context, now time.Time) error {
 				return err
 			}
 			c.last, c.fresh = now, false
+		}
+		if !known.Snapshots {
+			kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == OrphanSnapshot || kind == OrphanBackup })
 		}
 		c.note(name, lists, kinds, Compare(fresh, known, now.Add(-CountedAge)))
 	}
@@ -137,5 +176,7 @@ func (c *Counter) note(name string, lists volumes.Lists, kinds []string, found [
 	for _, kind := range kinds {
 		c.metric.WithLabelValues(name, kind).Set(numbers[kind])
 	}
+	// Only when they were asked for is asked later.
+	lists.Volumes.Own, lists.Snapshots.Own, lists.Backups.Own = nil, nil, nil
 	c.before[name] = counted{lists: lists, orphans: orphans}
 }

@@ -124,6 +124,10 @@ func (v *Volume) places() []*place {
 				p.va, p.kubernetes = a, a.state()
 			}
 		}
+		// Of several servers, the volume's status doesn't say which.
+		if p.cinder == "yes" && v.Cinder.Status == cloud.VolumeDetaching && (len(v.Cinder.AttachedTo) < 2 || p.kubernetes == "detaching") {
+			p.cinder = "detaching"
+		}
 	}
 	return all
 }
@@ -135,15 +139,13 @@ func (v *Volume) inCinder(p *place) {
 	}
 	p.cinder = "no"
 	for _, r := range v.Cinder.Records {
-		if r.ServerID == p.server.ID {
+		// While a server moves to another host, it has two.
+		if r.ServerID == p.server.ID && p.cinder != "attached" {
 			p.attachment, p.cinder = r.ID, r.Status
 		}
 	}
 	if p.cinder == "attached" || p.cinder == "no" && slices.Contains(v.Cinder.AttachedTo, p.server.ID) {
 		p.cinder = "yes"
-	}
-	if p.cinder == "yes" && v.Cinder.Status == cloud.VolumeDetaching {
-		p.cinder = "detaching"
 	}
 }
 
@@ -198,14 +200,41 @@ func (s subject) contended() bool {
 	return len(nodes) > 1 && exclusive
 }
 
-// onServers is the number of servers that Nova has the volume on.
-func (s subject) onServers() (n int) {
-	for _, server := range s.Servers {
-		if server.HasVolume != nil && *server.HasVolume {
-			n++
-		}
+// stateByNova is the status that a volume is set to by hand: by the servers that have it.
+// It is empty where a side that may know of one didn't answer: Cinder gives a volume that is
+// available to another server.
+func (s subject) stateByNova() string {
+	has := func(server Server) bool { return server.HasVolume != nil && *server.HasVolume }
+	switch {
+	case slices.ContainsFunc(s.Servers, has), s.Cinder != nil && len(s.Cinder.AttachedTo) > 0:
+		return string(cloud.VolumeInUse)
+	case len(s.Unseen) > 0:
+		return ""
 	}
-	return n
+	return string(cloud.VolumeAvailable)
+}
+
+// wake is the command of the openstack client that lets a server of a status run.
+func wake(status string) string {
+	switch status {
+	case "SUSPENDED":
+		return "resume"
+	case "PAUSED":
+		return "unpause"
+	case "SHELVED", "SHELVED_OFFLOADED":
+		return "unshelve"
+	}
+	return "start"
+}
+
+// wanted tells whether somebody may want the data: all but a PersistentVolume that is to be
+// deleted with them.
+func (s subject) wanted() bool {
+	pv := s.PersistentVolume
+	if pv == nil {
+		return !s.sawKubernetes
+	}
+	return pv.Reclaim != "Delete" || pv.Phase != "Released" && pv.Phase != "Failed"
 }
 
 // resizing tells whether the claim has a condition of a growth of these kinds.
@@ -275,14 +304,16 @@ func (v *Volume) found(r row, s subject) {
 		pairs = append(pairs, "{"+name+"}", value)
 	}
 	fill := strings.NewReplacer(pairs...)
-	f := Finding{Kind: r.kind, Note: r.note, What: fill.Replace(r.what), Why: strings.TrimSpace(fill.Replace(r.why))}
+	command := strings.NewReplacer(s.words(names)...)
+	f := Finding{Kind: r.kind, Note: r.note, What: plain(fill.Replace(r.what)), Why: plain(fill.Replace(r.why))}
 	for _, line := range r.cure {
 		lacking := false
 		for name, value := range names {
-			lacking = lacking || value == "" && strings.Contains(line, "{"+name+"}")
+			// What begins like an option would be taken for one, in quotes, too.
+			lacking = lacking || (value == "" || value[0] == '-') && strings.Contains(line, "{"+name+"}")
 		}
 		if !lacking {
-			f.Cure = append(f.Cure, strings.Split(fill.Replace(line), "\n")...)
+			f.Cure = append(f.Cure, strings.Split(command.Replace(line), "\n")...)
 		}
 	}
 	for len(f.Cure) > 0 && strings.HasPrefix(f.Cure[len(f.Cure)-1], "#") && strings.HasSuffix(f.Cure[len(f.Cure)-1], ":") {
@@ -291,19 +322,29 @@ func (v *Volume) found(r row, s subject) {
 	v.Findings = append(v.Findings, f)
 }
 
+// words are the names as words of a command, each after its name in braces. Those that are
+// commands themselves have words already.
+func (s subject) words(names map[string]string) []string {
+	var pairs []string
+	for name, value := range names {
+		if !slices.Contains([]string{"describeClaim", "deletePods", "forcePods"}, name) {
+			value = word(value)
+		}
+		pairs = append(pairs, "{"+name+"}", value)
+	}
+	return pairs
+}
+
 // names are the words that the texts of rows have in braces.
 func (s subject) names() map[string]string {
 	names := map[string]string{
 		"driver": identity.DriverName, "volume": s.ID, "server": s.server.ID, "serverName": s.server.Name,
 		"serverStatus": s.server.Status, "serverTask": s.server.Task, "node": s.node.Name, "va": s.va.Name,
 		"attachment": s.attachment, "attachError": s.va.AttachError, "detachError": s.va.DetachError, "state": s.cinder,
-		"snapshotError": s.snapshotError(), "mountError": s.mountError(), "quota": s.quota(), "stateByNova": "available", "message": "Cinder gives no cause",
+		"snapshotError": s.snapshotError(), "mountError": s.mountError(), "quota": s.quota(), "stateByNova": s.stateByNova(), "wake": wake(s.server.Status), "message": "Cinder gives no cause",
 		"since": "", "event": "", "actions": "nothing", "actionRequest": "", "fault": "", "deletePods": "", "forcePods": "",
 		"describeClaim": "", "namespace": "", "claim": "", "claimPV": "", "requested": "", "capacity": "", "resize": "no condition tells more",
 		"pv": "", "pvMessage": "", "pvSize": "", "pvGiB": "", "name": "", "status": "", "cluster": "", "cinderSize": "?", "snapshots": "0", "podsByNode": "",
-	}
-	if s.onServers() > 0 {
-		names["stateByNova"] = string(cloud.VolumeInUse)
 	}
 	if c := s.Cinder; c != nil && !c.Missing {
 		names["name"], names["status"], names["cluster"] = c.Name, string(c.Status), c.Cluster
@@ -336,13 +377,13 @@ func (s subject) namesOfKubernetes(names map[string]string) {
 		return
 	}
 	names["namespace"], names["claim"], names["claimPV"], names["requested"], names["capacity"] = claim.Namespace, claim.Name, claim.PV, claim.Requested, claim.Capacity
-	names["describeClaim"] = "kubectl describe pvc --namespace " + claim.Namespace + " " + claim.Name
+	names["describeClaim"] = "kubectl describe pvc --namespace " + words(claim.Namespace, claim.Name)
 	if len(claim.Resize) > 0 {
 		names["resize"] = strings.Join(claim.Resize, "; ")
 	}
 	if pods := s.running(s.node.Name); s.node.Name != "" && len(pods) > 0 {
-		list := claim.Namespace + " " + strings.Join(pods, " ")
-		names["deletePods"] = "# Have the pods on node " + s.node.Name + " made anew:\nkubectl delete pod --namespace " + list
+		list := words(append([]string{claim.Namespace}, pods...)...)
+		names["deletePods"] = "# Have the pods on node " + word(s.node.Name) + " made anew:\nkubectl delete pod --namespace " + list
 		names["forcePods"] = "kubectl delete pod --force --namespace " + list
 	}
 	var byNode []string

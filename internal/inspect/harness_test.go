@@ -137,6 +137,11 @@ func (w *world) node(server string, taints ...any) {
 	w.csiNode(server, w.cloud.ServerID(server))
 }
 
+// silent stores a node that doesn't answer any more, as its server is gone.
+func (w *world) silent(server string) {
+	w.kube.Store(kube.Nodes, "", "node-"+server, object{"status": object{"conditions": []any{object{"type": "Ready", "status": "Unknown"}}}})
+}
+
 func (w *world) csiNode(server, id string) {
 	w.kube.Store(kube.CSINodes, "", "node-"+server, object{"spec": object{"drivers": []any{object{"name": driverName, "nodeID": id}}}})
 }

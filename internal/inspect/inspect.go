@@ -62,12 +62,30 @@ func (u Unseen) Err() error {
 	return errors.New("could not look everywhere: the answer says where not")
 }
 
-// plain is text from elsewhere in one line, without what a terminal would obey.
+// plain is text from elsewhere in one line, without what a terminal would obey: control
+// characters, and those that turn the direction of the text around.
 func plain(text string) string {
 	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, text)), " ")
+}
+
+// word is text from elsewhere as one word of a command, whatever a shell would see in it.
+func word(text string) string {
+	if text = plain(text); strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-") == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// words are texts from elsewhere as words of a command.
+func words(texts ...string) string {
+	var all []string
+	for _, text := range texts {
+		all = append(all, word(text))
+	}
+	return strings.Join(all, " ")
 }

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,10 @@ type Known struct {
 	// attachments are the servers that VolumeAttachments ask for, by the id of the volume, or
 	// by the name of a PersistentVolume that doesn't exist; "" is a server that is unknown.
 	attachments map[string]map[string]bool
+	// servers are those of the nodes, and secrets the Secrets whose clouds have volumes, by
+	// the volume's id.
+	servers map[string]bool
+	secrets map[string]string
 	// Snapshots tells whether the cluster has VolumeSnapshotContents. Where it has none,
 	// nothing is known of snapshots.
 	Snapshots bool
@@ -42,25 +47,25 @@ type Known struct {
 func ReadKnown(ctx context.Context, c *kube.Client) (*Known, error) {
 	k := &Known{
 		volumes: map[string]bool{}, snapshots: map[string]bool{}, waiting: map[string]bool{}, attachments: map[string]map[string]bool{},
+		servers: map[string]bool{}, secrets: map[string]string{},
 		Snapshots: true,
 	}
 	ids, err := k.readVolumes(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	contents, err := kube.List[kube.SnapshotContent](ctx, c, kube.SnapshotContents, "")
-	if kube.Unknown(err) {
-		k.Snapshots, err = false, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, content := range contents {
+	err = kube.Each(ctx, c, kube.SnapshotContents, func(content *kube.SnapshotContent) {
 		k.snapshots[strings.ToLower(content.Spec.Source.SnapshotHandle)] = true
 		k.snapshots[strings.ToLower(content.Status.SnapshotHandle)] = true
 		if content.Spec.Source.SnapshotHandle+content.Status.SnapshotHandle == "" {
 			k.waiting[content.Spec.Snapshot.UID] = true
 		}
+	})
+	if kube.Unknown(err) {
+		k.Snapshots, err = false, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	return k, k.readAttachments(ctx, c, ids)
 }
@@ -69,48 +74,42 @@ func ReadKnown(ctx context.Context, c *kube.Client) (*Known, error) {
 func (k *Known) readVolumes(ctx context.Context, c *kube.Client) (ids map[string]string, err error) {
 	// Claims first: one that gets its PersistentVolume meanwhile is seen twice rather than
 	// not at all.
-	claims, err := kube.List[kube.PersistentVolumeClaim](ctx, c, kube.Claims, "")
-	if err != nil {
-		return nil, err
-	}
-	for _, claim := range claims {
+	if err := kube.Each(ctx, c, kube.Claims, func(claim *kube.PersistentVolumeClaim) {
 		if claim.Spec.VolumeName == "" {
 			k.waiting[string(claim.UID)] = true
 		}
-	}
-	pvs, err := kube.List[kube.PersistentVolume](ctx, c, kube.PersistentVolumes, "")
-	if err != nil {
+	}); err != nil {
 		return nil, err
 	}
 	ids = make(map[string]string)
-	for i := range pvs {
-		if id := strings.ToLower(handle(&pvs[i])); id != "" {
-			k.volumes[id], ids[pvs[i].Name] = true, id
+	if err := kube.Each(ctx, c, kube.PersistentVolumes, func(pv *kube.PersistentVolume) {
+		if id := strings.ToLower(handle(pv)); id != "" {
+			k.volumes[id], ids[pv.Name] = true, id
+			if csi := pv.Spec.CSI; csi != nil && csi.PublishSecret != nil {
+				k.secrets[id] = csi.PublishSecret.Namespace + "/" + csi.PublishSecret.Name
+			}
 		}
+	}); err != nil {
+		return nil, err
 	}
 	return ids, nil
 }
 
 func (k *Known) readAttachments(ctx context.Context, c *kube.Client, ids map[string]string) error {
-	attachments, err := kube.List[kube.VolumeAttachment](ctx, c, kube.Attachments, "")
-	if err != nil {
-		return err
-	}
-	nodes, err := kube.List[kube.CSINode](ctx, c, kube.CSINodes, "")
-	if err != nil {
-		return err
-	}
 	servers := make(map[string]string)
-	for _, node := range nodes {
+	if err := kube.Each(ctx, c, kube.CSINodes, func(node *kube.CSINode) {
 		for _, driver := range node.Spec.Drivers {
 			if driver.Name == identity.DriverName {
 				servers[node.Name] = strings.ToLower(driver.NodeID)
+				k.servers[servers[node.Name]] = true
 			}
 		}
+	}); err != nil {
+		return err
 	}
-	for _, a := range attachments {
+	return kube.Each(ctx, c, kube.Attachments, func(a *kube.VolumeAttachment) {
 		if a.Spec.Attacher != identity.DriverName {
-			continue
+			return
 		}
 		source := a.Spec.Source
 		of := ids[source.PersistentVolumeName]
@@ -125,8 +124,7 @@ func (k *Known) readAttachments(ctx context.Context, c *kube.Client, ids map[str
 			k.attachments[of] = make(map[string]bool)
 		}
 		k.attachments[of][servers[a.Spec.NodeName]] = true
-	}
-	return nil
+	})
 }
 
 // isWaiting tells whether something of a name may be for a claim or a VolumeSnapshot that
@@ -183,12 +181,19 @@ func Compare(lists volumes.Lists, known *Known, before time.Time) []Orphan {
 	}
 	for kind, list := range map[string][]volumes.Listed{OrphanSnapshot: lists.Snapshots.Own, OrphanBackup: lists.Backups.Own} {
 		for _, s := range list {
-			if !known.snapshots[s.ID] && !known.isWaiting(s.Name) && old(s) && s.Status != "deleting" {
+			if !beingBackedUp(s, lists.Backups.Own) && !known.snapshots[s.ID] && !known.isWaiting(s.Name) && old(s) && s.Status != "deleting" {
 				found = append(found, Orphan{Kind: kind, Listed: s})
 			}
 		}
 	}
 	return found
+}
+
+// beingBackedUp tells whether a snapshot was made for a backup that is still being made.
+func beingBackedUp(s volumes.Listed, backups []volumes.Listed) bool {
+	return s.Temporary && (s.Status == "backing-up" || slices.ContainsFunc(backups, func(b volumes.Listed) bool {
+		return b.VolumeID == s.VolumeID && b.Status == "creating"
+	}))
 }
 
 // firsts are the volumes that count among those of one name: one that a PersistentVolume

@@ -362,3 +362,86 @@ func TestOrphansAreCountedOnceTwoListsHaveThem(t *testing.T) {
 		t.Errorf("%d series of a cloud that is gone, %v", n, err)
 	}
 }
+
+// counting has a counter at work until the test ends, and returns what it tells: the
+// numbers by kind.
+func (w *world) counting(lists func() volumes.Lists) (told func() map[string]float64) {
+	w.Helper()
+	registry := prometheus.NewRegistry()
+	counter := &inspect.Counter{Kubernetes: w.from.Kubernetes, Every: time.Millisecond, Logger: zap.NewNop(), Lists: func(context.Context) map[string]volumes.Lists {
+		return map[string]volumes.Lists{"default": lists()}
+	}}
+	w.must(counter.Register(registry))
+	ctx, cancel := context.WithCancel(w.Context())
+	var group sync.WaitGroup
+	group.Go(func() { counter.Run(ctx) })
+	w.Cleanup(func() { cancel(); group.Wait() })
+	return func() map[string]float64 {
+		families, err := registry.Gather()
+		w.must(err)
+		told := map[string]float64{}
+		for _, family := range families {
+			for _, m := range family.GetMetric() {
+				told[m.GetLabel()[1].GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+		return told
+	}
+}
+
+// eventually waits for something to come true.
+func (w *world) eventually(what string, met func() bool) {
+	w.Helper()
+	for deadline := time.Now().Add(8 * time.Second); !met(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.Fatal(what)
+		}
+	}
+}
+
+// A replica that isn't asked for lists any more, since another one leads, has nothing to
+// tell: the orphans may be gone for long.
+func TestWhatWasCountedInAnOldListIsToldNoMore(t *testing.T) {
+	w := start(t)
+	begun := time.Now()
+	lost := volumes.Listed{ID: nobody, Name: "pvc-lost", CreatedAt: begun.Add(-2 * day)}
+	told := w.counting(func() volumes.Lists {
+		// Two lists of an hour ago, or nearly, and none after these.
+		at := begun.Add(-time.Hour + time.Second + min(time.Since(begun), 100*time.Millisecond))
+		return volumes.Lists{Volumes: volumes.Listing{At: at, Own: []volumes.Listed{lost}}, Snapshots: volumes.Listing{At: begun}}
+	})
+	w.eventually("it isn't counted", func() bool { return told()["volume"] == 1 })
+	w.eventually("it is told for ever", func() bool { _, there := told()["volume"]; return !there })
+	if _, there := told()["snapshot"]; !there {
+		t.Error("what was listed lately is told no more")
+	}
+}
+
+func TestSnapshotsThatCantBeComparedAreNotCounted(t *testing.T) {
+	w := start(t)
+	w.kube.Without(kube.SnapshotContents)
+	begun := time.Now()
+	told := w.counting(func() volumes.Lists {
+		return volumes.Lists{Volumes: volumes.Listing{At: begun}, Snapshots: volumes.Listing{At: begun}, Backups: volumes.Listing{At: begun}}
+	})
+	w.eventually("nothing is counted", func() bool { return len(told()) > 0 })
+	if diff := cmp.Diff(map[string]float64{"volume": 0, "twin": 0, "attachment": 0}, told()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// An API server that never answers is asked again.
+func TestAnAPIServerThatHangsDoesNotEndTheCounting(t *testing.T) {
+	w := start(t)
+	w.kube.Instead(func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() })
+	k, err := kube.New(kube.Options{Kubeconfig: w.kube.Kubeconfig(t, "token"), Timeout: 50 * time.Millisecond})
+	w.must(err)
+	t.Cleanup(k.Close)
+	w.from.Kubernetes = k
+	begun := time.Now()
+	asked := w.kube.Asked()
+	told := w.counting(func() volumes.Lists { return volumes.Lists{Volumes: volumes.Listing{At: begun}} })
+	w.eventually("it isn't asked", func() bool { return w.kube.Asked() > asked })
+	w.kube.Instead(nil)
+	w.eventually("it isn't asked again", func() bool { return len(told()) > 0 })
+}

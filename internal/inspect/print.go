@@ -30,11 +30,12 @@ func (p *page) line(label, format string, args ...any) {
 	}
 }
 
-// wrap breaks text into lines of a width. A longer word stays whole.
+// wrap breaks text into lines of a width, without what a terminal would obey. A longer word
+// stays whole.
 func wrap(text string, width int) []string {
 	var lines []string
 	current := ""
-	for _, word := range strings.Fields(text) {
+	for _, word := range strings.Fields(plain(text)) {
 		if current != "" && len(current)+1+len(word) > width {
 			lines, current = append(lines, current), ""
 		}
@@ -109,7 +110,7 @@ func (p *page) findings(found []Finding, unseen Unseen, well string) {
 			}
 		}
 		for _, command := range f.Cure {
-			p.printf("      %s\n", command)
+			p.printf("      %s\n", plain(command))
 		}
 	}
 }
@@ -117,7 +118,7 @@ func (p *page) findings(found []Finding, unseen Unseen, well string) {
 // Print writes the volume for people.
 func (v *Volume) Print(w io.Writer) error {
 	p := &page{}
-	p.printf("volume %s\n", orElse(v.ID, "of "+plain(v.Asked)+" is not known"))
+	p.printf("volume %s\n", orElse(plain(v.ID), "of "+plain(v.Asked)+" is not known"))
 	p.title("KUBERNETES")
 	v.printKubernetes(p)
 	p.title("CINDER")

@@ -10,7 +10,7 @@ import (
 func placeRows() []row {
 	return []row{
 		{
-			kind: "server-gone", nova: "gone", cinder: "yes|reserved|attaching|detaching",
+			kind: "server-gone", nova: "gone", cinder: "yes|reserved|attaching|detaching", when: func(s subject) bool { return !s.node.Ready },
 			what: "Cinder has volume {volume} attached to server {server}, which Nova doesn't have any more",
 			why:  "the server was deleted while Cinder, or the message bus, didn't answer. The driver removes the attachment when Kubernetes next attaches or detaches the volume",
 			cure: []string{
@@ -58,7 +58,7 @@ func placeRows() []row {
 				"# Nova detaches it once Cinder knows of it, too. Record it there:",
 				"openstack --os-volume-api-version 3.44 volume attachment create --connect {volume} {server}",
 				"openstack --os-volume-api-version 3.44 volume attachment complete ID-THAT-IT-PRINTED",
-				"# If no pod on node {node} uses it:",
+				"# If nothing on the server uses it (`cinder-csi-plugin inspect node` on its node tells):",
 				"openstack server remove volume {server} {volume}",
 			},
 		},
@@ -140,7 +140,13 @@ func nodeRows() []row {
 			cure: []string{"kubectl get pods --all-namespaces --field-selector spec.nodeName={node}", "# If the server is off or gone for good, this lets go of a pod that still ends:", "{forcePods}"},
 		},
 		{
-			kind: "server-of-node-gone", nova: "gone", when: func(s subject) bool { return s.node.ServerID != "" && !s.node.Missing },
+			kind: "server-of-node-gone", nova: "gone", when: func(s subject) bool { return s.node.ServerID != "" && s.node.Ready },
+			what: "node {node} is server {server} by its CSINode, and Nova has no such server; the node is ready, so that it runs somewhere",
+			why:  "the credentials are for another project, region or cloud than the node's, or the server was deleted within the last minute, or was made anew under the same name",
+			cure: []string{"# Look with the cloud.conf of the driver, in the container of the controller. There, too:", "openstack server list --name {node}"},
+		},
+		{
+			kind: "server-of-node-gone", nova: "gone", when: func(s subject) bool { return s.node.ServerID != "" && !s.node.Missing && !s.node.Ready },
 			what: "node {node} is server {server} by its CSINode, and Nova has no such server",
 			why:  "the server was deleted or made anew under the same name, or the driver's credentials are for another project or region",
 			cure: []string{"openstack server list --name {node}", "# If the server is gone for good:", "kubectl delete node {node}"},
@@ -160,8 +166,9 @@ func serverRows() []row {
 			why:  "Kubernetes takes a volume away from a node that doesn't answer only if it is told that the node is off: it can't know. {fault}",
 			cure: []string{
 				"# Either start the server:",
-				"openstack server start {server}",
-				"# or, as long as it is off, have its pods and volumes moved (never while it runs: two nodes would write to one disk):",
+				"openstack server {wake} {server}",
+				"# or, as long as it is off, have its pods and volumes moved (never while it runs, nor while it is paused or suspended: it",
+				"# would go on where it was, and two nodes write to one disk):",
 				"kubectl taint nodes {node} " + outOfService + "=nodeshutdown:NoExecute",
 			},
 		},
@@ -224,15 +231,17 @@ func volumeRows() []row {
 			what: "PersistentVolume {pv} is volume {volume}, which no cloud that was looked at has",
 			why:  "somebody deleted it in Cinder, or the credentials lead to another project, region or cloud than the driver's",
 			cure: []string{
-				"# As an administrator, see whether it is in another project:",
+				"# As an administrator, with the region of the driver's cloud.conf, see whether it is in another project:",
 				"openstack volume show {volume}",
-				"# If it is gone for good, the data are lost. A backup is restored to a new volume. This removes the claim:",
+				"# If it is gone for good, the data are lost. A backup is restored to a new volume. This removes the claim. The first line",
+				"# keeps the driver from deleting the volume if it is somewhere after all:",
+				`kubectl patch pv {pv} -p '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'`,
 				"kubectl delete pvc --namespace {namespace} {claim}",
 			},
 		},
 		{
 			kind: "pv-gone", when: func(s subject) bool {
-				return s.sawKubernetes && s.PersistentVolume == nil && s.Cinder != nil && !s.Cinder.Missing && s.Cinder.Cluster != "" && s.now.Sub(s.Cinder.CreatedAt) > stuckAfter
+				return s.sawKubernetes && s.PersistentVolume == nil && s.Cinder != nil && !s.Cinder.Missing && s.Cinder.Cluster != "" && (s.Claim == nil || s.Claim.Missing || s.Claim.PV != "") && s.now.Sub(s.Cinder.CreatedAt) > stuckAfter
 			},
 			what: "volume {volume} ({name}) was made for cluster {cluster}, and no PersistentVolume of this cluster has it",
 			why:  "its PersistentVolume was deleted with the policy Retain, or by force; or the creation was given up; or this is another cluster",
@@ -249,13 +258,15 @@ func volumeRows() []row {
 func statusRows() []row {
 	return []row{
 		{
-			kind: "creation-failed", when: func(s subject) bool { return s.is(cloud.VolumeError) && s.PersistentVolume == nil },
+			kind: "creation-failed", when: func(s subject) bool { return s.is(cloud.VolumeError) && s.PersistentVolume == nil && s.sawKubernetes },
 			what: "volume {volume} could not be created: {message}",
 			why:  "the driver removes it when the provisioner asks again, and makes another one",
 			cure: []string{"openstack --os-volume-api-version 3.5 volume message list", "{describeClaim}"},
 		},
 		{
-			kind: "volume-in-error", when: func(s subject) bool { return s.is(cloud.VolumeError) && s.PersistentVolume != nil },
+			kind: "volume-in-error", when: func(s subject) bool {
+				return s.is(cloud.VolumeError) && (s.PersistentVolume != nil || !s.sawKubernetes)
+			},
 			what: "volume {volume} is in the status error: {message}",
 			why:  "an operation on it failed in the back end. Its data may be whole: don't delete the claim",
 			cure: []string{
@@ -264,7 +275,13 @@ func statusRows() []row {
 			},
 		},
 		{
-			kind: "deletion-failed", when: func(s subject) bool { return s.is(cloud.VolumeErrorDeleting) },
+			kind: "deletion-failed", when: func(s subject) bool { return s.is(cloud.VolumeErrorDeleting) && s.wanted() },
+			what: "volume {volume} could not be deleted in Cinder, and Kubernetes still has it or wasn't asked: {message}",
+			why:  "somebody deleted it in Cinder, without Kubernetes, and the back end refused. Its data may be whole: don't delete it again",
+			cure: []string{"# An administrator looks into the log of cinder-volume, and when the back end has it as it should be:", "openstack volume set --state {stateByNova} {volume}"},
+		},
+		{
+			kind: "deletion-failed", when: func(s subject) bool { return s.is(cloud.VolumeErrorDeleting) && !s.wanted() },
 			what: "volume {volume} could not be deleted in Cinder: {message}",
 			why:  "the back end refused, as where something there still uses it. Only an administrator gets further",
 			cure: []string{"# An administrator looks into the log of cinder-volume, and asks for it again:", "openstack volume set --state available {volume}", "openstack volume delete {volume}"},
@@ -316,8 +333,9 @@ func claimRows() []row {
 			what: "PersistentVolume {pv} is left of a claim that was deleted; its policy is Retain",
 			why:  "the volume stays until somebody decides",
 			cure: []string{
-				"# To let a new claim have it (the claim names it in spec.volumeName):",
-				`kubectl patch pv {pv} --type=json -p '[{"op":"remove","path":"/spec/claimRef"}]'`,
+				"# To let a new claim {namespace}/{claim} have it, which names it in spec.volumeName. Without its whole claimRef, any claim",
+				"# of anybody could get it:",
+				`kubectl patch pv {pv} -p '{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}'`,
 			},
 		},
 		{

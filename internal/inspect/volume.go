@@ -243,6 +243,7 @@ func look(ctx context.Context, from Sources, asked string) (v *Volume, moved boo
 	}
 	c := cloudSide{v: v, clouds: from.Clouds}
 	c.findVolume(ctx)
+	k.findWaiting(ctx)
 	k.around(ctx)
 	c.around(ctx)
 	if v.Claim == nil && v.PersistentVolume == nil && (v.Cinder == nil || v.Cinder.Missing) && v.Unseen.Err() == nil {
@@ -334,6 +335,24 @@ func (k kubernetesSide) findClaim(ctx context.Context, namespace, name string) e
 	return k.take(ctx, pv)
 }
 
+// findWaiting finds the claim that a volume without a PersistentVolume is made for: a slow
+// copy has none until it is finished.
+func (k kubernetesSide) findWaiting(ctx context.Context) {
+	of := k.v.Cinder
+	if k.c == nil || k.v.Claim != nil || k.v.PersistentVolume != nil || of == nil || of.Name == "" {
+		return
+	}
+	all, err := kube.List[kube.PersistentVolumeClaim](ctx, k.c, kube.Claims, "")
+	if k.failed(err) {
+		return
+	}
+	for i := range all {
+		if uid := string(all[i].UID); uid != "" && all[i].Spec.VolumeName == "" && strings.HasSuffix(of.Name, "-"+uid) {
+			k.v.Claim = claimOf(&all[i])
+		}
+	}
+}
+
 func claimOf(c *kube.PersistentVolumeClaim) *Claim {
 	claim := &Claim{
 		Namespace: c.Namespace, Name: c.Name, Phase: c.Status.Phase, PV: c.Spec.VolumeName, Class: c.Spec.StorageClassName,
@@ -349,7 +368,7 @@ func claimOf(c *kube.PersistentVolumeClaim) *Claim {
 		}
 	}
 	if status := c.Status.AllocatedResourceStatuses["storage"]; status != "" {
-		claim.Resize = append(claim.Resize, status)
+		claim.Resize = append(claim.Resize, plain(status))
 	}
 	return claim
 }
@@ -379,7 +398,7 @@ func (k kubernetesSide) take(ctx context.Context, pv *kube.PersistentVolume) err
 		driver = "in-tree cinder"
 	}
 	capacity := pv.Spec.Capacity.Storage
-	k.v.ID = strings.ToLower(id)
+	k.v.ID = plain(strings.ToLower(id))
 	k.v.PersistentVolume = &PersistentVolume{
 		Name: pv.Name, Phase: pv.Status.Phase, Message: plain(pv.Status.Message), Reclaim: pv.Spec.ReclaimPolicy,
 		Capacity: capacity.String(), Driver: driver, Deleting: pv.DeletionTimestamp != nil, gib: gibibytes(capacity),
@@ -500,7 +519,7 @@ func (k kubernetesSide) nodes(ctx context.Context) {
 		if csi != nil {
 			for _, driver := range csi.Spec.Drivers {
 				if driver.Name == identity.DriverName {
-					node.Registered, node.ServerID = true, strings.ToLower(driver.NodeID)
+					node.Registered, node.ServerID = true, plain(strings.ToLower(driver.NodeID))
 				}
 			}
 		}
@@ -525,7 +544,7 @@ func (k kubernetesSide) snapshots(ctx context.Context) {
 		}
 		found := Snapshot{
 			Content: content.Name, Namespace: content.Spec.Snapshot.Namespace, Name: content.Spec.Snapshot.Name,
-			ID: content.Status.SnapshotHandle, Ready: content.Status.ReadyToUse != nil && *content.Status.ReadyToUse,
+			ID: plain(content.Status.SnapshotHandle), Ready: content.Status.ReadyToUse != nil && *content.Status.ReadyToUse,
 		}
 		if e := content.Status.Error; e != nil {
 			found.Error = plain(e.Message)
@@ -553,7 +572,7 @@ func (k kubernetesSide) events(ctx context.Context) {
 		about := of.Kind == "PersistentVolumeClaim" && of.Name == claim.Name && (claim.uid == "" || of.UID == "" || of.UID == claim.uid)
 		about = about || of.Kind == "Pod" && slices.ContainsFunc(k.v.Pods, func(p Pod) bool { return p.Name == of.Name }) && strings.Contains(e.Reason, "Failed") && strings.Contains(strings.ToLower(e.Message), "volume")
 		if about && e.Type == "Warning" {
-			k.v.Events = append(k.v.Events, Event{Object: of.Kind + " " + of.Name, Reason: e.Reason, Message: plain(e.Message), At: e.Last()})
+			k.v.Events = append(k.v.Events, Event{Object: of.Kind + " " + of.Name, Reason: plain(e.Reason), Message: plain(e.Message), At: e.Last()})
 		}
 	}
 	slices.SortStableFunc(k.v.Events, func(a, b Event) int { return b.At.Compare(a.At) })

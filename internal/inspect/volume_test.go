@@ -191,6 +191,7 @@ func disagreements() []disagreement {
 			name: "the server of a node is gone", make: func(w *world) {
 				w.node("one")
 				w.csiNode("one", nobody)
+				w.silent("one")
 				w.pod("web-0", "one")
 			},
 			want: []string{"server-of-node-gone"}, commands: []string{"kubectl delete node node-one"},
@@ -230,6 +231,7 @@ func disagreements() []disagreement {
 				w.server(func(nova *gophercloud.ServiceClient, id string) error {
 					return servers.Delete(w.Context(), nova, id).ExtractErr()
 				})
+				w.silent("one")
 			},
 			want: []string{"server-gone", "server-of-node-gone"}, commands: []string{"kubectl delete node node-one"},
 		},
@@ -321,7 +323,7 @@ func disagreements() []disagreement {
 					}, "status": object{"phase": "Released"},
 				})
 			},
-			want: []string{"pv-released"}, commands: []string{`kubectl patch pv pv-1 --type=json -p '[{"op":"remove","path":"/spec/claimRef"}]'`},
+			want: []string{"pv-released"}, commands: []string{`kubectl patch pv pv-1 -p '{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}'`},
 		},
 		{
 			name: "the quota is used up", make: func(w *world) {

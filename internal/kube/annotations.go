@@ -1,13 +1,11 @@
 package kube
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -46,7 +44,7 @@ func (c *Client) annotations(ctx context.Context, kind Resource, namespace, name
 	if max(len(namespace), len(name)) > maxName || !names.MatchString(namespace) || !names.MatchString(name) {
 		return nil, ErrNotFound
 	}
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(c.timeout, 0), 10*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	answer := c.REST.Get().AbsPath(kind.root()).Namespace(namespace).Resource(kind.GVR().Resource).Name(name).
 		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json").

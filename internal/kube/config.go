@@ -34,7 +34,8 @@ type Options struct {
 	// 100.
 	QPS   float64
 	Burst int
-	// Timeout bounds a request for annotations; 0 or less: 10 s.
+	// Timeout bounds a request for one object, and six times as long one for a page of a
+	// list; 0 or less: 10 s.
 	Timeout time.Duration
 }
 

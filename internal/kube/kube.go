@@ -7,6 +7,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ import (
 )
 
 // pageSize is the number of objects in one answer to a list.
-const pageSize = 500
+const pageSize = 200
 
 // Client speaks to one Kubernetes cluster. It keeps connections open, and no objects.
 type Client struct {
@@ -57,7 +58,7 @@ func New(opts Options) (*Client, error) {
 	}
 	return &Client{
 		Dynamic: dynamic.New(api), REST: api,
-		host: config.Host, http: client, timeout: opts.Timeout,
+		host: config.Host, http: client, timeout: cmp.Or(max(opts.Timeout, 0), 10*time.Second),
 	}, nil
 }
 
@@ -122,6 +123,8 @@ func (c *Client) Of(kind Resource, namespace string) dynamic.ResourceInterface {
 
 // Get reads one object. It returns nil where the apiserver says that there is none.
 func Get[T any](ctx context.Context, c *Client, kind Resource, namespace, name string) (*T, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	found, err := c.Of(kind, namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case absent(err, name):
@@ -135,28 +138,54 @@ func Get[T any](ctx context.Context, c *Client, kind Resource, namespace, name s
 // List reads all objects of a kind, in one namespace or in all where it is empty: all, or
 // it returns an error. A kind that the cluster doesn't have is an error, too; see Unknown.
 func List[T any](ctx context.Context, c *Client, kind Resource, namespace string) ([]T, error) {
-	all, opts := []T{}, metav1.ListOptions{Limit: pageSize}
+	all := []T{}
+	if err := each(ctx, c, kind, namespace, func() { all = all[:0] }, func(object *T) { all = append(all, *object) }); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// Each is List with one page in memory at a time: it calls do for each object, again for
+// some of them where the cluster has changed for too long between two pages.
+func Each[T any](ctx context.Context, c *Client, kind Resource, do func(*T)) error {
+	return each(ctx, c, kind, "", func() {}, do)
+}
+
+// each calls do for each object, and begin before the first of them.
+func each[T any](ctx context.Context, c *Client, kind Resource, namespace string, begin func(), do func(*T)) error {
+	opts := metav1.ListOptions{Limit: pageSize}
+	begin()
 	for {
-		page, err := c.Of(kind, namespace).List(ctx, opts)
+		page, err := c.page(ctx, kind, namespace, opts)
 		if kerrors.IsResourceExpired(err) && opts.Continue != "" {
 			// The cluster changed for too long between two pages: one answer has all.
-			all, opts = all[:0], metav1.ListOptions{}
+			opts = metav1.ListOptions{}
+			begin()
 			continue
 		}
 		if err != nil {
-			return nil, c.failed(err, kind, "list", "")
+			return c.failed(err, kind, "list", "")
 		}
 		for i := range page.Items {
+			page.Items[i].SetManagedFields(nil) // half of an object, which nobody reads
 			object, err := decode[T](&page.Items[i])
 			if err != nil {
-				return nil, err
+				return err
 			}
-			all = append(all, *object)
+			do(object)
 		}
 		if opts.Continue = page.GetContinue(); opts.Continue == "" {
-			return all, nil
+			return nil
 		}
 	}
+}
+
+// page is one request for a list. It ends also where the apiserver hangs.
+func (c *Client) page(ctx context.Context, kind Resource, namespace string, opts metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+	const many = 6 // times as long as for one object
+	ctx, cancel := context.WithTimeout(ctx, many*c.timeout)
+	defer cancel()
+	return c.Of(kind, namespace).List(ctx, opts)
 }
 
 // decode gives an object its type.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,7 +63,7 @@ func TestListsAreWhole(t *testing.T) {
 	if err != nil || len(all) != 1234 || all[1233].Name != "pv-1233" {
 		t.Errorf("%d, %v", len(all), err)
 	}
-	if n := server.Asked(); n != 3 {
+	if n := server.Asked(); n != 7 { // pages of 200
 		t.Errorf("%d requests", n)
 	}
 	if pods, err := kube.List[metadata](t.Context(), c, kube.Pods, "a"); err != nil || len(pods) != 1 {
@@ -107,6 +108,25 @@ func TestAListWhosePagesBreakOffIsNone(t *testing.T) {
 				t.Errorf("%d, %v", len(all), err)
 			}
 		})
+	}
+}
+
+// A large cluster is never in memory as a whole.
+func TestEachObjectIsHandedOutBeforeTheNextPageIsRead(t *testing.T) {
+	server := kubetest.New(t, token)
+	stored(server, 501)
+	pass, found := server.Config.Handler, 0
+	var before []int
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		before = append(before, found)
+		pass.ServeHTTP(w, req)
+	})
+	c := open(t, kube.Options{Kubeconfig: server.Kubeconfig(t, token)})
+	if err := kube.Each(t.Context(), c, kube.PersistentVolumes, func(*metadata) { found++ }); err != nil {
+		t.Fatal(err)
+	}
+	if found != 501 || !slices.Equal(before, []int{0, 200, 400}) {
+		t.Errorf("%d objects, and %v before the pages", found, before)
 	}
 }
 

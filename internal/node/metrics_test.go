@@ -98,7 +98,7 @@ func TestWhatTheNodeDoesIsCounted(t *testing.T) {
 	must(t, err)
 	_, err = s.NodeStageVolume(r.context(), foreign.stageRequest())
 	wantCode(t, err, codes.FailedPrecondition, "holds xfs")
-	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	soon, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	absent := r.unattached(small, filesystemOf("ext4"))
 	_, err = s.NodeStageVolume(soon, absent.stageRequest())

@@ -84,7 +84,7 @@ func TestADiskThatTheKernelHoldsStaysStaged(t *testing.T) {
 	r, b := staged(t, rawBlock())
 	fd, err := unix.Open(r.device(b), unix.O_RDONLY|unix.O_EXCL, 0) // as a mount does
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	_, err = r.server().NodeUnstageVolume(ctx, b.unstageRequest())
 	wantCode(t, err, codes.FailedPrecondition, "another mount namespace")

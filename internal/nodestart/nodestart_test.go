@@ -177,10 +177,10 @@ func TestAWatchThatIsRefusedIsTriedAgain(t *testing.T) {
 	eventually(t, ctx, func() bool { return len(api.taints("node")) == 0 })
 }
 
-// A thousand nodes join while two replicas run: two watches of each replica, and a
+// Hundreds of nodes join while two replicas run: two watches of each replica, and a
 // patch of each node that one of the two wins.
-func TestAThousandNodesCostOnePatchEachAndNoRequestOtherwise(t *testing.T) {
-	const all = 1000
+func TestEachNodeCostsOnePatchAndNoRequestOtherwise(t *testing.T) {
+	const all = 300
 	for _, old := range []bool{false, true} {
 		t.Run(fmt.Sprintf("old=%v", old), func(t *testing.T) {
 			api := newAPIServer(t)
@@ -192,13 +192,20 @@ func TestAThousandNodesCostOnePatchEachAndNoRequestOtherwise(t *testing.T) {
 				api.put("csinodes", csiNodeObject(name, 25))
 			}
 			ctx, logs := run(t, api, 1)
+			// What joins before that is in a list, which may be acted on before the watch begins.
+			watches := 1
+			if old {
+				watches = 2 // it asks for a watch with a list first, and then for pages
+			}
+			eventually(t, ctx, func() bool {
+				return api.count()["watch nodes"] == watches && api.count()["watch csinodes"] == watches
+			})
 			api.put("nodes", nodeObject("first", taintObject(key, "", "NoExecute")))
 			api.put("csinodes", csiNodeObject("first", 25))
 			eventually(t, ctx, func() bool { return len(api.taints("first")) == 0 })
 			started := api.count()
 			if old {
-				// It asks for a watch with a list first, and then for pages.
-				if lists := started["list nodes"]; lists < all/100 || lists > all/100+1 || started["watch nodes"] != 2 {
+				if lists := started["list nodes"]; lists != all/100 {
 					t.Errorf("to start: %v", started)
 				}
 			} else if diff := cmp.Diff(map[string]int{"watch nodes": 1, "watch csinodes": 1, "patch nodes": 1}, started); diff != "" {
@@ -210,12 +217,13 @@ func TestAThousandNodesCostOnePatchEachAndNoRequestOtherwise(t *testing.T) {
 				api.put("csinodes", csiNodeObject(name, 25))
 			}
 			eventually(t, ctx, func() bool { return api.count()["patch nodes"] == all+1 })
-			eventually(t, ctx, func() bool { return len(api.taints("new-999")) == 0 })
+			eventually(t, ctx, func() bool { return len(api.taints(fmt.Sprintf("new-%d", all-1))) == 0 })
+			eventually(t, ctx, func() bool { return logs.FilterField(zap.String("taint", key)).Len() > all }) // after the answers
 			after := api.count()
 			delete(after, "patch nodes")
 			delete(started, "patch nodes")
 			if diff := cmp.Diff(started, after); diff != "" {
-				t.Errorf("a thousand nodes have joined, and cost besides their patches:\n%s", diff)
+				t.Errorf("%d nodes have joined, and cost besides their patches:\n%s", all, diff)
 			}
 			if n := logs.FilterField(zap.String("taint", key)).Len(); n != all+1 {
 				t.Errorf("%d lines in the log", n)

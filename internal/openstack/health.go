@@ -16,13 +16,16 @@ import (
 type Health struct {
 	// Cloud is Options.Cloud.
 	Cloud string
+	// OfSecret tells that the credentials are those of a secret.
+	OfSecret bool
 	// Up tells that the client is ready, and that the newest request to each of Keystone,
 	// Cinder and Nova was answered below HTTP 500 and not refused for the credentials. A
 	// request whose caller gave up before the answer doesn't count. Err is why it is not.
 	Up  bool
 	Err error
-	// LastSuccess is when the cloud last gave such an answer.
-	LastSuccess time.Time
+	// LastSuccess is when the cloud last gave such an answer, and LastRequest when the newest
+	// request that counts was sent.
+	LastSuccess, LastRequest time.Time
 	// TokenExpiry is by this machine's clock, the others are as they were told.
 	TokenExpiry time.Time
 	// CredentialExpiry is the end of the application credential, of the password, or of
@@ -32,35 +35,19 @@ type Health struct {
 	// keystone, cinder and nova; by ca, of the authority that ends first of those that
 	// vouch for these; by client, of cert-file.
 	Certificates map[string]time.Time
-	// ClockSkew is how far the cloud's clock is ahead of this machine's, by the second.
-	ClockSkew time.Duration
-	// Grant is what Keystone told with the newest token.
-	Grant Grant
-	// Lowest and Newest are the microversions of cinder and nova; a service that has told
-	// none yet, or has none, is left out.
-	Lowest, Newest map[string]string
-}
-
-// Grant is for whom a token is, and where it is good for what.
-type Grant struct {
-	UserID, User, ProjectID, Project string
-	Roles                            []string
-	// ApplicationCredential is its id, empty where the login was by other means.
-	ApplicationCredential string
 }
 
 // Health returns what is known now.
 func (c *Client) Health() Health { return c.now().health() }
 
 func (c *connection) health() Health {
-	h := Health{Cloud: c.opts.Cloud, Certificates: map[string]time.Time{}, Lowest: map[string]string{}, Newest: map[string]string{}}
+	h := Health{Cloud: c.opts.Cloud, OfSecret: c.cfg.untrusted, Certificates: map[string]time.Time{}}
 	add := func(name string, end time.Time) {
 		if known := h.Certificates[name]; !end.IsZero() && (known.IsZero() || end.Before(known)) {
 			h.Certificates[name] = end
 		}
 	}
 	add("client", c.certificate)
-	var newest time.Time
 	for _, service := range []string{keystoneName, cinderName, novaName} {
 		s := c.sights[service].copy()
 		add(service, s.certificate)
@@ -69,22 +56,15 @@ func (c *connection) health() Health {
 		if s.success.After(h.LastSuccess) {
 			h.LastSuccess = s.success
 		}
-		if told, err := http.ParseTime(s.date); err == nil && s.dated.After(newest) {
-			newest = s.dated
-			h.ClockSkew = told.Sub(s.dated).Truncate(time.Second)
+		if s.sent.After(h.LastRequest) {
+			h.LastRequest = s.sent
 		}
 	}
 	if !c.connected.Load() {
 		h.Err = cmp.Or(c.down.last(), h.Err, ErrConnecting)
-	} else {
-		for _, e := range []*endpoint{c.cinder, c.nova} {
-			if _, told := e.asked.valid(); told && e.newest != 0 {
-				h.Lowest[e.label], h.Newest[e.label] = e.lowest.String(), e.newest.String()
-			}
-		}
 	}
 	h.Up = h.Err == nil
-	h.Grant, h.TokenExpiry, h.CredentialExpiry = c.session.granted()
+	h.TokenExpiry, h.CredentialExpiry = c.session.ends()
 	return h
 }
 
@@ -109,9 +89,6 @@ type seen struct {
 	// certificate and authority are when the service's certificate ends, and the first of
 	// the authorities that vouch for it.
 	certificate, authority time.Time
-	// date is what the service called the time, at dated of this machine's clock.
-	date  string
-	dated time.Time
 }
 
 func (s *sight) copy() seen {
@@ -126,17 +103,13 @@ func (s *sight) copy() seen {
 func (s *sight) note(o *observation, resp *http.Response, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, bad := time.Now(), o.trouble(resp, err)
+	bad := o.trouble(resp, err)
 	s.certificates(resp, err)
-	const longest = 64
-	if resp != nil && len(resp.Header.Get("Date")) <= longest {
-		s.date, s.dated = resp.Header.Get("Date"), now
-	}
 	switch {
 	case err != nil && errors.Is(o.req.Context().Err(), context.Canceled), bad != nil && o.errand.request == credentialRequest:
 		return
 	case bad == nil:
-		s.success = now
+		s.success = time.Now()
 	}
 	if !o.start.Before(s.sent) {
 		s.trouble, s.sent = bad, o.start

@@ -166,23 +166,3 @@ func TestARequestThatHungSaysNothingOfNow(t *testing.T) {
 		t.Errorf("%v: %+v", err, client.Health())
 	}
 }
-
-func TestTheClockOfACloud(t *testing.T) {
-	c := newTestCloud(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
-		answer(w, http.StatusOK, volumeBody(idA))
-	})
-	client := c.connect(t, Options{})
-	if skew := client.Health().ClockSkew; skew < -5*time.Second || skew > 5*time.Second {
-		t.Errorf("%v", skew)
-	}
-	if _, err := client.GetVolume(t.Context(), idA); err != nil {
-		t.Fatal(err)
-	}
-	if skew := client.Health().ClockSkew; skew < 55*time.Minute || skew > 65*time.Minute {
-		t.Errorf("%v", skew)
-	}
-	if h := client.Health(); h.Newest["cinder"] != "3.70" || h.Lowest["nova"] != "2.1" {
-		t.Errorf("%+v", h)
-	}
-}

@@ -46,9 +46,8 @@ type session struct {
 	token   string
 	renewAt time.Time
 	expires time.Time
-	// who is for whom the newest token was, credential when its credentials end, and asked
-	// tells that Keystone has said that, or will not.
-	who        Grant
+	// credential is when the credentials end, and asked tells that Keystone has said that,
+	// or will not.
 	credential time.Time
 	asked      bool
 }
@@ -59,17 +58,19 @@ type grant struct {
 	lifetime time.Duration
 	project  string
 	catalog  *tokens.ServiceCatalog
-	who      Grant
+	// userID and credentialID are whose token it is; the latter is that of an application
+	// credential, empty where the login was by other means.
+	userID, credentialID string
 	// ends is when the token does, by Keystone's clock, and password when that does, zero
 	// where it does not.
 	ends, password time.Time
 }
 
-// granted returns for whom the newest token was, and when it and the credentials end.
-func (s *session) granted() (who Grant, token, credential time.Time) {
+// ends returns when the newest token and the credentials end.
+func (s *session) ends() (token, credential time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.who, s.expires, s.credential
+	return s.expires, s.credential
 }
 
 // fixed tells that the token is one of the configuration, which can't be renewed.
@@ -153,7 +154,6 @@ func (s *session) authenticate(ctx context.Context) (g grant, err error) {
 		s.expires = g.ends
 	}
 	s.renewAt = s.expires.Add(-min(maxRenewalLead, g.lifetime/5))
-	s.who = g.who
 	asked := s.asked
 	s.mu.Unlock()
 	if !asked {
@@ -187,7 +187,7 @@ func (s *session) learnExpiry(ctx context.Context, provider *gophercloud.Provide
 		end   time.Time
 		asked bool
 	)
-	switch id := g.who.ApplicationCredential; {
+	switch id := g.credentialID; {
 	case s.fixed():
 		end = g.ends
 	case id != "":
@@ -199,7 +199,7 @@ func (s *session) learnExpiry(ctx context.Context, provider *gophercloud.Provide
 		ctx, cancel := context.WithTimeout(onErrand(ctx, credentialRequest), documentPatience)
 		defer cancel()
 		keystone := &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: provider.IdentityBase + "v3/"}
-		address := keystone.ServiceURL("users", url.PathEscape(g.who.UserID), "application_credentials", url.PathEscape(id))
+		address := keystone.ServiceURL("users", url.PathEscape(g.userID), "application_credentials", url.PathEscape(id))
 		a, err := fetch(ctx, keystone, http.MethodGet, address, &gophercloud.RequestOpts{OkCodes: []int{http.StatusOK}})
 		var status gophercloud.ErrUnexpectedResponseCode
 		asked = err == nil || errors.As(err, &status) && status.Actual < http.StatusInternalServerError
@@ -232,7 +232,6 @@ func newGrant(provider *gophercloud.ProviderClient) (grant, error) {
 		ExpiresAt time.Time       `json:"expires_at"`
 		Project   tokens.Project  `json:"project"`
 		User      json.RawMessage `json:"user"`
-		Roles     json.RawMessage `json:"roles"`
 		ByAppCred json.RawMessage `json:"application_credential"`
 	}
 	if err := result.ExtractInto(&times); err != nil {
@@ -243,27 +242,19 @@ func newGrant(provider *gophercloud.ProviderClient) (grant, error) {
 		return grant{}, errors.Join(errNoKeystone, err)
 	}
 	g := grant{token: provider.Token(), catalog: catalog, project: times.Project.ID}
-	g.who = Grant{ProjectID: times.Project.ID, Project: times.Project.Name}
 	// The driver works without what follows.
 	var user struct {
 		ID       string    `json:"id"`
-		Name     string    `json:"name"`
 		Password timestamp `json:"password_expires_at"`
 	}
 	if json.Unmarshal(times.User, &user) == nil {
-		g.who.UserID, g.who.User, g.password = user.ID, user.Name, user.Password.Time
-	}
-	var roles []tokens.Role
-	if json.Unmarshal(times.Roles, &roles) == nil {
-		for _, role := range roles {
-			g.who.Roles = append(g.who.Roles, role.Name)
-		}
+		g.userID, g.password = user.ID, user.Password.Time
 	}
 	var credential struct {
 		ID string `json:"id"`
 	}
 	if json.Unmarshal(times.ByAppCred, &credential) == nil {
-		g.who.ApplicationCredential = credential.ID
+		g.credentialID = credential.ID
 	}
 	if times.IssuedAt.IsZero() {
 		times.IssuedAt = time.Now()

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
 )
 
 // Answer is what a command found out. The value itself is marshalled to JSON; its keys
@@ -57,13 +59,41 @@ func Show(w io.Writer, answer Answer, format string) error {
 	default:
 		return CheckFormat(format)
 	}
-	if _, err := w.Write(out.Bytes()); err != nil {
+	text := Plain(out.String())
+	if format == JSON {
+		text = escaped(out.String())
+	}
+	if _, err := io.WriteString(w, text); err != nil {
 		return fmt.Errorf("print the answer: %w", err)
 	}
 	if answer.Wrong() {
 		return ErrWrong
 	}
 	return nil
+}
+
+// Plain returns a text without what a terminal would obey. Names and messages in a cloud
+// are whatever somebody has written there.
+func Plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
+// escaped returns JSON with escapes for the characters of control that JSON lets stand.
+func escaped(text string) string {
+	var out strings.Builder
+	for _, r := range text {
+		if unicode.IsControl(r) && r != '\n' {
+			fmt.Fprintf(&out, `\u%04x`, r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
 }
 
 // CheckFormat refuses what Show can't write.

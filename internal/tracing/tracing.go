@@ -62,7 +62,7 @@ func Start(ctx context.Context, opts Options) (stop func(), err error) {
 	log := opts.Logger.With(zap.String("library", "opentelemetry"))
 	otel.SetLogger(zapr.NewLogger(log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))))
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces are lost", zap.Error(err)) }))
-	provider := trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(described))
+	provider := trace.NewTracerProvider(trace.WithBatcher(legible{exporter}), trace.WithResource(described))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	otel.SetTracerProvider(provider)
 	return func() {

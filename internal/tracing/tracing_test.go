@@ -1,10 +1,14 @@
 package tracing_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -50,6 +54,39 @@ func TestTheEnvironmentNamesTheService(t *testing.T) {
 	stop()
 	if got := collector.Resource()["service.name"]; got != "storage" {
 		t.Errorf("the service is %q", got)
+	}
+}
+
+// Bytes of a cloud or a program that are no UTF-8 cost no span, neither theirs nor those
+// that are sent with it.
+func TestSpansArriveWhateverBytesAreInThem(t *testing.T) {
+	collector := otlptest.Start(t)
+	core, logs := observer.New(zap.WarnLevel)
+	stop, err := tracing.Start(t.Context(), tracing.Options{Logger: zap.New(core)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"good", "bad\xff"} {
+		for _, spoil := range []func(trace.Span){
+			func(s trace.Span) { s.SetName(text) },
+			func(s trace.Span) { s.SetStatus(codes.Error, text) },
+			func(s trace.Span) { s.SetAttributes(attribute.String("key", text), attribute.Int("number", 1)) },
+			func(s trace.Span) { s.SetAttributes(attribute.StringSlice("keys", []string{text})) },
+			func(s trace.Span) { s.RecordError(errors.New(text)) },
+			func(s trace.Span) { s.AddEvent(text) },
+		} {
+			_, span := otel.Tracer("test").Start(t.Context(), "one")
+			spoil(span)
+			span.End()
+		}
+	}
+	stop()
+	spans := collector.Spans()
+	if len(spans) != 12 || logs.Len() > 0 {
+		t.Fatalf("%d spans, %v", len(spans), logs.All())
+	}
+	if got := otlptest.Attributes(spans[8].GetAttributes()); got["key"] != "bad\uFFFD" || spans[8].GetName() != "one" || len(spans[8].GetAttributes()) != 2 {
+		t.Errorf("%v", spans[8])
 	}
 }
 
