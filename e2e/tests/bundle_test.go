@@ -61,7 +61,7 @@ func isBundled(s *scenario) {
 	}
 	for _, wanted := range []string{
 		pv.Name, s.class(class), "kubernetes/csinodes.json", "kubernetes/deployments.json", "/csi-provisioner.log", "cinder_csi_cloud_up{", "check-config.json",
-		"inspect/volume-" + s.namespace + "-data.txt", `"method":"/csi.v1.Controller/CreateVolume"`,
+		"inspect/volume-" + s.namespace + "-data.txt", `"method":"CreateVolume"`,
 	} {
 		if !strings.Contains(string(text), wanted) {
 			s.Errorf("the bundle lacks %q", wanted)
