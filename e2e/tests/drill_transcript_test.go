@@ -116,6 +116,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(h|ms|µs|m|s))+\b`), "DURATION", false},
 	{regexp.MustCompile(`older than DURATION`), "older than 24h0m0s", false}, // what orphans are is no question of time
 	{regexp.MustCompile(`\b\d+(\.\d+)?(%| GiB free)`), "N$2", false},
+	{regexp.MustCompile(`(refusals since its start, \w+: )\d+`), "${1}N", false},
 	{regexp.MustCompile(`/dev/loop\d+`), "/dev/loopN", false},
 	{regexp.MustCompile(`\(7:\d+\)`), "(7:N)", false},
 	{regexp.MustCompile(`(\bprocess )\d+`), "${1}N", false},
@@ -154,8 +155,8 @@ func (t *transcript) page() []byte {
 each it shows which alert holds, what the commands say, and that the cure of the documents works. An alert is told as soon as
 its expression holds in a real Prometheus that scrapes the driver; the time after it says how long it has to hold before it
 fires, which the drill doesn't wait for. So that nobody waits for minutes, the threshold of CinderVolumeStuck is a second, the quota
-is read every 20 seconds, volumes are listed (` + "`sidecars.attacher.reconcileSync`" + `) and orphans counted every 15. Ids, times and names
-that are others in each run have a name in capitals here.
+is read every 20 seconds, and every 15 seconds volumes are listed (` + "`sidecars.attacher.reconcileSync`" + `) and orphans counted. Ids, times
+and names that are others in each run have a name in capitals here.
 
 | incident | alert |
 |---|---|
