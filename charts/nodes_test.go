@@ -57,6 +57,7 @@ func TestANodesHookKnowsItsTimeAndDirectory(t *testing.T) {
 	refused(t, []string{"preStop.enabled", "terminationGracePeriodSeconds", "29"}, "--set", "node.preStop.enabled=true,node.terminationGracePeriodSeconds=29")
 	refused(t, []string{"node-gpu", "lifecycle.preStop"}, "--set", "additionalDaemonSets.gpu.nodeSelector.pool=gpu,additionalDaemonSets.gpu.preStop.enabled=true,additionalDaemonSets.gpu.lifecycle.preStop.exec.command={/bin/x}")
 	refused(t, []string{"/startupTaint"}, "--set", "startupTaint=a=b:NoExecute")
+	refused(t, []string{"/startupTaint"}, "--set", "startupTaint=node.kubernetes.io/not-ready") // the plugin would not start
 	refused(t, []string{"/node/reservedVolumeAttachments"}, "--set", "node.reservedVolumeAttachments=-1")
 }
 
@@ -80,5 +81,27 @@ func TestEventsAreAboutThePodUnlessItIsInAnotherCluster(t *testing.T) {
 	}
 	if got := args(hosted.pods()["controller"].container(t, "cinder-csi-plugin")); got["--events"] != "true" || got["--kubeconfig"] != "/etc/kubeconfig/value" {
 		t.Errorf("hosted: %v", got)
+	}
+}
+
+// TestNoVariableIsGivenTwice: server-side apply, which is Helm 4's, refuses two of one name.
+func TestNoVariableIsGivenTwice(t *testing.T) {
+	all := render(t, "", withValues(t, `
+tracing: {enabled: true, endpoint: "http://c:4318"}
+events: {enabled: true}
+controller: {extraEnv: [{name: OTEL_TRACES_SAMPLER, value: always_on}, {name: POD_UID, value: x}]}
+node: {extraEnv: [{name: OTEL_TRACES_SAMPLER, value: always_on}, {name: NODE_NAME, value: x}]}
+`)...)
+	for _, pod := range []string{"controller", "node"} {
+		seen := map[string]string{}
+		for _, e := range all.pods()[pod].container(t, "cinder-csi-plugin").list("env") {
+			if _, twice := seen[e.text("name")]; twice {
+				t.Errorf("%s: %s is there twice", pod, e.text("name"))
+			}
+			seen[e.text("name")] = e.text("value")
+		}
+		if seen["OTEL_TRACES_SAMPLER"] != "always_on" || seen["OTEL_TRACES_SAMPLER_ARG"] != "1" {
+			t.Errorf("%s: %v", pod, seen)
+		}
 	}
 }

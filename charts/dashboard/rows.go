@@ -37,7 +37,8 @@ func health(board *builder) {
 			query{`min(cinder_csi_credential_expiry_timestamp_seconds{ITS} or cinder_csi_certificate_expiry_timestamp_seconds{ITS}) - time()`, ""}).NoValue("none known").Decimals(0)).
 		WithPanel(list("Alerts", "The driver's alerts that fire now.", "none", 24,
 			query{`ALERTS{HERE, alertname=~"Cinder.*", alertstate="firing"}`, ""},
-			column{"alertname", "Alert"}, column{"severity", "Severity"}, column{"cloud", "Cloud"}, column{"node", "Node"}, column{"volume_id", "Volume"}, column{"grpc_method", "Call"}, column{"reason", "Reason"}).Height(6))
+			column{"alertname", "Alert"}, column{"severity", "Severity"}, column{"cloud", "Cloud"}, column{"node", "Node"}, column{"volume_id", "Volume"}, column{"grpc_method", "Call"}, column{"reason", "Reason"},
+			column{"service", "Service"}, column{"resource", "Resource"}, column{"certificate", "Certificate"}, column{"status", "Status"}, column{"kind", "Kind"}).Height(6))
 }
 
 func calls(board *builder) {

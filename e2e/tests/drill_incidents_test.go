@@ -201,40 +201,47 @@ func (d *drill) cinderAs(ctx context.Context, user string) (*gophercloud.Service
 }
 
 func serverHangs(d *drill) {
-	node, err := d.abroad()
-	d.must(err, "choosing a node")
-	d.tell("The nova-compute of node %s hangs. A pod there waits for its volume.", node)
+	node, other, err := d.twins()
+	d.must(err, "choosing two nodes")
+	d.tell("The nova-compute of node %s hangs. A pod there is deleted, and another on node %s waits for its volume.", node, other)
+	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
+	d.ready("pod")
 	d.afterwards("waking the compute", func(ctx context.Context) error { return d.cloud.WakeCompute(ctx, node) })
 	d.must(d.cloud.HangCompute(d.Context(), node), "having the compute hang")
-	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
+	d.deletePod("pod")
+	d.pod("next", idle, withClaim("data"), onNode(other))
 	stuck := model.LabelSet{"volume_id": model.LabelValue(handleOf(*d.bound("data")))}
 	d.fires("CinderVolumeStuck", stuck)
-	d.says(looked, []string{"attach"}, "inspect", "volume", d.namespace+"/data", conf)
+	d.says(1, []string{"Cinder is detaching", "openstack server event list"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud restart nova-compute on the host of the server. The driver takes up what has happened meanwhile.", func() {
 		d.must(d.cloud.WakeCompute(d.Context(), node), "waking the compute")
 	})
-	d.ready("pod")
-	d.tell("The pod runs.")
+	d.ready("next")
+	d.tell("Pod next runs.")
 	d.calm("CinderVolumeStuck", stuck)
+	d.says(0, []string{"All sides agree."}, "inspect", "volume", d.namespace+"/data", conf)
 }
 
 func ghostAttachment(d *drill) {
-	node, _, err := d.twins()
-	d.must(err, "choosing a node")
-	d.tell("Nova lists a volume on node %s, and Cinder does not know of it: nova-compute had hung, and gone on when the cloud had given up.", node)
-	d.faults(admin.Fault{Operation: "attachment.create", Resource: d.serverOf(node), Async: "ghost", Times: 1})
-	d.pod("pod", idle, withClaim(d.claim("data", xfs)), onNode(node))
+	d.tell("Nova lists a volume on a node, and Cinder does not know of it: nova-compute had hung, and gone on when the cloud had given up. A pod waits for the volume.")
+	d.claim("data", immediate)
 	pv := d.bound("data")
+	d.faults(admin.Fault{Operation: "attachment.create", Resource: handleOf(*pv), Async: "ghost", Times: 1})
+	d.pod("pod", idle, withClaim("data"))
 	stuck := model.LabelSet{"volume_id": model.LabelValue(handleOf(*pv))}
 	d.fires("CinderVolumeStuck", stuck)
-	d.says(1, []string{"Cinder has not", "volume attachment create"}, "inspect", "volume", d.namespace+"/data", conf)
-	d.cure("As `inspect volume` says, Cinder is told of the attachment: `openstack --os-volume-api-version 3.44 volume attachment create --connect VOLUME SERVER`, and `volume attachment complete`.", func() {
-		d.must(d.recordAttachment(d.Context(), handleOf(*pv), d.serverOf(node)), "recording the attachment")
+	d.says(1, []string{"Cinder has not", "volume attachment create", "server remove volume"}, "inspect", "volume", d.namespace+"/data", conf)
+	pod, err := d.pods().Get(d.Context(), "pod", metav1.GetOptions{})
+	d.must(err, "reading the pod")
+	server := d.serverOf(pod.Spec.NodeName)
+	d.cure("As `inspect volume` says, the attachment is recorded in Cinder, and Nova detaches it: the pod does not use it yet. The driver attaches the volume again.", func() {
+		d.must(d.recordAttachment(d.Context(), handleOf(*pv), server), "recording the attachment")
+		d.must(d.client().DetachVolume(d.Context(), server, handleOf(*pv)), "detaching the volume")
 	})
 	d.ready("pod")
 	d.tell("The pod runs.")
 	d.calm("CinderVolumeStuck", stuck)
-	d.says(0, nil, "inspect", "volume", d.namespace+"/data", conf)
+	d.says(0, []string{"All sides agree."}, "inspect", "volume", d.namespace+"/data", conf)
 }
 
 func (d *drill) serverOf(node string) string {
@@ -298,9 +305,10 @@ func diskIsRefused(d *drill) {
 		return d.told(ctx, d.namespace, "pod", "FailedMount", "")
 	})
 	d.fires("CinderNodeRefusesDisk", model.LabelSet{"reason": "not_blank"})
+	d.says(1, []string{"a node doesn't give the volume", "inspect node"}, "inspect", "volume", d.namespace+"/data", conf)
 	pod, err := d.pods().Get(d.Context(), "pod", metav1.GetOptions{})
 	d.must(err, "reading the pod")
-	d.saysOnNode(pod.Spec.NodeName, looked, nil, "inspect", "node")
+	d.saysOnNode(pod.Spec.NodeName, looked, []string{"data without a known signature", "not_blank"}, "inspect", "node")
 	d.cure("Whoever wrote the PersistentVolume finds out whose data they are, and deletes it: the volume is a raw block volume.", func() {
 		d.deletePod("pod")
 		d.deleteClaim("data")
@@ -331,7 +339,7 @@ func nodeIsFull(d *drill) {
 	d.pod("one-more", idle, withClaim(d.claim("one-more", xfs)), onNode(node))
 	d.unschedulable("one-more", "exceed max volume count")
 	d.fires("CinderNodeNearlyFull", model.LabelSet{"node": model.LabelValue(node)})
-	d.saysOnNode(node, looked, []string{"limit"}, "inspect", "node")
+	d.saysOnNode(node, looked, []string{"limit: the server is full"}, "inspect", "node")
 	d.cure("There is another node, or one volume less here: a pod is deleted.", func() { d.deletePod("pod-0") })
 	d.ready("one-more")
 	d.tell("The pod that waited runs.")
@@ -363,16 +371,32 @@ func (d *drill) orphans(status int, words ...string) {
 }
 
 func twinVolume(d *drill) {
-	d.tell("A day ago a gateway before the cloud sent the creation of a volume twice: there are two of one name.")
+	d.tell("A day ago a proxy before the cloud sent the creation of a volume again, when the claim was bound already: there are two of one name.")
 	d.longAgo()
-	d.faults(admin.Fault{Operation: "volume.create", Twice: true, Times: 1})
 	d.claim("data", immediate)
 	pv := d.bound("data")
+	d.must(d.createAgain(d.Context(), handleOf(*pv)), "making a volume once more")
 	d.fires("CinderOrphans", model.LabelSet{"kind": "twin"})
 	d.orphans(1, "twin", "openstack volume delete")
 	d.cure("The one that no PersistentVolume has is deleted, as `inspect orphans` says.", func() { d.deleteOthers(pv.Name, handleOf(*pv)) })
 	d.calm("CinderOrphans", model.LabelSet{"kind": "twin"})
 	d.orphans(0)
+}
+
+// createAgain asks for a volume as the driver has asked for one that there is.
+func (d *drill) createAgain(ctx context.Context, id string) error {
+	client, err := d.cinderAs(ctx, "demo")
+	if err != nil {
+		return err
+	}
+	first, err := volumes.Get(ctx, client, id).Extract()
+	if err != nil {
+		return err
+	}
+	_, err = volumes.Create(ctx, client, volumes.CreateOpts{
+		Name: first.Name, Size: first.Size, VolumeType: first.VolumeType, AvailabilityZone: first.AvailabilityZone, Metadata: first.Metadata,
+	}, nil).Extract()
+	return err
 }
 
 // deleteOthers deletes all volumes of a name but one.
@@ -391,6 +415,8 @@ func (d *drill) deleteOthers(name, id string) {
 func orphan(d *drill) {
 	d.tell("A PersistentVolume with the reclaim policy Retain was deleted by hand. Its volume has stayed in the cloud for a day.")
 	d.longAgo()
+	d.claim("used", immediate) // a cluster that knows none of its volumes may be another one
+	d.bound("used")
 	d.claim("data", retain)
 	d.running("pod", withClaim("data"))
 	pv := d.bound("data")

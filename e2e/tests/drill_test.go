@@ -22,9 +22,10 @@ import (
 // transcriptFile is what TestDrill writes; it isn't run without.
 var transcriptFile = flag.String("drill", "", "have TestDrill run, and write what happens to this file")
 
-// drillPatience is how long an incident waits for one thing: an operation has to be stuck
-// for five minutes before a metric tells.
-const drillPatience = 8 * time.Minute
+// stuckPatience is how long an incident that is made beside others waits for one thing: an
+// operation has to be stuck for five minutes before a metric tells, and for ten before
+// inspect volume does.
+const stuckPatience = 12 * time.Minute
 
 // incident is one thing that goes wrong.
 type incident struct {
@@ -100,7 +101,9 @@ func TestDrill(t *testing.T) {
 				}
 			})
 			play(t, story{one.title, func(s *scenario) {
-				s.patience = drillPatience
+				if one.beside {
+					s.patience = stuckPatience
+				}
 				d := &drill{scenario: s, metrics: metrics, plugin: plugin, dir: t.TempDir(), text: written}
 				d.must(os.WriteFile(filepath.Join(d.dir, "cloud.conf"), conf, 0o600), "writing cloud.conf")
 				written.names[s.namespace] = "drill"
@@ -111,10 +114,11 @@ func TestDrill(t *testing.T) {
 }
 
 // withDrillAlerts is what Helm is told besides: a drill doesn't wait for ten minutes until
-// an operation is called stuck, nor for five until the quota is read again.
+// an operation is called stuck, nor for five until the quota is read or volumes are listed
+// again.
 func withDrillAlerts(more ...string) []string {
 	return append([]string{
-		"--set=metrics.prometheusRule.alerts.CinderVolumeStuck.threshold=1", "--set=storageCapacity.pollInterval=20s",
+		"--set=metrics.prometheusRule.alerts.CinderVolumeStuck.threshold=1", "--set=storageCapacity.pollInterval=20s", "--set=sidecars.attacher.reconcileSync=15s",
 		"--set=inspect.enabled=true", "--set=controller.extraArgs={--count-orphans-every=15s}",
 	}, more...)
 }

@@ -113,6 +113,36 @@ func TestNoCommandIsToldByWhichDataAreLost(t *testing.T) {
 			has: []string{"openstack server resume ONE"}, lacks: []string{"server start"},
 		},
 		{
+			name: "a node that Nova doesn't know runs somewhere", make: func(w *world) {
+				w.reserve(nobody, true)
+				w.node("one")
+				w.csiNode("one", nobody)
+				w.va("one", nil, object{"attached": true})
+			},
+			has: []string{"server-of-node-gone", "the node is ready"}, lacks: []string{"kubectl delete node", "attachment delete"},
+		},
+		{
+			name: "a node that doesn't answer is in another cloud", make: func(w *world) {
+				other := start(w.T)
+				w.from.Clouds = append(w.from.Clouds, inspect.Cloud{Name: "b", Client: other.Client})
+				w.node("one")
+				w.csiNode("one", other.cloud.ServerID("two"))
+				w.silent("one")
+				w.pod("pod-one", "one")
+			},
+			lacks: []string{"server-of-node-gone", "kubectl delete node"},
+		},
+		{
+			name: "a node may be in a cloud that doesn't answer", make: func(w *world) {
+				w.from.Clouds = append(w.from.Clouds, inspect.Cloud{Name: "b", Err: errors.New("connection refused")})
+				w.node("one")
+				w.csiNode("one", nobody)
+				w.silent("one")
+				w.pod("pod-one", "one")
+			},
+			has: []string{"connection refused"}, lacks: []string{"server-of-node-gone", "kubectl delete node"},
+		},
+		{
 			name: "a node calls itself what a shell or a terminal would obey", make: func(w *world) {
 				w.node("one")
 				w.csiNode("one", "$(touch /tmp/x)\x1b[2J\u202e'; rm -rf /")
@@ -191,5 +221,51 @@ func TestASnapshotIsNoOrphanWhileItIsBackedUp(t *testing.T) {
 		if want := status == "available"; (len(found) == 1) != want {
 			t.Errorf("%s: %+v", status, found)
 		}
+	}
+}
+
+// Another cluster whose driver has the same name is known by its servers.
+func TestAVolumeOnAServerOfAnotherClusterIsNoReasonToDelete(t *testing.T) {
+	w := start(t)
+	w.used("one")
+	unused := w.create("pvc-unused")
+	theirs := w.create("pvc-theirs")
+	_, err := w.AttachVolume(t.Context(), w.cloud.ServerID("two"), theirs)
+	w.must(err)
+	w.until(theirs, cloud.VolumeInUse)
+	o := w.wantOrphans("volume "+unused, "volume "+theirs, "attachment "+theirs)
+	var out bytes.Buffer
+	if err := o.Print(&out); err != nil || !strings.Contains(o.Doubt, w.cloud.ServerID("two")) || strings.Contains(out.String(), "openstack volume delete") {
+		t.Errorf("%s, %v", out.String(), err)
+	}
+	// A server of this cluster's is another matter.
+	w.node("two")
+	if o := w.orphans(); o.Doubt != "" || len(o.Orphans[0].Cure) == 0 {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestTheCloudOfASecretIsToldAsUnseen(t *testing.T) {
+	w := start(t)
+	w.storePV("pv-3", nobody, object{"csi": object{
+		"driver": driverName, "volumeHandle": nobody, "controllerPublishSecretRef": object{"namespace": "a", "name": "b"},
+	}})
+	if o := w.orphans(); len(o.Unseen) != 1 || !strings.Contains(o.Unseen[0], "a/b") {
+		t.Errorf("%q", o.Unseen)
+	}
+	w.storePV("pv-3", w.volume, object{"csi": object{
+		"driver": driverName, "volumeHandle": w.volume, "controllerPublishSecretRef": object{"namespace": "a", "name": "b"},
+	}})
+	if o := w.orphans(); len(o.Unseen) > 0 {
+		t.Errorf("%q", o.Unseen)
+	}
+}
+
+func TestSnapshotsThatABackupToolMayKeepAreToldSo(t *testing.T) {
+	w := start(t)
+	s, err := w.CreateSnapshot(t.Context(), cloud.SnapshotRequest{VolumeID: w.volume, Name: "velero", Metadata: map[string]string{volumes.ClusterKey: cluster}})
+	w.must(err)
+	if o := w.wantOrphans("snapshot " + s.ID); !strings.Contains(strings.Join(o.Orphans[0].Cure, "\n"), "Velero") {
+		t.Errorf("%+v", o.Orphans)
 	}
 }

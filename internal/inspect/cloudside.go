@@ -183,15 +183,36 @@ func (c *cloudSide) ofServer(ctx context.Context, id string) {
 	details, err := c.of.ServerDetails(ctx, id)
 	switch {
 	case errors.Is(err, cloud.ErrNotFound):
-		s.Missing = true
-		has := false
-		s.HasVolume = &has
+		c.ofOtherCloud(ctx, &s)
 	case c.failed(name, err):
 	default:
 		s.Name, s.Status, s.Task, s.Locked, s.Fault = plain(details.Name), details.Status, details.TaskState, details.Locked, plain(details.Fault)
 		c.ofAttachments(ctx, name, &s)
 	}
 	c.v.Servers = append(c.v.Servers, s)
+}
+
+// ofOtherCloud looks for a server that the volume's cloud doesn't have: a node may be in
+// another one.
+func (c *cloudSide) ofOtherCloud(ctx context.Context, s *Server) {
+	for _, one := range c.clouds {
+		if one.Client == c.of {
+			continue
+		}
+		if c.failed(one.Name, one.Err) {
+			return
+		}
+		details, err := one.Client.ServerDetails(ctx, s.ID)
+		switch {
+		case errors.Is(err, cloud.ErrNotFound):
+		case c.failed(one.Name, err):
+			return
+		default:
+			s.Name, s.Status, s.HasVolume = plain(details.Name), details.Status, new(bool)
+			return
+		}
+	}
+	s.Missing, s.HasVolume = true, new(bool)
 }
 
 func (c *cloudSide) ofAttachments(ctx context.Context, name string, s *Server) {

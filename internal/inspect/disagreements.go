@@ -274,6 +274,18 @@ func (s subject) quota() string {
 	return ""
 }
 
+// mountError is why a pod that waits did not get the volume from its node when that last
+// failed, empty where nothing tells.
+func (s subject) mountError() string {
+	for _, e := range s.Events {
+		waits := slices.ContainsFunc(s.Pods, func(p Pod) bool { return "Pod "+p.Name == e.Object && p.Phase == "Pending" })
+		if waits && slices.Contains([]string{"FailedMount", "FailedMapVolume"}, e.Reason) && s.PersistentVolume != nil && strings.Contains(e.Message, s.PersistentVolume.Name) {
+			return e.Object + ": " + e.Message
+		}
+	}
+	return ""
+}
+
 func (s subject) snapshotError() string {
 	for _, snapshot := range s.Snapshots {
 		if snapshot.Error != "" && !snapshot.Ready {
@@ -329,7 +341,7 @@ func (s subject) names() map[string]string {
 		"driver": identity.DriverName, "volume": s.ID, "server": s.server.ID, "serverName": s.server.Name,
 		"serverStatus": s.server.Status, "serverTask": s.server.Task, "node": s.node.Name, "va": s.va.Name,
 		"attachment": s.attachment, "attachError": s.va.AttachError, "detachError": s.va.DetachError, "state": s.cinder,
-		"snapshotError": s.snapshotError(), "quota": s.quota(), "stateByNova": s.stateByNova(), "wake": wake(s.server.Status), "message": "Cinder gives no cause",
+		"snapshotError": s.snapshotError(), "mountError": s.mountError(), "quota": s.quota(), "stateByNova": s.stateByNova(), "wake": wake(s.server.Status), "message": "Cinder gives no cause",
 		"since": "", "event": "", "actions": "nothing", "actionRequest": "", "fault": "", "deletePods": "", "forcePods": "",
 		"describeClaim": "", "namespace": "", "claim": "", "claimPV": "", "requested": "", "capacity": "", "resize": "no condition tells more",
 		"pv": "", "pvMessage": "", "pvSize": "", "pvGiB": "", "name": "", "status": "", "cluster": "", "cinderSize": "?", "snapshots": "0", "podsByNode": "",

@@ -137,6 +137,11 @@ func (w *world) node(server string, taints ...any) {
 	w.csiNode(server, w.cloud.ServerID(server))
 }
 
+// silent stores a node that doesn't answer any more, as its server is gone.
+func (w *world) silent(server string) {
+	w.kube.Store(kube.Nodes, "", "node-"+server, object{"status": object{"conditions": []any{object{"type": "Ready", "status": "Unknown"}}}})
+}
+
 func (w *world) csiNode(server, id string) {
 	w.kube.Store(kube.CSINodes, "", "node-"+server, object{"spec": object{"drivers": []any{object{"name": driverName, "nodeID": id}}}})
 }
@@ -158,6 +163,17 @@ func (w *world) pod(name, server string) {
 func (w *world) event(message string) {
 	w.kube.Store(kube.Events, "space", "event-1", object{
 		"involvedObject": object{"kind": "PersistentVolumeClaim", "name": "data"}, "type": "Warning", "reason": "Failed", "message": message,
+	})
+}
+
+// waits has a pod of node-one wait, for the reason that the kubelet told last.
+func (w *world) waits(pod, message string) {
+	w.kube.Store(kube.Pods, "space", pod, object{
+		"spec":   object{"nodeName": "node-one", "volumes": []any{object{"name": "v", "persistentVolumeClaim": object{"claimName": "data"}}}},
+		"status": object{"phase": "Pending"},
+	})
+	w.kube.Store(kube.Events, "space", "event-1", object{
+		"involvedObject": object{"kind": "Pod", "name": pod}, "type": "Warning", "reason": "FailedMount", "message": message,
 	})
 }
 

@@ -33,6 +33,10 @@ type Known struct {
 	// attachments are the servers that VolumeAttachments ask for, by the id of the volume, or
 	// by the name of a PersistentVolume that doesn't exist; "" is a server that is unknown.
 	attachments map[string]map[string]bool
+	// servers are those of the nodes, and secrets the Secrets whose clouds have volumes, by
+	// the volume's id.
+	servers map[string]bool
+	secrets map[string]string
 	// Snapshots tells whether the cluster has VolumeSnapshotContents. Where it has none,
 	// nothing is known of snapshots.
 	Snapshots bool
@@ -43,6 +47,7 @@ type Known struct {
 func ReadKnown(ctx context.Context, c *kube.Client) (*Known, error) {
 	k := &Known{
 		volumes: map[string]bool{}, snapshots: map[string]bool{}, waiting: map[string]bool{}, attachments: map[string]map[string]bool{},
+		servers: map[string]bool{}, secrets: map[string]string{},
 		Snapshots: true,
 	}
 	ids, err := k.readVolumes(ctx, c)
@@ -80,6 +85,9 @@ func (k *Known) readVolumes(ctx context.Context, c *kube.Client) (ids map[string
 	if err := kube.Each(ctx, c, kube.PersistentVolumes, func(pv *kube.PersistentVolume) {
 		if id := strings.ToLower(handle(pv)); id != "" {
 			k.volumes[id], ids[pv.Name] = true, id
+			if csi := pv.Spec.CSI; csi != nil && csi.PublishSecret != nil {
+				k.secrets[id] = csi.PublishSecret.Namespace + "/" + csi.PublishSecret.Name
+			}
 		}
 	}); err != nil {
 		return nil, err
@@ -93,6 +101,7 @@ func (k *Known) readAttachments(ctx context.Context, c *kube.Client, ids map[str
 		for _, driver := range node.Spec.Drivers {
 			if driver.Name == identity.DriverName {
 				servers[node.Name] = strings.ToLower(driver.NodeID)
+				k.servers[servers[node.Name]] = true
 			}
 		}
 	}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -92,8 +93,10 @@ func LookForOrphans(ctx context.Context, from Sources, cluster string, olderThan
 	for i := range all {
 		o.compare(&all[i], known, now.Add(-olderThan))
 	}
+	o.unseenClouds(all, known)
 	o.again(ctx, from, all)
 	o.doubt()
+	o.elsewhere(ctx, all, known)
 	return o, nil
 }
 
@@ -250,10 +253,53 @@ func (o *Orphans) doubt() {
 		total, known = total+c.Volumes, known+c.Known
 	}
 	if len(o.Orphans) > 0 && total > 0 && known == 0 {
-		for i := range o.Orphans {
-			o.Orphans[i].Cure = nil
+		o.doubtful("none of the %d volumes of cluster %q has a PersistentVolume here: if this is another Kubernetes cluster, none of them is an orphan", total, plain(o.Cluster))
+	}
+}
+
+// elsewhere looks whether a volume without an object is on a server that exists and is no
+// node here, as those of another cluster of the same name are.
+func (o *Orphans) elsewhere(ctx context.Context, all []stock, known *Known) {
+	for i := range all {
+		s := &all[i]
+		for _, v := range s.Volumes.Own {
+			for _, server := range v.Servers {
+				if known.servers[strings.ToLower(server)] || !o.has(s.Name, v.ID) {
+					continue
+				}
+				_, err := s.Client.ServerDetails(ctx, server)
+				if errors.Is(err, cloud.ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					o.Unseen.add("cloud "+s.Name, err)
+				}
+				o.doubtful("volume %s is attached to server %s, which is no node here: if that is of another Kubernetes cluster whose driver has the same --cluster, none of these is an orphan", v.ID, server)
+				return
+			}
 		}
-		o.Doubt = fmt.Sprintf("none of the %d volumes of cluster %q has a PersistentVolume here: if this is another Kubernetes cluster, none of them is an orphan", total, plain(o.Cluster))
+	}
+}
+
+// has tells whether a volume of a cloud is an orphan.
+func (o *Orphans) has(name, id string) bool {
+	return slices.ContainsFunc(o.Orphans, func(one OrphanOf) bool { return one.Cloud == name && one.ID == id })
+}
+
+// doubtful says why these may be no orphans.
+func (o *Orphans) doubtful(format string, args ...any) {
+	for i := range o.Orphans {
+		o.Orphans[i].Cure = nil
+	}
+	o.Doubt = cmp.Or(o.Doubt, fmt.Sprintf(format, args...))
+}
+
+// unseenClouds tells which clouds of Secrets have volumes and were not looked at.
+func (o *Orphans) unseenClouds(all []stock, known *Known) {
+	for _, id := range slices.Sorted(maps.Keys(known.secrets)) {
+		if !slices.ContainsFunc(all, func(s stock) bool { return s.sizes[id] > 0 }) {
+			o.Unseen.add("cloud of secret "+known.secrets[id], errors.New("it has volumes and is not looked at: give --cloud-config for it"))
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 func placeRows() []row {
 	return []row{
 		{
-			kind: "server-gone", nova: "gone", cinder: "yes|reserved|attaching|detaching",
+			kind: "server-gone", nova: "gone", cinder: "yes|reserved|attaching|detaching", when: func(s subject) bool { return !s.node.Ready },
 			what: "Cinder has volume {volume} attached to server {server}, which Nova doesn't have any more",
 			why:  "the server was deleted while Cinder, or the message bus, didn't answer. The driver removes the attachment when Kubernetes next attaches or detaches the volume",
 			cure: []string{
@@ -140,7 +140,13 @@ func nodeRows() []row {
 			cure: []string{"kubectl get pods --all-namespaces --field-selector spec.nodeName={node}", "# If the server is off or gone for good, this lets go of a pod that still ends:", "{forcePods}"},
 		},
 		{
-			kind: "server-of-node-gone", nova: "gone", when: func(s subject) bool { return s.node.ServerID != "" && !s.node.Missing },
+			kind: "server-of-node-gone", nova: "gone", when: func(s subject) bool { return s.node.ServerID != "" && s.node.Ready },
+			what: "node {node} is server {server} by its CSINode, and Nova has no such server; the node is ready, so that it runs somewhere",
+			why:  "the credentials are for another project, region or cloud than the node's, or the server was deleted within the last minute, or was made anew under the same name",
+			cure: []string{"# Look with the cloud.conf of the driver, in the container of the controller. There, too:", "openstack server list --name {node}"},
+		},
+		{
+			kind: "server-of-node-gone", nova: "gone", when: func(s subject) bool { return s.node.ServerID != "" && !s.node.Missing && !s.node.Ready },
 			what: "node {node} is server {server} by its CSINode, and Nova has no such server",
 			why:  "the server was deleted or made anew under the same name, or the driver's credentials are for another project or region",
 			cure: []string{"openstack server list --name {node}", "# If the server is gone for good:", "kubectl delete node {node}"},
@@ -161,7 +167,8 @@ func serverRows() []row {
 			cure: []string{
 				"# Either start the server:",
 				"openstack server {wake} {server}",
-				"# or, as long as it is off, have its pods and volumes moved (never while it runs: two nodes would write to one disk):",
+				"# or, as long as it is off, have its pods and volumes moved (never while it runs, nor while it is paused or suspended: it",
+				"# would go on where it was, and two nodes write to one disk):",
 				"kubectl taint nodes {node} " + outOfService + "=nodeshutdown:NoExecute",
 			},
 		},
@@ -397,6 +404,12 @@ func useRows() []row {
 			what: "pods on several nodes want volume {volume}, which one server can have: {podsByNode}",
 			why:  "its access mode, or its type, allows one node. The pod that came later waits until the other has ended",
 			cure: []string{"# See which of them is to go, and delete it:", "kubectl get pods --namespace {namespace} -o wide", "# A pod on a node that is off for good goes only with the taint " + outOfService + "."},
+		},
+		{
+			kind: "mount-failed", when: func(s subject) bool { return s.mountError() != "" },
+			what: "a node doesn't give the volume to a pod that waits for it. {mountError}",
+			why:  "the kubelet asks the driver again by itself. A disk with other data than the driver expects is left as it is",
+			cure: []string{"# On the node, see what is on the disk:", "cinder-csi-plugin inspect node"},
 		},
 		{
 			kind: "snapshot-error", when: func(s subject) bool { return s.snapshotError() != "" },

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -552,7 +553,11 @@ func (k kubernetesSide) snapshots(ctx context.Context) {
 	}
 }
 
-// events reads the warnings about the claim and its pods.
+// requestID is what tells two attempts apart that came to the same.
+var requestID = regexp.MustCompile(`req-[0-9a-f-]+`)
+
+// events reads the warnings about the claim and its pods: of those that differ by the cloud's
+// request alone the latest.
 func (k kubernetesSide) events(ctx context.Context) {
 	claim := k.v.Claim
 	if claim == nil {
@@ -571,5 +576,12 @@ func (k kubernetesSide) events(ctx context.Context) {
 		}
 	}
 	slices.SortStableFunc(k.v.Events, func(a, b Event) int { return b.At.Compare(a.At) })
+	told := make(map[string]bool)
+	k.v.Events = slices.DeleteFunc(k.v.Events, func(e Event) bool {
+		text := e.Object + e.Reason + requestID.ReplaceAllString(e.Message, "")
+		again := told[text]
+		told[text] = true
+		return again
+	})
 	k.v.Events = k.v.Events[:min(len(k.v.Events), 5)]
 }

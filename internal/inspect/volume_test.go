@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -190,6 +191,7 @@ func disagreements() []disagreement {
 			name: "the server of a node is gone", make: func(w *world) {
 				w.node("one")
 				w.csiNode("one", nobody)
+				w.silent("one")
 				w.pod("web-0", "one")
 			},
 			want: []string{"server-of-node-gone"}, commands: []string{"kubectl delete node node-one"},
@@ -229,6 +231,7 @@ func disagreements() []disagreement {
 				w.server(func(nova *gophercloud.ServiceClient, id string) error {
 					return servers.Delete(w.Context(), nova, id).ExtractErr()
 				})
+				w.silent("one")
 			},
 			want: []string{"server-gone", "server-of-node-gone"}, commands: []string{"kubectl delete node node-one"},
 		},
@@ -363,6 +366,19 @@ func disagreements() []disagreement {
 				w.pod("pod-two", "two")
 			},
 			want: []string{"pods-on-several-nodes"},
+		},
+		{
+			name: "the node refuses the disk", make: func(w *world) {
+				w.used("one")
+				w.waits("pod-one", `MountVolume.MountDevice failed for volume "pv-1" : rpc error: it is not blank`)
+			},
+			want: []string{"mount-failed"}, commands: []string{"cinder-csi-plugin inspect node"},
+		},
+		{
+			name: "a pod waits for another volume", make: func(w *world) {
+				w.used("one")
+				w.waits("pod-one", `MountVolume.SetUp failed for volume "config" : configmap "c" not found`)
+			},
 		},
 		{
 			name: "a snapshot fails", make: func(w *world) {
@@ -578,5 +594,26 @@ func TestNamesDoNothingToATerminal(t *testing.T) {
 	out.Reset()
 	if err := w.look("space/data", 0).Print(&out); err != nil || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("%q, %v", out.String(), err)
+	}
+}
+
+// Attempts that came to the same are one warning, the latest.
+func TestWarningsThatDifferByTheRequestAreOne(t *testing.T) {
+	w := start(t)
+	w.used("one")
+	for i, message := range []string{
+		"volume is taken [req-5f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66]", "volume is taken [req-6f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66]", "volume is gone",
+	} {
+		w.kube.Store(kube.Events, "space", fmt.Sprint("event-", i), object{
+			"involvedObject": object{"kind": "Pod", "name": "pod-one"}, "type": "Warning", "reason": "FailedAttachVolume", "message": message,
+			"lastTimestamp": fmt.Sprintf("2026-01-01T00:0%d:00Z", i),
+		})
+	}
+	var told []string
+	for _, e := range w.look("space/data", 0).Events {
+		told = append(told, e.Message)
+	}
+	if want := []string{"volume is gone", "volume is taken [req-6f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66]"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
 	}
 }

@@ -55,6 +55,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{0.001, 0.01, 0.1, 1, 10},
 		}, []string{"kind"}),
 	}
+	for service := range newSights() { // an increase from nothing is seen only where there was 0
+		for _, cause := range []string{"throttled", "5xx", "connection", "unsent"} {
+			m.retries.WithLabelValues(service, cause)
+		}
+	}
 	return m, errors.Join(register(r, &m.duration), register(r, &m.total), register(r, &m.failed))
 }
 

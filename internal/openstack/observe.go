@@ -150,8 +150,11 @@ func (o *observation) trouble(resp *http.Response, err error) error {
 	case failed(resp):
 		return fmt.Errorf("%w: %s answers HTTP %d", cloud.ErrUnavailable, o.service, resp.StatusCode)
 	case resp.StatusCode == http.StatusUnauthorized && !expects(o.errand.request, cloud.ErrUnauthorized),
-		resp.StatusCode >= http.StatusBadRequest && o.errand.request == loginRequest:
+		resp.StatusCode == http.StatusForbidden && o.errand.request == loginRequest:
 		return fmt.Errorf("%w by %s", cloud.ErrUnauthorized, o.service)
+	case resp.StatusCode >= http.StatusBadRequest && o.errand.request == loginRequest:
+		// Too many requests, say, or something else than Keystone at its address.
+		return fmt.Errorf("%w: %s answers HTTP %d to the login", cloud.ErrUnavailable, o.service, resp.StatusCode)
 	}
 	return nil
 }

@@ -88,8 +88,17 @@ cinder_csi_openstack_requests_total{cloud="far",request="volume_get",service="ci
 cinder_csi_openstack_requests_total{cloud="far",request="volume_get",service="cinder",status="none"} 1
 `+retriesHead+`
 cinder_csi_openstack_retries_total{cause="5xx",cloud="far",service="cinder"} 2
+cinder_csi_openstack_retries_total{cause="5xx",cloud="far",service="keystone"} 0
+cinder_csi_openstack_retries_total{cause="5xx",cloud="far",service="nova"} 0
 cinder_csi_openstack_retries_total{cause="connection",cloud="far",service="cinder"} 1
+cinder_csi_openstack_retries_total{cause="connection",cloud="far",service="keystone"} 0
+cinder_csi_openstack_retries_total{cause="connection",cloud="far",service="nova"} 0
 cinder_csi_openstack_retries_total{cause="throttled",cloud="far",service="cinder"} 1
+cinder_csi_openstack_retries_total{cause="throttled",cloud="far",service="keystone"} 0
+cinder_csi_openstack_retries_total{cause="throttled",cloud="far",service="nova"} 0
+cinder_csi_openstack_retries_total{cause="unsent",cloud="far",service="cinder"} 0
+cinder_csi_openstack_retries_total{cause="unsent",cloud="far",service="keystone"} 0
+cinder_csi_openstack_retries_total{cause="unsent",cloud="far",service="nova"} 0
 `, "cinder_csi_openstack_requests_total", "cinder_csi_openstack_retries_total")
 }
 
@@ -162,6 +171,10 @@ func TestWhenACloudIsUp(t *testing.T) {
 	l.fault()
 	l.must(get())
 	l.must(l.admin.ExpireTokens(ctx))
+	l.fault(admin.Fault{Operation: "token.create", Before: 404})
+	if err := get(); err == nil || !errors.Is(l.Health().Err, cloud.ErrUnavailable) || errors.Is(l.Health().Err, cloud.ErrUnauthorized) {
+		t.Errorf("%v: %+v", err, l.Health())
+	}
 	l.fault(admin.Fault{Operation: "token.create", Before: 401})
 	if err := get(); !errors.Is(err, cloud.ErrUnauthorized) {
 		t.Errorf("got %v", err)

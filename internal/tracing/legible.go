@@ -56,7 +56,7 @@ func texts(of []attribute.KeyValue) []attribute.KeyValue {
 	of = slices.Clone(of)
 	for i, one := range of {
 		if illegible(one) {
-			of[i] = attribute.String(text(string(one.Key)), text(one.Value.Emit()))
+			of[i] = attribute.String(text(string(one.Key)), text(one.Value.String()))
 		}
 	}
 	return of

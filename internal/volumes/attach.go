@@ -77,7 +77,7 @@ func (s *Service) attach(ctx context.Context, volumeID, serverID string, alone b
 	defer visit.leave()
 	view, release := s.servers.acquire(serverID)
 	defer release()
-	a := &attachment{pair: pair{s: s, view: view, volumeID: volumeID, serverID: serverID}}
+	a := &attachment{pair: pair{s: s, view: view, volumeID: volumeID, serverID: serverID}, visit: visit}
 	volume, err := a.untilAttached(limited)
 	if err == nil && alone {
 		volume, err = a.alone(limited, volume)
@@ -128,6 +128,8 @@ func (p *pair) listed(ctx context.Context) (bool, error) {
 // attachment is one call of Attach.
 type attachment struct {
 	pair
+	// visit is the call at the server's bulkhead.
+	visit *visit
 	// contradictions counts how often Nova said that the volume is attached
 	// while Cinder said that it is free.
 	contradictions int
@@ -194,6 +196,9 @@ func (a *attachment) decide(ctx context.Context, v *cloud.Volume, refusal error)
 	case v.Status == cloud.VolumeReserved || v.Status == cloud.VolumeAttaching:
 		return a.otherAttempt(ctx)
 	case v.Status.Transitional():
+		if !v.AttachedTo(a.serverID) {
+			defer a.visit.stepAside()() // another server may not let it go
+		}
 		if _, err := a.s.waitVolume(ctx, v.ID, operationOf(v.Status), notTransitional); err != nil {
 			return false, fmt.Errorf("volume %s has status %s: %w", v.ID, v.Status, unfinished(err))
 		}

@@ -57,6 +57,8 @@ type visit struct {
 	cancel context.CancelFunc
 	timer  *time.Timer
 	left   bool
+	// apart: the call waits for what happens elsewhere, and is none of the visits.
+	apart bool
 }
 
 // enter returns a context that ends when the call is not to wait any longer. It
@@ -113,7 +115,7 @@ func (v *visit) check() {
 		return
 	}
 	waited := time.Since(v.at.progress)
-	if v.at.visits[0] == v {
+	if v.apart || v.at.visits[0] == v {
 		waited = min(waited, time.Since(v.since)) / firstPatience
 	}
 	if waited >= v.of.patience() {
@@ -121,6 +123,39 @@ func (v *visit) check() {
 		return
 	}
 	v.timer.Reset(time.Second)
+}
+
+// stepAside takes the call out of the others' way while it waits for what happens elsewhere:
+// that nothing is finished here tells nothing then. It waits for as long as the first call
+// does. back ends that.
+func (v *visit) stepAside() (back func()) {
+	v.of.mu.Lock()
+	defer v.of.mu.Unlock()
+	v.apart = true
+	v.remove()
+	return func() {
+		v.of.mu.Lock()
+		defer v.of.mu.Unlock()
+		v.apart = false
+		if at := v.of.byKey[v.key]; at != nil {
+			v.at = at
+		} else {
+			v.of.byKey[v.key] = v.at
+		}
+		v.at.visits = append(v.at.visits, v)
+		if len(v.at.visits) == 1 {
+			v.at.progress = time.Now() // as where the first call came
+		}
+	}
+}
+
+// remove takes the call from the visits, and the bulkhead away if all is well there. mu is
+// held.
+func (v *visit) remove() {
+	v.at.visits = slices.DeleteFunc(v.at.visits, func(o *visit) bool { return o == v })
+	if len(v.at.visits) == 0 && time.Since(v.at.progress) < minPatience && v.of.byKey[v.key] == v.at {
+		delete(v.of.byKey, v.key)
+	}
 }
 
 // progress tells that something was finished.
@@ -138,10 +173,7 @@ func (v *visit) leave() {
 	v.timer.Stop()
 	v.left = true
 	v.of.calls--
-	v.at.visits = slices.DeleteFunc(v.at.visits, func(o *visit) bool { return o == v })
-	if len(v.at.visits) == 0 && time.Since(v.at.progress) < minPatience {
-		delete(v.of.byKey, v.key)
-	}
+	v.remove()
 }
 
 // explain returns the error of a call that has waited with the context limited. Where

@@ -200,6 +200,35 @@ func TestServersThatAreBrokenCostTheirOwnPodsOnly(t *testing.T) {
 	}
 }
 
+// While a volume waits for a server that doesn't let it go, the server that is to have it
+// takes others at once.
+func TestAServerThatHangsHoldsUpNoOther(t *testing.T) {
+	in(t, func(w *world) {
+		held := w.cloud.Add(cloud.Volume{Name: "held", SizeGiB: 1, Status: cloud.VolumeDetaching, Attachments: []cloud.Attachment{{ServerID: w.cloud.AddServer()}}})
+		ctx, cancel := context.WithTimeout(w.Context(), 20*time.Minute)
+		defer cancel()
+		var group sync.WaitGroup
+		group.Go(func() {
+			for ctx.Err() == nil {
+				limited, done := context.WithTimeout(ctx, attacherTimeout)
+				if _, err := w.service.Attach(limited, held, w.server); err == nil {
+					w.Error("it is attached")
+				}
+				done()
+			}
+		})
+		for i := range 6 {
+			time.Sleep(3*time.Minute + 10*time.Second)
+			begun := time.Now()
+			w.attach(w.create(volumes.CreateRequest{Name: fmt.Sprint("pvc-", i)}).ID, w.server)
+			if took := time.Since(begun); took > 5*time.Second {
+				w.Errorf("volume %d is attached after %v", i, took)
+			}
+		}
+		group.Wait()
+	})
+}
+
 // Each of ten servers has the volume as soon as those before it have, also in a cluster
 // that is at work on other volumes.
 func TestTenServersThatShareAVolumeGetItInTurn(t *testing.T) {

@@ -38,10 +38,15 @@ import (
 // ErrState for a volume that Nova cannot detach in its present state, and
 // cloud.ErrServerState when Nova changes nothing on the server. ErrBusy and
 // ErrUnfinished ask for a repetition after a pause.
-func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
+func (s *Service) Detach(ctx context.Context, volumeID, serverID string) (err error) {
 	volumeID, serverID = canonicalID(volumeID), canonicalID(serverID)
 	if !isID(volumeID) || serverID != "" && !isID(serverID) {
 		return nil
+	}
+	if serverID != "" { // asked for also while an attachment to another server waits for it in this call's place
+		var end func(error) error
+		ctx, end = s.operation(ctx, volumeDetach, volumeID, serverID)
+		defer func() { err = end(err) }()
 	}
 	unlock, err := s.lock(ctx, "volume", volumeID)
 	if err != nil {
@@ -59,17 +64,22 @@ func (s *Service) Detach(ctx context.Context, volumeID, serverID string) error {
 		if a.ServerID == "" {
 			continue // what Cinder has attached it to is no server of Nova's
 		}
-		if err := s.detachFrom(ctx, volumeID, a.ServerID); err != nil {
+		if err := s.detachFromOneOfAll(ctx, volumeID, a.ServerID); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// detachFrom detaches a volume from one server, behind the server's bulkhead.
-func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) (err error) {
+// detachFromOneOfAll is detachFrom as an operation of its own.
+func (s *Service) detachFromOneOfAll(ctx context.Context, volumeID, serverID string) (err error) {
 	ctx, end := s.operation(ctx, volumeDetach, volumeID, serverID)
 	defer func() { err = end(err) }()
+	return s.detachFrom(ctx, volumeID, serverID)
+}
+
+// detachFrom detaches a volume from one server, behind the server's bulkhead.
+func (s *Service) detachFrom(ctx context.Context, volumeID, serverID string) error {
 	limited, visit, err := s.hosts.enter(ctx, serverID)
 	if err != nil {
 		return fmt.Errorf("detaching volume %s: %w", volumeID, err)

@@ -44,7 +44,7 @@ type Listing struct {
 type Lists struct{ Volumes, Snapshots, Backups Listing }
 
 // LastLists returns the last complete lists that were read for another reason:
-// external-attacher asks for all volumes each minute, and calls that wait for many things
+// external-attacher asks for all volumes every --reconcile-sync, and calls that wait for many things
 // list these. It asks the cloud nothing.
 func (s *Service) LastLists() Lists {
 	return Lists{Volumes: s.lists.volumes.latest(), Snapshots: s.lists.snapshots.latest(), Backups: s.lists.backups.latest()}

@@ -243,6 +243,36 @@ func TestOperationsOfTheCloudAreCounted(t *testing.T) {
 	}
 }
 
+// A detachment that is stuck is told also while an attachment to another server has the
+// volume's turn, and waits for it: repeated calls don't get that turn.
+func TestADetachmentThatOthersWaitForIsStuck(t *testing.T) {
+	in(t, func(w *world) {
+		registry := prometheus.NewRegistry()
+		w.service = volumes.New(w.cloud, volumes.Options{Cluster: cluster, Cloud: "a", Metrics: volumes.NewMetrics(registry)})
+		v := w.create(volumes.CreateRequest{Name: "pvc-1"})
+		w.attach(v.ID, w.server)
+		w.cloud.Latency.Detach = time.Hour
+		if err := w.service.Detach(w.within(time.Minute), v.ID, w.server); err == nil {
+			t.Fatal("it is detached")
+		}
+		other := w.cloud.AddServer()
+		attaching := w.within(20 * time.Minute)
+		var group sync.WaitGroup
+		group.Go(func() { _, _ = w.service.Attach(attaching, v.ID, other) })
+		for range 4 {
+			time.Sleep(2 * time.Minute)
+			if err := w.service.Detach(w.within(time.Minute), v.ID, w.server); !errors.Is(err, volumes.ErrBusy) {
+				t.Fatalf("the attachment doesn't have the turn: %v", err)
+			}
+		}
+		series := fmt.Sprintf("cloud=a node_id=%s operation=volume_detach state=detaching volume_id=%s", w.server, v.ID)
+		if stuck := scrape(t, registry, "cinder_csi_stuck_operation_seconds"); stuck[series] < 8*60 {
+			t.Errorf("stuck: %v", stuck)
+		}
+		group.Wait()
+	})
+}
+
 // Of 150 operations that are stuck the 100 oldest are told, and none once they are over.
 func TestStuckOperationsAreTold(t *testing.T) {
 	const n = 150

@@ -170,7 +170,7 @@ true
 {{- toYaml $lifecycle -}}
 {{- end -}}
 
-{{/* The variables of the driver's container, as a list: own ones, those by which OpenTelemetry sends traces, and those of the component's values. Takes root, values, own. */}}
+{{/* The variables of the driver's container, as a list: own ones, those by which OpenTelemetry sends traces, and those of the component's values, which replace others of their names: Kubernetes refuses to apply a name twice. Takes root, values, own. */}}
 {{- define "cinder-csi.env" -}}
 {{- $env := .own -}}
 {{- with .root.Values.tracing -}}
@@ -187,7 +187,17 @@ true
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml (dict "env" (concat $env (default list .values.extraEnv))) -}}
+{{- $names := list -}}
+{{- range .values.extraEnv -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- $own := list -}}
+{{- range $env -}}
+{{- if not (has .name $names) -}}
+{{- $own = append $own . -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml (dict "env" (concat $own (default list .values.extraEnv))) -}}
 {{- end -}}
 
 {{/* A probe. Takes path, port, optionally host, and settings. */}}
@@ -282,14 +292,18 @@ monitors:
   {{- end }}
 {{- end -}}
 
-{{/* What selects the series of this installation: the operator's targets have a label with their namespace. */}}
+{{/*
+What selects the series of this installation: the operator's targets have a label
+with their namespace. Takes root and the role that the series are of, both if empty.
+An alert about series that are absent has the label only where it is one namespace.
+*/}}
 {{- define "cinder-csi.matchers" -}}
-{{- with .Values.metrics.prometheusRule.matchers -}}
+{{- with .root.Values.metrics.prometheusRule.matchers -}}
 {{ . }}
 {{- else -}}
 {{- $namespaces := list -}}
-{{- range list "controller" "node" -}}
-{{- $namespaces = append $namespaces (include "cinder-csi.namespace" (dict "root" $ "component" .)) -}}
+{{- range empty .role | ternary (list "controller" "node") (list .role) -}}
+{{- $namespaces = append $namespaces (include "cinder-csi.namespace" (dict "root" $.root "component" .)) -}}
 {{- end -}}
 {{- $namespaces = uniq $namespaces -}}
 namespace{{ gt (len $namespaces) 1 | ternary "=~" "=" }}"{{ join "|" $namespaces }}"
