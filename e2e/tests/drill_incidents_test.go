@@ -210,7 +210,7 @@ func serverHangs(d *drill) {
 	d.must(d.cloud.HangCompute(d.Context(), node), "having the compute hang")
 	d.deletePod("pod")
 	d.pod("next", idle, withClaim("data"), onNode(other))
-	stuck := model.LabelSet{"volume_id": model.LabelValue(handleOf(*d.bound("data")))}
+	stuck := model.LabelSet{"volume_id": model.LabelValue(handleOf(*d.bound("data"))), "operation": "volume_detach"}
 	d.fires("CinderVolumeStuck", stuck)
 	d.says(1, []string{"Cinder is detaching", "openstack server event list"}, "inspect", "volume", d.namespace+"/data", conf)
 	d.cure("The people who run the cloud restart nova-compute on the host of the server. The driver takes up what has happened meanwhile.", func() {
@@ -308,7 +308,7 @@ func diskIsRefused(d *drill) {
 	d.says(1, []string{"a node doesn't give the volume", "inspect node"}, "inspect", "volume", d.namespace+"/data", conf)
 	pod, err := d.pods().Get(d.Context(), "pod", metav1.GetOptions{})
 	d.must(err, "reading the pod")
-	d.saysOnNode(pod.Spec.NodeName, looked, []string{"data without a known signature", "not_blank"}, "inspect", "node")
+	d.saysOnNode(pod.Spec.NodeName, looked, []string{"data without a known signature", "not_blank", "the disk that the plugin has refused"}, "inspect", "node")
 	d.cure("Whoever wrote the PersistentVolume finds out whose data they are, and deletes it: the volume is a raw block volume.", func() {
 		d.deletePod("pod")
 		d.deleteClaim("data")

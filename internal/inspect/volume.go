@@ -572,7 +572,7 @@ func (k kubernetesSide) events(ctx context.Context) {
 		about := of.Kind == "PersistentVolumeClaim" && of.Name == claim.Name && (claim.uid == "" || of.UID == "" || of.UID == claim.uid)
 		about = about || of.Kind == "Pod" && slices.ContainsFunc(k.v.Pods, func(p Pod) bool { return p.Name == of.Name }) && strings.Contains(e.Reason, "Failed") && strings.Contains(strings.ToLower(e.Message), "volume")
 		if about && e.Type == "Warning" {
-			k.v.Events = append(k.v.Events, Event{Object: of.Kind + " " + of.Name, Reason: plain(e.Reason), Message: plain(e.Message), At: e.LastTimestamp.Time})
+			k.v.Events = append(k.v.Events, Event{Object: of.Kind + " " + of.Name, Reason: plain(e.Reason), Message: plain(e.Message), At: e.Last()})
 		}
 	}
 	slices.SortStableFunc(k.v.Events, func(a, b Event) int { return b.At.Compare(a.At) })

@@ -609,11 +609,15 @@ func TestWarningsThatDifferByTheRequestAreOne(t *testing.T) {
 			"lastTimestamp": fmt.Sprintf("2026-01-01T00:0%d:00Z", i),
 		})
 	}
+	w.kube.Store(kube.Events, "space", "event-of-the-scheduler", object{
+		"involvedObject": object{"kind": "Pod", "name": "pod-one"}, "type": "Warning", "reason": "FailedScheduling", "message": "no volume is free",
+		"lastTimestamp": nil, "eventTime": "2026-01-01T00:01:30.000000Z", "series": nil,
+	})
 	var told []string
 	for _, e := range w.look("space/data", 0).Events {
 		told = append(told, e.Message)
 	}
-	if want := []string{"volume is gone", "volume is taken [req-6f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66]"}; !slices.Equal(told, want) {
+	if want := []string{"volume is gone", "no volume is free", "volume is taken [req-6f0c1b1e-4e8b-4f0e-9d4c-1d3c9a2f7e66]"}; !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
 	}
 }

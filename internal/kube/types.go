@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"time"
+
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -156,11 +158,28 @@ type Pod struct {
 // Event is what a component of Kubernetes says of an object.
 type Event struct {
 	metav1.ObjectMeta `json:"metadata"`
-	InvolvedObject    Reference   `json:"involvedObject"`
-	Type              string      `json:"type"`
-	Reason            string      `json:"reason"`
-	Message           string      `json:"message"`
-	LastTimestamp     metav1.Time `json:"lastTimestamp"`
+	InvolvedObject    Reference `json:"involvedObject"`
+	Type              string    `json:"type"`
+	Reason            string    `json:"reason"`
+	Message           string    `json:"message"`
+	// LastTimestamp is empty in the events of the scheduler: those have EventTime, and
+	// Series where there are several.
+	LastTimestamp metav1.Time      `json:"lastTimestamp"`
+	EventTime     metav1.MicroTime `json:"eventTime"`
+	Series        struct {
+		LastObservedTime metav1.MicroTime `json:"lastObservedTime"`
+	} `json:"series"`
+}
+
+// Last is when an event was seen last.
+func (e *Event) Last() time.Time {
+	switch {
+	case !e.Series.LastObservedTime.IsZero():
+		return e.Series.LastObservedTime.Time
+	case !e.LastTimestamp.IsZero():
+		return e.LastTimestamp.Time
+	}
+	return e.EventTime.Time
 }
 
 // SnapshotContent is a VolumeSnapshotContent.

@@ -83,8 +83,11 @@ func (a *Answer) judgeDisks() (found []Finding) {
 		case d.ContentError != "":
 			found = append(found, wrong(d.Device, "what it holds can't be read: "+d.ContentError, "the disk or its storage is damaged", "look at the kernel's log (dmesg)"))
 		case d.Counts && !slices.ContainsFunc(a.Places, func(p node.Place) bool { return p.VolumeID == d.VolumeID || p.Number == d.Number }):
-			found = append(found, note(d.Device, "volume "+cmp.Or(d.VolumeID, "unknown")+" is attached, and nothing on this node uses it",
-				"its pod is just starting or ending, or something else than Kubernetes has attached it", ""))
+			why := "its pod is just starting or ending, or something else than Kubernetes has attached it"
+			if len(a.Registration.Refusals) > 0 {
+				why += "; or it is the disk that the plugin has refused, and the pod's events tell why"
+			}
+			found = append(found, note(d.Device, "volume "+cmp.Or(d.VolumeID, "unknown")+" is attached, and nothing on this node uses it", why, ""))
 		}
 	}
 	return found
