@@ -83,7 +83,10 @@ func lookHere(cmd *cobra.Command, kubeletDir string) (*nodeinspect.Answer, error
 	if err != nil {
 		return nil, err
 	}
-	return driver.InspectNode(cmd.Context(), cfg, found, kubeletDir)
+	const toTell = 15 * time.Second // of inspectTime, for an answer about what was looked at
+	ctx, cancel := context.WithTimeout(cmd.Context(), inspectTime-toTell)
+	defer cancel()
+	return driver.InspectNode(ctx, cfg, found, kubeletDir)
 }
 
 // lookApart looks in another process: one with a thread that waits for a disk that hangs
@@ -133,9 +136,7 @@ func lookApart(cmd *cobra.Command) (*nodeinspect.Answer, error) {
 func pluginFlags(cfg *driver.Config) *pflag.FlagSet {
 	fs := newFlags()
 	fs.ParseErrorsAllowlist.UnknownFlags = true // of an older or a newer one
-	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
-	})
+	fs.SetNormalizeFunc(dashes)
 	for _, g := range append(driverFlags(cfg), group{"Logs", logFlags(&options{})}) {
 		fs.AddFlagSet(g.flags)
 	}

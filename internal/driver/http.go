@@ -110,6 +110,7 @@ func pages(registry Registry, endpoint rpc.Endpoint, ready *readiness) http.Hand
 func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, longest time.Duration) error {
 	server := &http.Server{
 		Handler:           handler,
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // who records a profile only waits
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      longest,

@@ -181,7 +181,7 @@ func TestAThoroughProofGoesOnWithoutItsCall(t *testing.T) {
 	}
 	before := d.Hash(t)
 	for range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		err := f.Format(ctx, Device{Path: d.Path}, Thorough, typed(ext4), nil)
 		cancel()
 		if !errors.Is(err, ErrBusy) || !errors.Is(err, context.DeadlineExceeded) {

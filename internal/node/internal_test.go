@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -128,4 +130,19 @@ func TestPathsAreResolvedButForTheirEnd(t *testing.T) {
 	if got, err := resolve(filepath.Join(dir, "loop", "x")); err == nil {
 		t.Errorf("a path without end became %s", got)
 	}
+}
+
+// TestALookEndsWithItsContext: when the storage of all volumes hangs, what was seen of a
+// node is told before the command ends.
+func TestALookEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		hangs, began := make(chan struct{}), time.Now()
+		_, ended := bounded(ctx, func(context.Context) int { <-hangs; return 0 })
+		if took := time.Since(began); ended || took >= lookTime {
+			t.Errorf("ended %t, after %v", ended, took)
+		}
+		close(hangs)
+	})
 }

@@ -154,18 +154,9 @@ type stageState struct {
 // readStage looks at everything that a stage depends on. It makes the staging path
 // of a filesystem.
 func (s *Server) readStage(ctx context.Context, st stageState, r stageRequest) (stageState, error) {
-	var err error
-	data := st.disk
-	if st.open = false; r.encrypted {
-		if st.mapping, err = s.mapping(st.disk.VolumeID); err == nil && st.mapping != nil {
-			st.open, err = st.mapping.On(st.disk)
-		}
-		if err != nil {
-			return st, err
-		}
-		if st.open {
-			data = st.mapping.Disk
-		}
+	data, err := s.readMapping(&st, r)
+	if err != nil {
+		return st, err
 	}
 	if r.block {
 		st.at, err = s.inspect(r.staging)
@@ -177,6 +168,21 @@ func (s *Server) readStage(ctx context.Context, st stageState, r stageRequest) (
 	}
 	st.dataState, err = s.readData(ctx, data, st.at.path)
 	return st, err
+}
+
+// readMapping looks at the mapping of an encrypted volume, and returns what the data is on:
+// the mapping if that is open, else the disk.
+func (s *Server) readMapping(st *stageState, r stageRequest) (data blockdev.Disk, err error) {
+	if st.open = false; !r.encrypted {
+		return st.disk, nil
+	}
+	if st.mapping, err = s.mapping(st.disk.VolumeID); err == nil && st.mapping != nil {
+		st.open, err = st.mapping.On(st.disk)
+	}
+	if err == nil && st.open {
+		return st.mapping.Disk, nil
+	}
+	return st.disk, err
 }
 
 // device is what the filesystem package has to know of what the data is on.

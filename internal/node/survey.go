@@ -53,8 +53,13 @@ type Place struct {
 	Refused string `json:"refused,omitempty"`
 }
 
-// lookTime is how long a survey looks at one place.
-const lookTime = 5 * time.Second
+const (
+	// lookTime is how long a survey looks at one place.
+	lookTime = 5 * time.Second
+	// atOnce is how many places it looks at side by side. When the storage of all volumes
+	// of a node hangs, each takes as long as it may.
+	atOnce = 64
+)
 
 // Survey looks at all places of volumes below the kubelet's directory, by its records for
 // the driver of that name, and by what is mounted. It changes nothing, and waits five
@@ -64,7 +69,7 @@ func (s *Server) Survey(ctx context.Context, kubeletDir, driver string) ([]Place
 	mounted, err := s.unrecorded(ctx, kubeletDir, driver, places)
 	places = append(places, mounted...)
 	var looks errgroup.Group
-	looks.SetLimit(16)
+	looks.SetLimit(atOnce)
 	for i := range places {
 		looks.Go(func() error {
 			place := places[i]
@@ -82,7 +87,8 @@ func (s *Server) Survey(ctx context.Context, kubeletDir, driver string) ([]Place
 	return places, err
 }
 
-// bounded returns what work does within lookTime; false when it didn't, and was left behind.
+// bounded returns what work does within lookTime, and before ctx ends; false when it didn't,
+// and was left behind.
 func bounded[T any](ctx context.Context, work func(context.Context) T) (result T, ended bool) {
 	looking, cancel := context.WithTimeout(ctx, lookTime)
 	done := make(chan T, 1)
@@ -90,8 +96,13 @@ func bounded[T any](ctx context.Context, work func(context.Context) T) (result T
 		defer cancel()
 		done <- work(looking)
 	}()
+	select {
+	case result = <-done:
+		return result, true
+	case <-looking.Done():
+	}
 	const grace = time.Second // to say what it has seen before its time was up
-	late := time.NewTimer(lookTime + grace)
+	late := time.NewTimer(grace)
 	defer late.Stop()
 	select {
 	case result = <-done:
@@ -272,8 +283,11 @@ func (s *Server) nextAt(ctx context.Context, volumeID string, at pathState) (act
 	if r.fsType, err = filesystem.TypeOf(at.mount.FSType); err != nil {
 		return 0, err
 	}
-	st, err := s.readStage(ctx, stageState{disk: disk}, r)
-	if err != nil {
+	st := stageState{disk: disk, at: at}
+	if data, err = s.readMapping(&st, r); err != nil {
+		return 0, err
+	}
+	if st.dataState, err = s.readData(ctx, data, at.path); err != nil {
 		return 0, err
 	}
 	return st.next(r)

@@ -217,12 +217,16 @@ func disks(ctx context.Context, parts Parts, places []node.Place) (found []Disk,
 	var looks errgroup.Group
 	looks.SetLimit(8)
 	for i, l := range listed {
+		hangs := ""
 		for _, p := range places {
 			if l.VolumeID != "" && strings.HasPrefix(p.VolumeID, l.VolumeID) {
 				l.VolumeID = p.VolumeID
 			}
+			if p.Condition == "hangs" && l.VolumeID != "" && p.VolumeID == l.VolumeID {
+				hangs = p.Error
+			}
 		}
-		looks.Go(func() error { found[i] = disk(ctx, parts, l); return nil })
+		looks.Go(func() error { found[i] = disk(ctx, parts, l, hangs); return nil })
 	}
 	_ = looks.Wait() // none fails
 	for _, m := range mappings {
@@ -237,8 +241,9 @@ func disks(ctx context.Context, parts Parts, places []node.Place) (found []Disk,
 	return found, open, text(err)
 }
 
-// disk looks at one disk. What may hang with its storage is left behind.
-func disk(ctx context.Context, parts Parts, l blockdev.Listed) Disk {
+// disk looks at one disk. What may hang with its storage is left behind; of one that is
+// known to hang, hangs says how, and it is not read.
+func disk(ctx context.Context, parts Parts, l blockdev.Listed, hangs string) Disk {
 	ctx, cancel := context.WithTimeout(ctx, diskTime)
 	defer cancel()
 	d := Disk{
@@ -261,6 +266,10 @@ func disk(ctx context.Context, parts Parts, l blockdev.Listed) Disk {
 		default:
 			d.Refused = err.Error()
 		}
+	}
+	if d.Hangs = hangs != ""; d.Hangs {
+		d.ContentError = hangs
+		return d
 	}
 	// A floppy drive, or an empty CD-ROM, takes seconds and fills the kernel's log.
 	if l.System || l.Unanswered || l.Size == 0 || strings.HasPrefix(l.Name, "fd") || strings.HasPrefix(l.Name, "sr") {

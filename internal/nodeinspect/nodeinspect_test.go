@@ -277,3 +277,14 @@ func TestWhatTheKubeletKnows(t *testing.T) {
 	registered = "0"
 	r.wantWrong(r.look(), "the kubelet has not registered the driver", "kubectl logs")
 }
+
+// TestADiskThatIsKnownToHangIsNotReadToo: otherwise a node on which all hang isn't told in time.
+func TestADiskThatIsKnownToHangIsNotReadToo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	v := r.use(false)
+	found, _, failure := disks(t.Context(), r.parts, []node.Place{{VolumeID: v.id, Condition: "hangs", Error: "it didn't answer"}})
+	if len(found) != 1 || !found[0].Hangs || found[0].ContentError != "it didn't answer" || found[0].Content != "" || failure != "" {
+		t.Errorf("%+v, %s", found, failure)
+	}
+}
