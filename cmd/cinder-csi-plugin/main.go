@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -59,10 +58,6 @@ func withoutProgram(args []string) []string {
 	return args
 }
 
-// nodeGCPercent is by how much the heap of a plugin without the controller role grows
-// between two collections, in percent.
-const nodeGCPercent = 25
-
 // serve runs the plugin until ctx ends. Its log goes to w.
 func serve(ctx context.Context, opts options, w io.Writer) error {
 	logger, level := logging.New(w, opts.logFormat, opts.verbosity)
@@ -71,11 +66,6 @@ func serve(ctx context.Context, opts options, w io.Writer) error {
 	logging.Libraries(logger)
 	for _, name := range opts.withoutEffect {
 		logger.Warn("this flag has no effect here; it is accepted so that manifests of the reference driver start", zap.String("flag", "--"+name))
-	}
-	if !opts.driver.Controller {
-		// A node plugin keeps 2 MiB and makes one with each scrape: collecting it early
-		// spares each node more than a MiB, and costs a millisecond.
-		debug.SetGCPercent(nodeGCPercent)
 	}
 	if err := driver.Run(ctx, opts.driver, logger); err != nil {
 		logger.Error(errNotRun.Error(), zap.Error(err))
