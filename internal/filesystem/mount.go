@@ -39,10 +39,9 @@ func (f *FS) Mount(ctx context.Context, path, target string, t *Type, options []
 		return fmt.Errorf("mount %s: %w", path, err)
 	}
 	what := "mount " + path + " " + t.Name + " " + strings.Join(options, ",")
-	err = f.jobs.doHolding(ctx, "mount "+mountpoint, what, d.close, func(detached context.Context) error {
-		return f.seen.kernel(detached, "mount", t.Name, func() error {
-			return f.whenFree(ctx, d.number, func() error { return f.mount(path, d, mountpoint, t, options) })
-		})
+	err = f.jobs.doHolding(ctx, "mount "+mountpoint, what, d.close, func(detached context.Context) (err error) {
+		defer f.seen.kernel(detached, "mount", t.Name)(&err)
+		return f.whenFree(ctx, d.number, func() error { return f.mount(path, d, mountpoint, t, options) })
 	})
 	if err != nil {
 		return fmt.Errorf("mount %s at %s: %w", path, target, err)
@@ -288,8 +287,9 @@ func (f *FS) Bind(ctx context.Context, source, target string, readOnly bool, opt
 		return fmt.Errorf("bind %s: %w", source, err)
 	}
 	what := fmt.Sprintf("bind %s %t %s", source, readOnly, strings.Join(options, ","))
-	err = f.jobs.do(ctx, "mount "+mountpoint, what, func(detached context.Context) error {
-		return f.seen.kernel(detached, "bind", "", func() error { return f.bind(source, mountpoint, readOnly, options) })
+	err = f.jobs.do(ctx, "mount "+mountpoint, what, func(detached context.Context) (err error) {
+		defer f.seen.kernel(detached, "bind", "")(&err)
+		return f.bind(source, mountpoint, readOnly, options)
 	})
 	if err != nil {
 		return fmt.Errorf("bind %s at %s: %w", source, target, err)
@@ -479,10 +479,9 @@ func (f *FS) Unmount(ctx context.Context, target string) error {
 	if err != nil {
 		return fmt.Errorf("unmount: %w", err)
 	}
-	err = f.jobs.do(ctx, "mount "+mountpoint, "unmount", func(detached context.Context) error {
-		return f.seen.kernel(detached, "umount", "", func() error {
-			return whileBusy(ctx, func() error { return f.unmount(mountpoint) }, func() bool { return true })
-		})
+	err = f.jobs.do(ctx, "mount "+mountpoint, "unmount", func(detached context.Context) (err error) {
+		defer f.seen.kernel(detached, "umount", "")(&err)
+		return whileBusy(ctx, func() error { return f.unmount(mountpoint) }, func() bool { return true })
 	})
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", target, err)

@@ -57,12 +57,11 @@ func (o observer) program(ctx context.Context, name string, run func() error) (s
 	return status, err
 }
 
-// kernel does work that is the kernel's, as a mount.
-func (o observer) kernel(ctx context.Context, name, fsType string, work func() error) error {
-	_, end := o.begin(ctx, name, fsType)
-	err := work()
-	end(resultOf(err), err)
-	return err
+// kernel begins what is the kernel's work, as a mount, and returns what ends it with its
+// error. It is for a defer, hence the pointer.
+func (o observer) kernel(ctx context.Context, name, fsType string) (end func(*error)) {
+	_, done := o.begin(ctx, name, fsType)
+	return func(err *error) { done(resultOf(*err), *err) }
 }
 
 // begin begins a span and the time that is measured, both of which end ends.

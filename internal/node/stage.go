@@ -28,6 +28,7 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 	if err != nil {
 		return nil, s.failure("stage", req.GetVolumeId(), err)
 	}
+	s.seen.abnormal.note(r.volumeID, normal)
 	return &csi.NodeStageVolumeResponse{}, nil
 }
 
@@ -44,9 +45,6 @@ func (s *Server) stage(ctx context.Context, r stageRequest) error {
 	}
 	if err == nil {
 		err = s.stageDisk(ctx, disk, untouched, r)
-	}
-	if err == nil {
-		s.seen.abnormal.note(r.volumeID, normal)
 	}
 	if !impliesNothingStaged(err) {
 		return err
