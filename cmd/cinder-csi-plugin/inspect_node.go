@@ -160,11 +160,10 @@ func runningPlugin() (found string, args []string) {
 		if err != nil || !os.SameFile(own, exe) {
 			continue
 		}
-		line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		words, err := words(filepath.Join(dir, "cmdline"))
 		if err != nil {
 			continue // it has just ended
 		}
-		words := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 		var cfg driver.Config
 		args := withoutProgram(words[1:])
 		plugin := pluginFlags(&cfg)

@@ -3,13 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cinder-csi/cinder-csi/internal/inspect"
-	"github.com/cinder-csi/cinder-csi/internal/report"
 )
 
 // newInspectOrphansCommand returns the command that looks for what Kubernetes has no object of.
@@ -36,10 +34,7 @@ func newInspectOrphansCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := report.Show(cmd.OutOrStdout(), orphans, *format); err != nil && !errors.Is(err, report.ErrWrong) || len(orphans.Unseen) == 0 {
-			return err
-		}
-		return orphans.Unseen.Err()
+		return showSeen(cmd, orphans, orphans.Unseen, *format)
 	}
 	return cmd
 }

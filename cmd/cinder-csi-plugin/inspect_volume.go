@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cinder-csi/cinder-csi/internal/inspect"
-	"github.com/cinder-csi/cinder-csi/internal/report"
 )
 
 // newInspectVolumeCommand returns the command that looks at one volume from all sides.
@@ -38,10 +37,7 @@ func newInspectVolumeCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := report.Show(cmd.OutOrStdout(), volume, *format); err != nil && !errors.Is(err, report.ErrWrong) || len(volume.Unseen) == 0 {
-			return err
-		}
-		return volume.Unseen.Err()
+		return showSeen(cmd, volume, volume.Unseen, *format)
 	}
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/cinder-csi/cinder-csi/internal/driver"
 	"github.com/cinder-csi/cinder-csi/internal/inspect"
+	"github.com/cinder-csi/cinder-csi/internal/report"
 )
 
 // sourceFlags gives a command the flags by which it finds Kubernetes and the clouds. What
@@ -41,20 +43,25 @@ func sourceFlags(cmd *cobra.Command) func() (inspect.Options, driver.Config) {
 // ofPlugin returns what a plugin was started with, by the command line of its process;
 // nothing if the process is none. In its container, the plugin is the first process.
 func ofPlugin(commandLine string) driver.Config {
-	text, err := os.ReadFile(commandLine)
-	args := strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
-	if err != nil || filepath.Base(args[0]) != "cinder-csi-plugin" {
-		return driver.Config{}
-	}
 	var cfg driver.Config
-	fs := newFlags()
-	fs.ParseErrorsAllowlist.UnknownFlags = true
-	fs.SetNormalizeFunc(dashes)
-	for _, g := range driverFlags(&cfg) {
-		fs.AddFlagSet(g.flags)
-	}
-	if fs.Parse(withoutProgram(args[1:])) != nil {
+	words, err := words(commandLine)
+	if err != nil || filepath.Base(words[0]) != "cinder-csi-plugin" || pluginFlags(&cfg).Parse(withoutProgram(words[1:])) != nil {
 		return driver.Config{}
 	}
 	return cfg
+}
+
+// words returns the program and the arguments of a process, by the file with its command
+// line: one at least.
+func words(commandLine string) ([]string, error) {
+	text, err := os.ReadFile(commandLine) // #nosec G304 -- below /proc
+	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00"), err
+}
+
+// showSeen shows what a look has found, and ends with what it could not see.
+func showSeen(cmd *cobra.Command, answer report.Answer, unseen inspect.Unseen, format string) error {
+	if err := report.Show(cmd.OutOrStdout(), answer, format); err != nil && !errors.Is(err, report.ErrWrong) || len(unseen) == 0 {
+		return err
+	}
+	return unseen.Err()
 }

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/cinder-csi/cinder-csi/internal/cloud"
 	"github.com/cinder-csi/cinder-csi/internal/kube"
+	"github.com/cinder-csi/cinder-csi/internal/report"
 )
 
 // Sources are the sides that are looked at.
@@ -62,15 +62,9 @@ func (u Unseen) Err() error {
 	return errors.New("could not look everywhere: the answer says where not")
 }
 
-// plain is text from elsewhere in one line, without what a terminal would obey: control
-// characters, and those that turn the direction of the text around.
+// plain is text from elsewhere in one line, without what a terminal would obey.
 func plain(text string) string {
-	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, text)), " ")
+	return strings.Join(strings.Fields(report.Plain(text)), " ")
 }
 
 // word is text from elsewhere as one word of a command, whatever a shell would see in it.

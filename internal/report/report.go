@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 )
 
 // Answer is what a command found out. The value itself is marshalled to JSON; its keys
@@ -72,25 +73,28 @@ func Show(w io.Writer, answer Answer, format string) error {
 	return nil
 }
 
-// Plain returns a text without what a terminal would obey. Names and messages in a cloud
-// are whatever somebody has written there.
+// Plain returns a text without what a terminal would obey: control characters, and those
+// that turn the direction of the text around or are not seen. Names and messages in a
+// cloud are whatever somebody has written there.
 func Plain(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+		if !unicode.IsPrint(r) && r != '\n' && r != '\t' {
 			return unicode.ReplacementChar
 		}
 		return r
 	}, text)
 }
 
-// escaped returns JSON with escapes for the characters of control that JSON lets stand.
+// escaped returns JSON with escapes for what Plain leaves out and JSON lets stand.
 func escaped(text string) string {
 	var out strings.Builder
 	for _, r := range text {
-		if unicode.IsControl(r) && r != '\n' {
-			fmt.Fprintf(&out, `\u%04x`, r)
-		} else {
+		if unicode.IsPrint(r) || r == '\n' {
 			out.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&out, `\u%04x`, unit)
 		}
 	}
 	return out.String()

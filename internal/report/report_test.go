@@ -40,6 +40,8 @@ func TestAnAnswerIsShownAndSaysTheStatus(t *testing.T) {
 		{"JSON that is well", answer{VolumeID: "<1>"}, JSON, &out, "{\n  \"volumeID\": \"<1>\"\n}\n", Well},
 		{"JSON that is wrong", answer{VolumeID: "1", wrong: true}, JSON, &out, "{\n  \"volumeID\": \"1\"\n}\n", SomethingWrong},
 		{"text that a terminal would obey", answer{VolumeID: "a\x1b]0;b\a\u009b2J\x9b\r\tc"}, Text, &out, "volume a\ufffd]0;b\ufffd\ufffd2J\ufffd\ufffd\tc\n", Well},
+		{"text that is turned around", answer{VolumeID: "a\u202eb\u200bc é 卷"}, Text, &out, "volume a\ufffdb\ufffdc é 卷\n", Well},
+		{"JSON that turns the text around", answer{VolumeID: "a\u202eb\U000e0041"}, JSON, &out, "{\n  \"volumeID\": \"a\\u202eb\\udb40\\udc41\"\n}\n", Well},
 		{"JSON that a terminal would obey", answer{VolumeID: "\x1b\u009b2J\x7f"}, JSON, &out, "{\n  \"volumeID\": \"\\u001b\\u009b2J\\u007f\"\n}\n", Well},
 		{"another format", answer{VolumeID: "1", wrong: true}, "yaml", &out, "", NoAnswer},
 		{"an answer that can't be printed", answer{wrong: true, err: errors.New("no")}, Text, &out, "", NoAnswer},
