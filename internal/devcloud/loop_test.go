@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cinder-csi/cinder-csi/internal/devcloud"
 	"github.com/cinder-csi/cinder-csi/internal/devcloud/latency"
 )
@@ -151,17 +149,18 @@ func TestADeviceThatIsOpenComesBackInUse(t *testing.T) {
 	server, v := cloud.ServerID("node1"), c.create("")
 	c.attach("93", server, v)
 	c.await(v, "in-use", 1)
-	fd, err := unix.Open(device(cloud, "node1", v), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	user, err := os.Open(device(cloud, "node1", v))
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = user.Close() }) // so that a failure leaves no disk in use
 	c.detach(server, v)
 	c.await(v, "in-use", 1)
 	got := c.compute("93", "GET", "/servers/"+server+"/os-instance-actions", "").text
 	if !strings.Contains(got, `"action":"detach_volume"`) || !strings.Contains(got, `"message":"Error"`) {
 		t.Errorf("actions: %s", got)
 	}
-	if err := unix.Close(fd); err != nil {
+	if err := user.Close(); err != nil {
 		t.Fatal(err)
 	}
 	c.detach(server, v)

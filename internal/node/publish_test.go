@@ -206,17 +206,16 @@ func TestABlockVolumePublishedReadOnlyLeavesTheDeviceAsItIs(t *testing.T) {
 			t.Errorf("%s has the options %s", m.Mountpoint, m.Options)
 		}
 	}
-	fd, err := unix.Open(writer.target, unix.O_RDWR, 0)
-	must(t, err)
-	flag, err := unix.IoctlGetInt(fd, unix.BLKROGET)
+	device := hold(t, writer.target, os.O_RDWR)
+	flag, err := unix.IoctlGetInt(int(device.Fd()), unix.BLKROGET)
 	must(t, err)
 	if flag != 0 {
 		t.Error("the device, which others write to, has become read-only")
 	}
-	if n, err := unix.Pwrite(fd, []byte("data"), 0); n != 4 {
+	if n, err := device.WriteAt([]byte("data"), 0); n != 4 {
 		t.Errorf("the writer can't write: %v", err)
 	}
-	must(t, unix.Close(fd))
+	must(t, device.Close())
 	wantCode(t, r.publish(v.at("reader")), codes.AlreadyExists, "read-only")
 	must(t, r.unpublish(reader))
 	must(t, r.unpublish(writer))

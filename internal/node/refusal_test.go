@@ -10,7 +10,6 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
 	"github.com/cinder-csi/cinder-csi/internal/blockdev"
@@ -206,15 +205,14 @@ func TestStageWaitsForWhoeverWorksOnTheDisk(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	v := r.attach(small, filesystemOf("ext4"))
-	fd, err := unix.Open(r.device(v), unix.O_RDONLY|unix.O_EXCL, 0) // as mkfs does
-	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	holder := hold(t, r.device(v), os.O_RDONLY|os.O_EXCL) // as mkfs does
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
-	_, err = r.server().NodeStageVolume(ctx, v.stageRequest())
+	_, err := r.server().NodeStageVolume(ctx, v.stageRequest())
 	wantCode(t, err, codes.Unavailable, "mkfs")
 	staged := make(chan error, 1)
 	go func() { staged <- r.stage(v) }()
-	must(t, unix.Close(fd))
+	must(t, holder.Close())
 	must(t, <-staged)
 }
 

@@ -346,6 +346,16 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// hold opens a file, and closes it again at the end of the test if that has not done it:
+// a test that fails must leave no disk in use.
+func hold(t testing.TB, path string, flags int) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, flags, 0o600)
+	must(t, err)
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
 // wantCode fails the test unless err has the code and tells all of the parts.
 func wantCode(t testing.TB, err error, want codes.Code, parts ...string) {
 	t.Helper()

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 )
 
@@ -82,16 +81,15 @@ func TestACopyOfTheStagingMountIsNoOtherUse(t *testing.T) {
 func TestADiskThatTheKernelHoldsStaysStaged(t *testing.T) {
 	t.Parallel()
 	r, b := staged(t, rawBlock())
-	fd, err := unix.Open(r.device(b), unix.O_RDONLY|unix.O_EXCL, 0) // as a mount does
-	must(t, err)
+	holder := hold(t, r.device(b), os.O_RDONLY|os.O_EXCL) // as a mount does
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
-	_, err = r.server().NodeUnstageVolume(ctx, b.unstageRequest())
+	_, err := r.server().NodeUnstageVolume(ctx, b.unstageRequest())
 	wantCode(t, err, codes.FailedPrecondition, "another mount namespace")
 
 	unstaged := make(chan error, 1)
 	go func() { unstaged <- r.unstage(b) }()
-	must(t, unix.Close(fd))
+	must(t, holder.Close())
 	must(t, <-unstaged)
 	must(t, r.store.Detach(r.name, b.id))
 }
@@ -100,8 +98,7 @@ func TestUnpublishWaitsForAProcessThatEnds(t *testing.T) {
 	t.Parallel()
 	r, v := staged(t, filesystemOf("ext4"))
 	must(t, r.publish(v))
-	f, err := os.Create(filepath.Join(v.target, "file"))
-	must(t, err)
+	f := hold(t, filepath.Join(v.target, "file"), os.O_RDWR|os.O_CREATE)
 	wantCode(t, r.unpublish(v), codes.Aborted, "in use", v.target)
 	unpublished := make(chan error, 1)
 	go func() { unpublished <- r.unpublish(v) }()
