@@ -136,7 +136,7 @@ func TestOnlyHostsThatAnnounceNothingAreScanned(t *testing.T) {
 	if got := tr.system().sysfs().silentHosts(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := tr.system().Wait(ctx, volumeA); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v", err)
