@@ -19,7 +19,10 @@ import (
 	"github.com/cinder-csi/cinder-csi/internal/report"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The server lingers half a second on a connection whose request was longer than it took.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // serve answers on a socket until the test ends.
 func serve(t *testing.T, level zap.AtomicLevel) *Client {
